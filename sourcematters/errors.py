@@ -1,0 +1,9 @@
+"""The one exception a user is meant to read."""
+
+
+class StudyError(ValueError):
+    """Something outside the code is wrong: a file, a table, a parameter.
+
+    The message says what is wrong, where (file, row, column), and how to mend it; the command line
+    and the notebook runner print it without a traceback.
+    """
