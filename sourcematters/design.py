@@ -5,13 +5,15 @@ training set was; the o.o.d. test reverses the correlation (every negative carri
 the clean test nobody carries. Source: arXiv 2403.04484, section 2.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import GroupShuffleSplit
 
+from sourcematters.cohorts.table import split_by_patient
 from sourcematters.confounders import Confounder
 from sourcematters.errors import StudyError
-from sourcematters.seeds import uniform
+from sourcematters.seeds import derive, uniform
 
 P_ART = (0.0, 0.1, 0.2, 0.5, 0.8, 1.0)
 """The paper's grid of strengths."""
@@ -19,33 +21,38 @@ P_ART = (0.0, 0.1, 0.2, 0.5, 0.8, 1.0)
 TEST_SETS = ("iid", "ood", "clean")
 
 
-def fold_parts(cohort: pd.DataFrame, *, fold: int, val_fraction: float = 0.15, split_seed: int = 42) -> pd.Series:
+def fold_parts(
+    cohort: pd.DataFrame,
+    *,
+    fold: int,
+    val_fraction: float = 0.15,
+    split_seed: int = 42,
+    strata: Sequence[str] = (),
+) -> pd.Series:
     """The part of every row in one fold: "train", "val" or "test", indexed like `cohort`.
 
-    Folds are repeats of a grouped shuffle split of the dev rows, so that no patient is in two parts; as in
-    the paper, the validation sets of different folds overlap. Fold k does not depend on how many are used.
-
-    Raises StudyError if a part lacks a class.
+    Folds are repeated random splits of the development patients, as in the paper: no patient is in two parts, and
+    the validation sets of different folds overlap. Other than there, they are stratified by label (and by the
+    columns `strata`), so that a small cohort has both classes in each part. Fold k is the same however many folds
+    are used. Raises StudyError if there are not more patients than folds, or if a part lacks a class.
     """
-    dev = cohort[cohort["split"] == "dev"].sort_values("image_id")
+    dev = cohort[cohort["split"] == "dev"]
     patients = dev["patient_id"].nunique()
     if patients <= fold + 1:
         raise StudyError(
             f"fold {fold} of a development set with {patients} patients: there must be more patients than folds. "
             "Use fewer folds or a larger cohort."
         )
-    splitter = GroupShuffleSplit(n_splits=fold + 1, test_size=val_fraction, random_state=split_seed)
-    train, val = list(splitter.split(dev, groups=dev["patient_id"]))[fold]
+    if not (cohort["split"] == "test").any():
+        raise StudyError("the cohort has no test part: every row's split is dev.")
+    try:
+        halves = split_by_patient(
+            dev, test_fraction=val_fraction, seed=derive(split_seed, "fold", fold), strata=strata
+        )["split"]
+    except StudyError as error:
+        raise StudyError(f"fold {fold}, taking validation patients from the dev part: {error}") from error
     parts = pd.Series("test", index=cohort.index)
-    parts[dev.index[train]] = "train"
-    parts[dev.index[val]] = "val"
-    for part, rows in cohort.groupby(parts):
-        for label, name in ((1, "positive"), (0, "negative")):
-            if not (rows["label"] == label).any():
-                raise StudyError(
-                    f"fold {fold}: the {part} part ({len(rows)} images of {rows['patient_id'].nunique()} patients) has "
-                    f"no {name} image. Use a larger cohort, another split_seed, or a larger val_fraction."
-                )
+    parts[halves.index] = halves.map({"dev": "train", "test": "val"})
     return parts
 
 
@@ -71,9 +78,9 @@ def sets(
     Returns columns `row` (position in `cohort`), `image_id, patient_id, label`, `part` (train, val, iid, ood,
     clean) and `carries` (0/1). Carriers are nested: a carrier at p is one at every larger p. For a sampled
     confounder the sets are chosen so that the same shares hold for the attribute, and the size of each set
-    does not change with p. Without a confounder nobody carries, and the clean test is the only one. Raises StudyError if `p_art` is outside 0..1 or a needed group has no image.
+    does not change with p. Without a confounder nobody carries, and the clean test is the only one. Raises
+    StudyError if `p_art` is outside 0..1 or a needed group has no image.
     """
-    parts = fold_parts(cohort, fold=fold, val_fraction=val_fraction, split_seed=split_seed)
     table = cohort[["image_id", "patient_id", "label"]].copy()
     table.insert(0, "row", np.arange(len(cohort)))
     table["rank"] = uniform(seed, table["image_id"].tolist(), "carrier")
@@ -83,6 +90,8 @@ def sets(
             known = ", ".join(c for c in cohort if c not in ("image_id", "path", "patient_id", "label", "split"))
             raise StudyError(f"the cohort has no attribute {confounder.attribute!r}. It has: {known or 'none'}.")
         table["value"] = cohort[confounder.attribute].astype(str)
+    strata = [confounder.attribute] if sampled else []
+    parts = fold_parts(cohort, fold=fold, val_fraction=val_fraction, split_seed=split_seed, strata=strata)
     table = table.sort_values(["rank", "image_id"])
     frames = []
     for part in ("train", "val", "test"):

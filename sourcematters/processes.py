@@ -35,10 +35,11 @@ def over_processes(
 ) -> Iterator[tuple[Task, Result]]:
     """Yield (task, function(task)) as they finish; with one worker in this process, in order.
 
-    `function` must be importable and `tasks` picklable. When the caller stops early or is interrupted,
-    the workers are ended at once. Raises StudyError when the system kills a worker.
+    `workers` 0 means one for each core. `function` must be importable and `tasks` picklable. When the caller
+    stops early or is interrupted, the workers are ended at once. Raises StudyError when the system kills a worker.
     """
-    if workers <= 1 or len(tasks) <= 1:
+    workers = workers or cores()
+    if workers == 1 or len(tasks) <= 1:
         for task in tasks:
             yield task, function(task)
         return

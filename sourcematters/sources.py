@@ -251,11 +251,8 @@ def load_exactly(model: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], 
         state = {_numbered_to_named(key, _CHILDREN[backbone]): value for key, value in state.items()}
     classifier = _classifier_names(backbone)
     own = model.state_dict()
-    # Only counts batches, changes nothing when momentum is set, and old checkpoints lack it.
-    for key in own:
-        if key.endswith("num_batches_tracked"):
-            state.setdefault(key, own[key])
-    missing = [key for key in own if key not in state]
+    # num_batches_tracked only counts, changes nothing when momentum is set, and old checkpoints lack it.
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     left_over = [key for key in state if key not in own and key.rsplit(".", 1)[0] not in classifier]
     reshaped = [
         f"{key} {tuple(state[key].shape)} where {tuple(own[key].shape)} is needed"
@@ -276,7 +273,7 @@ def load_exactly(model: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], 
             f"{origin}: does not hold the weights of {backbone!r}. Keys {'; '.join(complaints)}. "
             "Exactly the classifier may be missing. Choose the backbone this file was made for, or rename its keys."
         )
-    model.load_state_dict({key: state[key] for key in own}, strict=True)
+    model.load_state_dict({key: state.get(key, own[key]) for key in own}, strict=True)
 
 
 def _numbered_to_named(key: str, children: Mapping[int, str]) -> str:

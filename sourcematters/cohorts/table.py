@@ -1,0 +1,209 @@
+"""The cohort contract: one tidy table, one row an image, and its checks.
+
+Columns: `image_id` (str, unique), `path` (str), `patient_id` (str), `label` (0 or 1), `split` ("dev" or
+"test"), then any attributes (`sex`, `age` in years, `view`, ...). Sorted by `image_id`.
+`table.attrs` holds `name`, `task`, `origin` and `notes` (a list of sentences for the reader).
+"""
+
+import warnings
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sourcematters import files
+from sourcematters.errors import StudyError
+from sourcematters.seeds import uniform
+
+REQUIRED = ("image_id", "path", "patient_id", "label")
+COLUMNS = (*REQUIRED, "split")
+SPLITS = ("dev", "test")
+SHOWN = 5
+
+
+def check(table: pd.DataFrame, *, origin: str) -> pd.DataFrame:
+    """Return the cohort sorted by `image_id`, with fixed dtypes, or raise StudyError naming row and value.
+
+    `split` may be absent; attributes are left as they are. No file is opened (see `check_files`, `verify`).
+    `origin` names the table in messages; rows are counted from its index as a spreadsheet shows them, the
+    header being row 1.
+    """
+    missing = [column for column in REQUIRED if column not in table]
+    if missing:
+        present = ", ".join(map(str, table.columns)) or "none"
+        raise StudyError(
+            f"{origin}: no column {', '.join(missing)}; the table has {present}. A cohort "
+            f"needs {', '.join(REQUIRED)}, separated by commas."
+        )
+    if table.empty:
+        raise StudyError(f"{origin}: the table has no rows, so there is no image to study.")
+    attrs = table.attrs
+    table = table.copy() if pd.api.types.is_integer_dtype(table.index) else table.reset_index(drop=True)
+    for column in (c for c in COLUMNS if c in table):
+        empty = table[column].isna() | (table[column].astype(str).str.strip() == "")
+        if empty.any():
+            raise StudyError(f"{origin}: {column} is missing in {_rows(table.index[empty])}. Fill it in.")
+        if column != "label":
+            table[column] = table[column].astype(str)
+    table["label"] = _binary(table["label"], origin)
+    repeated = table["image_id"].duplicated(keep=False)
+    if repeated.any():
+        groups = table.index[repeated].to_series().groupby(table.loc[repeated, "image_id"].to_numpy())
+        raise StudyError(
+            f"{origin}: {groups.ngroups} image_id(s) occur more than once: "
+            + _some(f"{name} in {_rows(rows)}" for name, rows in groups)
+            + ". Keep one row an image."
+        )
+    if "split" in table:
+        _check_splits(table, origin)
+    else:
+        _check_classes(table["label"], origin)
+    table = table.sort_values("image_id", ignore_index=True)
+    table.attrs = attrs
+    return table
+
+
+def check_files(table: pd.DataFrame) -> None:
+    """Raise StudyError, with the first few and their number, if a file of the cohort does not exist."""
+    absent = [path for path in table["path"] if not Path(path).is_file()]
+    if absent:
+        raise StudyError(
+            f"{len(absent)} of {len(table)} image files do not exist: {_some(absent)}. "
+            "Correct the paths, or remove these rows."
+        )
+
+
+def shared_patients(table: pd.DataFrame) -> list[str]:
+    """Patients, sorted, with images in more than one split."""
+    splits = table.groupby("patient_id")["split"].nunique()
+    return sorted(splits.index[splits > 1])
+
+
+def split_by_patient(
+    table: pd.DataFrame, *, test_fraction: float = 0.25, seed: int, strata: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Return the table with `split`: every patient wholly in "dev" or in "test".
+
+    Within each stratum (label, then the columns `strata`) patients are ranked by `seed` and identity, and
+    the first go to test until it holds `test_fraction` of the images; what one stratum has too many or too
+    few of, the next makes up for. A patient whose images differ counts under the largest of their values: a
+    patient with any positive image as positive. Row order does not matter.
+
+    Raises StudyError if `test_fraction` is not between 0 and 1, or if a part would lack a class.
+    """
+    if not 0 < test_fraction < 1:
+        raise StudyError(f"test_fraction = {test_fraction}: it must lie between 0 and 1, for example 0.25.")
+    keys = pd.DataFrame({column: table[column].astype(str).fillna("") for column in ("label", *strata)})
+    patients = keys.groupby(table["patient_id"]).max()
+    patients["images"] = table["patient_id"].value_counts()
+    patients["rank"] = uniform(seed, patients.index.tolist(), "split")
+    owed, chosen = 0.0, set()
+    for _, stratum in patients.sort_values("rank").groupby(list(keys.columns), sort=True):
+        owed += test_fraction * stratum["images"].sum()
+        # A patient belongs to test if the middle one of their images does: no drift towards large patients.
+        middles = stratum["images"].cumsum() - stratum["images"] / 2
+        taken = stratum[middles <= owed]
+        owed -= taken["images"].sum()
+        chosen.update(taken.index)
+    split = table.assign(split=np.where(table["patient_id"].isin(chosen), "test", "dev"))
+    for part in SPLITS:
+        absent = {0, 1} - set(split.loc[split["split"] == part, "label"])
+        if absent:
+            counts = patients["label"].value_counts()
+            raise StudyError(
+                f"splitting by patient leaves {part} without images of class {min(absent)} at "
+                f"test_fraction = {test_fraction} (patients with a positive image: {counts.get('1', 0)}, "
+                f"without: {counts.get('0', 0)}). Add patients, or choose another fraction."
+            )
+    return split
+
+
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """Read and check a cohort table; relative image paths start at the table's own folder.
+
+    Ids are read as text, so leading zeros stay; only an empty cell counts as missing.
+    Raises StudyError as `parse_csv` and `check` do.
+    """
+    path = Path(path)
+    text = dict.fromkeys((*COLUMNS, "sex", "view"), str)
+    table = parse_csv(path, dtype=text, skip_blank_lines=False, skipinitialspace=True).dropna(how="all")
+    if "path" in table:
+        folder = path.absolute().parent
+        table["path"] = [cell if pd.isna(cell) else str(folder / cell) for cell in table["path"]]
+    table.attrs["origin"] = str(path)
+    return check(table, origin=str(path))
+
+
+def write_csv(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a cohort table; images below the table's own folder are named relative to it."""
+    folder = Path(path).absolute().parent
+    paths = [Path(p).relative_to(folder) if Path(p).is_relative_to(folder) else p for p in table["path"]]
+    files.write_csv(path, table.assign(path=[str(p) for p in paths]))
+
+
+def parse_csv(path: str | Path, **options: Any) -> pd.DataFrame:
+    """Read a CSV file, plain or .gz, with `pandas.read_csv`; cells are missing only where they are empty.
+
+    Raises StudyError when it is missing, empty, truncated, not text, or has rows of different lengths.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(path, keep_default_na=False, na_values=[""], index_col=False, **options)
+    except FileNotFoundError as error:
+        raise StudyError(f"{path}: there is no such table.") from error
+    except pd.errors.EmptyDataError as error:
+        raise StudyError(f"{path}: the table is empty, without even a header.") from error
+    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
+        raise StudyError(
+            f"{path}: not a table of comma-separated text ({str(error).strip()}). "
+            "Every row needs as many cells as the header."
+        ) from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise StudyError(f"{path}: cannot be read ({error}). Copy or download it again.") from error
+
+
+def _binary(label: pd.Series, origin: str) -> pd.Series:
+    number = pd.to_numeric(label, errors="coerce")
+    wrong = ~number.isin([0, 1])
+    if wrong.any():
+        raise StudyError(
+            f"{origin}: label must be 0 or 1; it is {label[wrong].iloc[0]!r} in {_rows(label.index[wrong])}."
+        )
+    return number.astype(int)
+
+
+def _check_classes(label: pd.Series, where: str) -> None:
+    if label.nunique() < 2:
+        classes = ", ".join(map(str, label.unique())) or "none"
+        raise StudyError(f"{where}: both classes are needed, label 0 and label 1; there is only: {classes}.")
+
+
+def _check_splits(table: pd.DataFrame, origin: str) -> None:
+    wrong = ~table["split"].isin(SPLITS)
+    if wrong.any():
+        raise StudyError(
+            f"{origin}: split must be dev or test; it is {table.loc[wrong, 'split'].iloc[0]!r} "
+            f"in {_rows(table.index[wrong])}."
+        )
+    for part in SPLITS:
+        _check_classes(table.loc[table["split"] == part, "label"], f"{origin}, split {part}")
+    shared = shared_patients(table)
+    if shared:
+        raise StudyError(
+            f"{origin}: {len(shared)} patient(s) have images in both dev and test: {_some(shared)}. "
+            "Put all images of a patient in one part, or remove the column split to have it drawn."
+        )
+
+
+def _rows(index: Iterable[int]) -> str:
+    rows = [str(int(i) + 2) for i in index]
+    return f"row{'s' if len(rows) > 1 else ''} {_some(rows)} (the header is row 1)"
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -1,0 +1,127 @@
+"""Open every image of a cohort, and say in plain text what is there and what is wrong."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sourcematters.cohorts import table as tables
+from sourcematters.errors import StudyError
+from sourcematters.pixels import decode
+from sourcematters.processes import over_processes, progress
+
+IMAGES_A_TASK = 32
+FEW = 10
+AGE_BANDS = {"0-17": 0, "18-39": 18, "40-59": 40, "60-79": 60, "80 and over": 80}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What one file turned out to be; `problem` is empty when its pixels are of use."""
+
+    size: str = ""
+    mode: str = ""
+    digest: str = ""
+    problem: str = ""
+
+
+def report(table: pd.DataFrame, *, workers: int = 1) -> tuple[str, pd.DataFrame]:
+    """Open every file of a cohort that has splits. Returns a text to print and the problems found.
+
+    Problems, one row an image and problem: `path, image_id, problem`: a file missing or unreadable (and
+    why), a blank image, the same pixels under two ids, a patient in both parts. The text counts images and
+    patients by class, part and attribute (ages in bands; attributes of more than 10 values are left out),
+    and sizes and modes of the files as Pillow names them.
+    """
+    opened = _open_all(table, workers)
+    problems = pd.DataFrame(
+        [(path, image_id, text) for path, image_id, text in _problems(table, opened)],
+        columns=["path", "image_id", "problem"],
+    )
+    return "\n\n".join(_sections(table, opened, problems)) + "\n", problems
+
+
+def counts(table: pd.DataFrame) -> pd.DataFrame:
+    """Images by class in columns (dev 0, dev 1, test 0, test 1, all), by attribute and value in rows.
+
+    The first two rows count images and patients; then come the attributes that have at most 10 values.
+    """
+    attributes = {c: table[c] for c in table if c not in tables.COLUMNS}
+    if "age" in attributes and pd.api.types.is_numeric_dtype(attributes["age"]):
+        edges = [*AGE_BANDS.values(), np.inf]
+        attributes["age"] = pd.cut(attributes["age"], edges, right=False, labels=list(AGE_BANDS))
+    attributes = {c: values for c, values in attributes.items() if values.nunique() <= FEW}
+    parts = {
+        f"{split} {label}": (table["split"] == split) & (table["label"] == label)
+        for split in tables.SPLITS
+        for label in (0, 1)
+    }
+    parts["all"] = pd.Series(True, index=table.index)
+    rows = {
+        ("images", ""): {part: rows.sum() for part, rows in parts.items()},
+        ("patients", ""): {part: table.loc[rows, "patient_id"].nunique() for part, rows in parts.items()},
+    }
+    for attribute, values in attributes.items():
+        values = values.astype(object).where(values.notna(), "unknown")
+        present = set(values)
+        order = [band for band in AGE_BANDS if band in present] if attribute == "age" else []
+        for value in order + sorted(present - set(order), key=str):
+            rows[attribute, str(value)] = {part: (values[rows] == value).sum() for part, rows in parts.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").astype(int)
+
+
+def _open_all(table: pd.DataFrame, workers: int) -> list[Opened]:
+    paths = list(dict.fromkeys(table["path"]))
+    chunks = [paths[i : i + IMAGES_A_TASK] for i in range(0, len(paths), IMAGES_A_TASK)]
+    opened = {}
+    with progress(total=len(paths), desc="opening every image", unit="image") as bar:
+        for chunk, found in over_processes(_open, chunks, workers):
+            opened.update(zip(chunk, found, strict=True))
+            bar.update(len(chunk))
+    return [opened[path] for path in table["path"]]
+
+
+def _open(paths: list[str]) -> list[Opened]:
+    return [_open_one(path) for path in paths]
+
+
+def _open_one(path: str) -> Opened:
+    try:
+        image = decode(path)
+    except StudyError as error:
+        return Opened(problem=str(error).removeprefix(f"{path}: "))
+    grey = np.asarray(image.convert("L"))
+    size = f"{grey.shape[1]} x {grey.shape[0]}"
+    blank = f"blank: every pixel is {grey.flat[0]}." if grey.min() == grey.max() else ""
+    return Opened(size, image.mode, hashlib.sha256(size.encode() + grey.tobytes()).hexdigest(), blank)
+
+
+def _problems(table: pd.DataFrame, opened: list[Opened]) -> Iterator[tuple[str, str, str]]:
+    split_patients = set(tables.shared_patients(table))
+    first: dict[str, str] = {}
+    for row, file in zip(table.itertuples(index=False), opened, strict=True):
+        if file.problem:
+            yield row.path, row.image_id, file.problem
+        elif (other := first.setdefault(file.digest, row.image_id)) != row.image_id:
+            yield row.path, row.image_id, f"the same pixels as {other}."
+        if row.patient_id in split_patients:
+            yield row.path, row.image_id, f"patient {row.patient_id} is in both dev and test."
+
+
+def _sections(table: pd.DataFrame, opened: list[Opened], problems: pd.DataFrame) -> Iterator[str]:
+    attrs = table.attrs
+    title = f"{attrs.get('name', 'cohort')}, {attrs.get('task', 'label')} (0: no, 1: yes)"
+    yield "\n".join([title, "=" * len(title), attrs.get("origin", ""), *attrs.get("notes", [])])
+    yield "Images by part, class and attribute\n" + counts(table).to_string()
+    for what in ("size", "mode"):
+        seen = pd.Series([getattr(file, what) or "(not opened)" for file in opened]).value_counts()
+        yield f"Files by {what}\n" + "\n".join(f"{number:>9,}  {value}" for value, number in seen.items())
+    shared = tables.shared_patients(table)
+    yield f"Patients in both dev and test: {len(shared)}"
+    if problems.empty:
+        yield f"No problems: all {len(table):,} images were opened."
+    else:
+        lines = [f"  {row.image_id}: {row.problem}\n    {row.path}" for row in problems.itertuples()]
+        yield f"{len(problems):,} problems\n" + "\n".join(lines)

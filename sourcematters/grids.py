@@ -1,0 +1,236 @@
+"""A grid of runs: plan it, run what is missing, collect its table, tell how far it is."""
+
+import datetime
+import json
+import shutil
+import traceback
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sourcematters import design, images, metrics
+from sourcematters.confounders import Confounder
+from sourcematters.errors import StudyError
+from sourcematters.files import read_json, write_csv, write_json, write_text
+from sourcematters.processes import cores, over_processes, progress
+from sourcematters.runs import Workspace, execute, open_registered, register, renderings, state
+from sourcematters.sources import Source, fetch, resolve
+from sourcematters.specs import RunSpec, Training, grid
+
+
+def plan(
+    cohort: pd.DataFrame,
+    workspace: Workspace,
+    *,
+    confounders: Sequence[Confounder],
+    p_art: Sequence[float],
+    sources: Sequence[str],
+    backbone: str,
+    folds: int,
+    training: Training,
+    weights: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> list[RunSpec]:
+    """Register the cohort, find the sources (see `sources.resolve`) and return every run of the grid.
+
+    Raises StudyError for an unknown source, an empty or repeated axis, p_art outside 0..1, or a cohort too small
+    for the folds or for a confounder: before anything is trained.
+    """
+    for confounder in confounders:
+        for fold in range(folds):
+            design.sets(cohort, confounder, p_art=1.0, fold=fold, seed=seed)
+    folder = workspace.shared("sources")
+    return grid(
+        data=cohort.attrs["name"],
+        task=cohort.attrs["task"],
+        cohort=register(cohort, workspace),
+        confounders=confounders,
+        p_art=p_art,
+        sources=[resolve(name, backbone, weights=weights, folder=folder) for name in sources],
+        backbone=backbone,
+        folds=folds,
+        training=training,
+        seed=seed,
+    )
+
+
+def run(
+    specs: Sequence[RunSpec],
+    workspace: Workspace,
+    *,
+    name: str,
+    workers: int = 0,
+    device: str = "auto",
+) -> pd.DataFrame:
+    """Execute the runs that are not done yet and return the results table of all of them.
+
+    Interrupt it at any time: what is finished stays, the rest is made by the next call, with the same numbers.
+    A run that fails does not stop the others. The list of runs is kept as plans/`name`.csv, for `status`.
+    `workers` 0 means a process for each core, or one for the whole of a GPU.
+
+    Raises StudyError naming the failed runs and where their tracebacks are.
+    """
+    table = plan_table(specs)
+    write_csv(workspace.own(f"plans/{name}.csv"), table)
+    todo = [spec for spec in specs if not (workspace.run(spec) / "done").exists()]
+    if todo:
+        workers = workers or _suitable_workers(device)
+        _prepare(todo, workspace, workers)
+        failed = []
+        work = partial(_attempt, workspace=workspace, device=device, show=workers <= 1)
+        with progress(total=len(specs), initial=len(specs) - len(todo), desc="runs", unit="run", mininterval=0) as bar:
+            for spec, failure in over_processes(work, todo, workers):
+                bar.set_postfix_str(spec.id)
+                bar.update()
+                if failure:
+                    failed.append(f"{failure} ({workspace.run(spec)}.failed/traceback.txt)")
+        if failed:
+            more = f"\n... and {len(failed) - 3} more" if len(failed) > 3 else ""
+            raise StudyError(f"{len(failed)} of {len(specs)} runs failed:\n" + "\n".join(failed[:3]) + more)
+    return collect(table, workspace)
+
+
+def _prepare(todo: Sequence[RunSpec], workspace: Workspace, workers: int) -> None:
+    # Weights and banks are made before the workers start, so that they do not wait for one another.
+    pretrained = {(spec.source, spec.backbone) for spec in todo}
+    list(over_processes(_fetch, sorted(pretrained, key=str), workers))
+    for digest in {spec.cohort for spec in todo}:
+        needed = {r for spec in todo if spec.cohort == digest for r in renderings(spec)}
+        cohort = open_registered(digest, workspace)
+        images.build(cohort, sorted(needed, key=str), workspace.shared("bank"), workers=workers)
+
+
+def prepare_sources(
+    names: Sequence[str],
+    backbone: str,
+    workspace: Workspace,
+    *,
+    weights: Mapping[str, Any] | None = None,
+    workers: int = 0,
+) -> pd.DataFrame:
+    """Fetch or train the sources called `names` now, and return one row about each.
+
+    Columns: source, kind, identity, and for a stand-in its accuracy on held-out pictures and what chance gives.
+    """
+    folder = workspace.shared("sources")
+    found = [resolve(name, backbone, weights=weights, folder=folder) for name in names]
+    list(over_processes(_fetch, [(source, backbone) for source in found], workers))
+    rows = []
+    for source in found:
+        row = {"source": source.name, "kind": source.kind, "identity": source.identity}
+        if source.kind == "standin":
+            card = read_json(Path(source.location).with_suffix(".json"))
+            row |= {"held_out_accuracy": card["held_out_accuracy"], "chance": card["chance"]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def collect_plans(workspace: Workspace) -> tuple[pd.DataFrame, list[str]]:
+    """The results of every plan of this profile that is done, and a sentence for each that is not.
+
+    Raises StudyError when no plan is done.
+    """
+    frames, missing = [], []
+    for path in sorted(workspace.own("plans").glob("*.csv")):
+        table = pd.read_csv(path)
+        try:
+            frames.append(collect(table, workspace))
+        except StudyError as error:
+            missing.append(f"{path.stem}: {error}")
+    if not frames:
+        raise StudyError(
+            f"{workspace.own('plans')}: no grid of runs is done there. Run the notebooks 20_tag to 24_gender first, "
+            "or set `results` to the folder of a profile that was run."
+        )
+    return pd.concat(frames, ignore_index=True), missing
+
+
+def _suitable_workers(device: str) -> int:
+    from sourcematters.training import choose_device
+
+    return cores() if choose_device(device).type == "cpu" else 1
+
+
+def _fetch(source_and_backbone: tuple[Source, str]) -> None:
+    fetch(*source_and_backbone)
+
+
+def _attempt(spec: RunSpec, workspace: Workspace, device: str, show: bool) -> str:
+    failure = Path(f"{workspace.run(spec)}.failed")
+    try:
+        execute(spec, workspace, device=device, show=show)
+    except Exception as error:
+        write_text(failure / "traceback.txt", traceback.format_exc())
+        write_json(failure / "spec.json", spec.to_dict())
+        return f"{spec.id}: {error}"
+    shutil.rmtree(failure, ignore_errors=True)
+    return ""
+
+
+def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
+    """The tidy results of the runs in a plan: one row a run and test set, metrics recomputed from predictions.
+
+    Columns: those of `plan_table`, then test_set, n, auc. Raises StudyError naming a run that is not done.
+    """
+    folder = workspace.shared("runs")
+    missing = [run_id for run_id in table["run_id"] if not (folder / run_id / "done").exists()]
+    if missing:
+        raise StudyError(f"{len(missing)} of {len(table)} runs are not done, e.g. {missing[0]}. Run the grid first.")
+    frames = []
+    for row in table.to_dict("records"):
+        predictions = pd.read_csv(folder / row["run_id"] / "predictions.csv")
+        frames.append(metrics.by_test_set(predictions).assign(**row))
+    return pd.concat(frames, ignore_index=True)[[*table.columns, "test_set", "n", "auc"]]
+
+
+def plan_table(specs: Sequence[RunSpec]) -> pd.DataFrame:
+    """One row a run: run_id, data, task, confounder, p_art, source, backbone, fold."""
+    rows = [
+        {
+            "run_id": spec.id,
+            "data": spec.data,
+            "task": spec.task,
+            "confounder": spec.confounder.name if spec.confounder else "none",
+            "p_art": spec.p_art,
+            "source": spec.source.name,
+            "backbone": spec.backbone,
+            "fold": spec.fold,
+        }
+        for spec in specs
+    ]
+    return pd.DataFrame(rows)
+
+
+def status(folder: str | Path) -> str:
+    """What a person wants to know of a results folder: per plan how many runs are in which state, and time left.
+
+    `folder` is a profile's folder (`results/demo`) or `results` itself. Raises StudyError if no plan is in it.
+    """
+    folder = Path(folder)
+    plans = sorted(folder.glob("plans/*.csv")) or sorted(folder.glob("*/plans/*.csv"))
+    if not plans:
+        raise StudyError(f"{folder}: no plans/*.csv in it. Give a profile's folder, e.g. results/demo, after a start.")
+    lines, failed, todo, running, seconds = [], [], 0, 0, []
+    lines.append(f"{'plan':<32}{'done':>8}{'running':>9}{'failed':>8}{'missing':>9}{'of':>6}")
+    seen: dict[str, str] = {}
+    for plan in plans:
+        runs = plan.parents[2] / "runs"
+        ids = pd.read_csv(plan)["run_id"].tolist()
+        states = [seen.setdefault(run_id, state(run_id, runs)) for run_id in ids]
+        counts = [states.count(s) for s in ("done", "running", "failed", "missing")]
+        name = f"{plan.parents[1].name}/{plan.stem}"
+        lines.append(f"{name:<32}{counts[0]:>8}{counts[1]:>9}{counts[2]:>8}{counts[3]:>9}{len(ids):>6}")
+        failed += [runs / f"{i}.failed" / "traceback.txt" for i, s in zip(ids, states, strict=True) if s == "failed"]
+        todo += len(ids) - counts[0]
+        running += counts[1]
+        for run_id in (i for i, s in zip(ids, states, strict=True) if s == "done"):
+            seconds.append(json.loads((runs / run_id / "env.json").read_text())["seconds"])
+    if todo and seconds:
+        left = todo * sum(seconds) / len(seconds) / max(running, 1)
+        rate = f"{sum(seconds) / len(seconds):.0f} s a run so far, {max(running, 1)} at a time"
+        lines.append(f"time left: about {datetime.timedelta(seconds=round(left))} ({rate})")
+    lines += [f"failed: {path}" for path in failed]
+    return "\n".join(lines)

@@ -1,0 +1,145 @@
+import multiprocessing
+import os
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from sourcematters import images
+from sourcematters.confounders import alteration
+from sourcematters.errors import StudyError
+from sourcematters.images import Rendering
+
+
+def make_cohort(folder, n=11, size=(48, 40)):
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(n):
+        path = folder / f"img{i:02d}.png"
+        Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(path)
+        rows.append({"image_id": f"img{i:02d}", "path": str(path)})
+    return pd.DataFrame(rows)
+
+
+def test_nearest_takes_the_pixel_under_the_centre(tmp_path):
+    cohort = make_cohort(tmp_path)
+    bank = images.build(cohort, [Rendering(size=16)], tmp_path / "bank")[0]
+    assert bank.shape == (11, 16, 16) and bank.dtype == np.uint8
+    # Output pixel k of 16 has its centre at (k + .5) * 48 / 16 = 3k + 1.5: row 3k + 1; columns: (k + .5) * 2.5.
+    rows, columns = 3 * np.arange(16) + 1, ((np.arange(16) + 0.5) * 2.5).astype(int)
+    for i, path in enumerate(cohort["path"]):
+        assert np.array_equal(bank[i], np.asarray(Image.open(path))[np.ix_(rows, columns)])
+
+
+def test_antialias_averages_what_it_drops(tmp_path):
+    stripes = np.zeros((64, 64), np.uint8)
+    stripes[:, ::2] = 200
+    Image.fromarray(stripes).save(tmp_path / "s.png")
+    cohort = pd.DataFrame({"image_id": ["s"], "path": [str(tmp_path / "s.png")]})
+    renderings = [Rendering(size=16, interpolation=how) for how in ("nearest", "antialias")]
+    nearest, smooth = images.build(cohort, renderings, tmp_path / "bank")
+    assert set(np.unique(nearest)) <= {0, 200}
+    assert np.abs(smooth[0, 2:-2, 2:-2].astype(int) - 100).max() <= 5
+
+
+def test_artefacts_act_before_the_resize(tmp_path):
+    Image.fromarray(np.zeros((1024, 1024), np.uint8)).save(tmp_path / "z.png")
+    cohort = pd.DataFrame({"image_id": ["z"], "path": [str(tmp_path / "z.png")]})
+    bank = images.build(cohort, [Rendering(alteration("draw_tag"), 128)], tmp_path / "bank")[0]
+    rows, columns = np.nonzero(bank[0])
+    # A glyph of about 37 x 47 px at (200, 200) of 1024 is about 5 x 6 px at (25, 25) of 128.
+    assert 3 <= np.ptp(columns) + 1 <= 6 and 4 <= np.ptp(rows) + 1 <= 7
+    assert 24 <= columns.min() <= 27 and 24 <= rows.min() <= 33
+
+
+def test_any_number_of_workers_gives_the_same_bank(tmp_path):
+    cohort = make_cohort(tmp_path, n=20)
+    noise = Rendering(alteration("poisson_noise", n0=2e5), 24)
+    one = images.build(cohort, [noise], tmp_path / "one", workers=1)[0]
+    two = images.build(cohort, [noise], tmp_path / "two", workers=2)[0]
+    assert np.array_equal(one, two) and one.std() > 0
+
+
+def test_a_bank_is_found_again_and_depends_on_content_not_on_place(tmp_path, monkeypatch):
+    cohort = make_cohort(tmp_path, n=3)
+    images.build(cohort, [Rendering(size=16)], tmp_path / "bank")
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for path in cohort["path"]:
+        os.rename(path, moved / os.path.basename(path))
+    cohort = cohort.assign(path=[str(moved / os.path.basename(path)) for path in cohort["path"]])
+    monkeypatch.setattr(images, "_fill", lambda *a: pytest.fail("built again"))
+    images.build(cohort, [Rendering(size=16)], tmp_path / "bank")
+    monkeypatch.undo()
+    Image.fromarray(np.full((48, 40), 7, np.uint8)).save(cohort["path"][1])
+    assert (images.build(cohort, [Rendering(size=16)], tmp_path / "bank")[0][1] == 7).all()
+
+
+def test_an_interrupted_build_goes_on_with_what_was_missing(tmp_path, monkeypatch):
+    cohort = make_cohort(tmp_path, n=30)
+    whole = images.build(cohort, [Rendering(size=16)], tmp_path / "whole")[0]
+    rendered, real = [], images.render
+
+    def counting(path, image_id, renderings):
+        rendered.append(image_id)
+        if len(rendered) == 20:
+            raise KeyboardInterrupt
+        return real(path, image_id, renderings)
+
+    monkeypatch.setattr(images, "render", counting)
+    with pytest.raises(KeyboardInterrupt):
+        images.build(cohort, [Rendering(size=16)], tmp_path / "bank")
+    assert not list((tmp_path / "bank").glob("*.npy"))
+    resumed = images.build(cohort, [Rendering(size=16)], tmp_path / "bank")[0]
+    assert np.array_equal(resumed, whole)
+    # Two whole tasks of 8 images were done and are not done again.
+    assert len(rendered) == 20 + (30 - 16)
+    assert not [p for p in (tmp_path / "bank").iterdir() if p.suffix in (".partial", ".done")]
+
+
+def test_two_processes_building_at_once_agree(tmp_path):
+    cohort = make_cohort(tmp_path, n=12)
+    context = multiprocessing.get_context("spawn")
+    arguments = (cohort, [Rendering(size=16)], tmp_path / "bank")
+    other = context.Process(target=images.build, args=arguments)
+    other.start()
+    threads = [threading.Thread(target=images.build, args=arguments) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    other.join()
+    assert other.exitcode == 0
+    banks = list((tmp_path / "bank").glob("*.npy"))
+    assert len(banks) == 1
+    assert np.array_equal(np.load(banks[0]), images.build(cohort, [Rendering(size=16)], tmp_path / "fresh")[0])
+
+
+def test_a_missing_or_truncated_image_is_named_and_no_bank_is_left(tmp_path):
+    cohort = make_cohort(tmp_path, n=4)
+    content = open(cohort["path"][2], "rb").read()
+    open(cohort["path"][2], "wb").write(content[: len(content) // 2])
+    with pytest.raises(StudyError, match="img02.png"):
+        images.build(cohort, [Rendering(size=16)], tmp_path / "bank")
+    os.remove(cohort["path"][2])
+    with pytest.raises(StudyError, match=r"image img02: .*img02.png cannot be read"):
+        images.build(cohort, [Rendering(size=16)], tmp_path / "bank")
+    assert not list((tmp_path / "bank").glob("*.npy"))
+
+
+@pytest.mark.parametrize("wrong", [{"interpolation": "cubic"}, {"size": 4}, {"size": 5000}])
+def test_settings_that_make_no_sense(wrong):
+    with pytest.raises(StudyError):
+        Rendering(**wrong)
+
+
+def test_a_full_disk_is_said_before_the_first_pixel(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(StudyError, match="the disk is full"):
+        images.build(make_cohort(tmp_path, n=2), [Rendering(size=16)], tmp_path / "bank")
+    assert not [p for p in (tmp_path / "bank").iterdir() if p.suffix in (".npy", ".partial")]
