@@ -304,7 +304,7 @@ def _strongest_part(change: NDArray[np.int64], side: int) -> tuple[int, int]:
 
 
 def sheet_table(*, cohort: pd.DataFrame, per_class: int = 8) -> pd.DataFrame:
-    """The images that `sheet` shows: of each class the first of `per_class` patients, with their `row` in the cohort."""
+    """The images that `sheet` shows: of each class the first of `per_class` patients, and their `row`."""
     table = cohort.assign(row=np.arange(len(cohort)))
     first = table.sort_values(["label", "image_id"]).drop_duplicates(["label", "patient_id"])
     return first.groupby("label").head(per_class).drop(columns="path")

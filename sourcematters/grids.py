@@ -5,6 +5,7 @@ import json
 import shutil
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,12 @@ def plan(
     training: Training,
     weights: Mapping[str, Any] | None = None,
     seed: int = 0,
+    device: str = "auto",
 ) -> list[RunSpec]:
     """Register the cohort, find the sources (see `sources.resolve`) and return every run of the grid.
+
+    Precision auto becomes bf16 where `device` computes it in hardware, fp32 elsewhere: it changes the numbers, so
+    it belongs to the run.
 
     Raises StudyError for an unknown source, an empty or repeated axis, p_art outside 0..1, or a cohort too small
     for the folds or for a confounder: before anything is trained.
@@ -42,6 +47,10 @@ def plan(
     for confounder in confounders:
         for fold in range(folds):
             design.sets(cohort, confounder, p_art=1.0, fold=fold, seed=seed)
+    if training.precision == "auto":
+        from sourcematters.training import choose_device, choose_precision
+
+        training = replace(training, precision=choose_precision("auto", choose_device(device)))
     folder = workspace.shared("sources")
     return grid(
         data=cohort.attrs["name"],

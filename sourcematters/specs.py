@@ -20,7 +20,8 @@ class Training:
     """Everything about a fine-tuning that changes its result. The defaults are the paper's (lung mass, X-ray).
 
     Sizes in px, rotation in degrees, shift as a share of the width, zoom as 1 +- zoom per axis.
-    `bn_momentum` 0 keeps each backbone's own. `precision` is fp32 or bf16 (autocast).
+    `bn_momentum` 0 keeps each backbone's own. `precision` is fp32, bf16 (autocast), or auto, which `grids.plan`
+    settles before a run is named.
     """
 
     size: int = 512
@@ -49,7 +50,7 @@ class Training:
             "rotation": 0 <= self.rotation <= 180,
             "shift": 0 <= self.shift < 1,
             "zoom": 0 <= self.zoom < 1,
-            "precision": self.precision in ("fp32", "bf16"),
+            "precision": self.precision in ("fp32", "bf16", "auto"),
         }
         for name, fine in checks.items():
             if not fine:

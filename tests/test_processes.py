@@ -1,0 +1,50 @@
+import os
+import time
+
+import pytest
+
+from sourcematters.errors import StudyError
+from sourcematters.processes import cores, over_processes
+
+
+def square(x):
+    return x * x
+
+
+def die(x):
+    os._exit(9)
+
+
+def slow(x):
+    time.sleep(0 if x == 0 else 60)
+    return os.getpid()
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_every_task_is_done_once_for_any_number_of_workers(workers):
+    assert sorted(over_processes(square, [3, 1, 2], workers)) == [(1, 1), (2, 4), (3, 9)]
+
+
+def test_one_worker_keeps_the_order_and_the_process():
+    assert [r for _, r in over_processes(lambda x: (x, os.getpid()), [3, 1], 1)] == [(3, os.getpid()), (1, os.getpid())]
+
+
+def test_a_worker_that_the_system_kills_is_explained():
+    with pytest.raises(StudyError, match="want of memory .*start again with fewer workers"):
+        list(over_processes(die, [1, 2], 2))
+
+
+def test_workers_end_with_the_loop():
+    start = time.time()
+    for _, pid in over_processes(slow, [0, 1, 2], 2):
+        break
+    assert time.time() - start < 30
+    for _ in range(100):
+        if not os.path.exists(f"/proc/{pid}"):
+            return
+        time.sleep(0.05)
+    pytest.fail("a worker is still alive")
+
+
+def test_cores_is_what_this_process_may_use():
+    assert 1 <= cores() <= os.cpu_count()
