@@ -111,7 +111,8 @@ def index(folder: str | Path) -> Path:
 
     folder = Path(folder)
     executed = [_executed(path) for path in sorted((folder / "notebooks").glob("[!.]*.ipynb"))]
-    figures = sorted((folder / "figures").glob("[!.]*.png"))
+    # The paper's own figures come first.
+    figures = sorted((folder / "figures").glob("[!.]*.png"), key=lambda p: (not p.name.startswith("fig"), p.name))
     name = escape(folder.resolve().name)
     note = caption(
         data=[str(e.parameters.get("data", "")) for e in executed],

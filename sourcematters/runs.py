@@ -80,7 +80,6 @@ def execute(spec: RunSpec, workspace: Workspace, *, device: str = "auto", show: 
 
 
 def _execute(spec: RunSpec, workspace: Workspace, target: Path, device: str, show: bool) -> None:
-    import torch
     from safetensors.torch import load_file, save_file
 
     from sourcematters import training
@@ -108,7 +107,7 @@ def _execute(spec: RunSpec, workspace: Workspace, target: Path, device: str, sho
         )
         where = training.choose_device(device)
         settings, pixels = spec.training, training.Pixels(base, carrier)
-        with _reproducible(training.initial_seed(spec.seed, spec.fold), where):
+        with training.reproducible(training.initial_seed(spec.seed, spec.fold), where):
             model = Classifier(spec.source, spec.backbone, size=settings.size, dropout=settings.dropout)
             if fit_folder is None:
                 history = training.fine_tune(
@@ -123,7 +122,7 @@ def _execute(spec: RunSpec, workspace: Workspace, target: Path, device: str, sho
                 )
             else:
                 model.load_state_dict(load_file(fit_folder / "weights.safetensors"))
-                model.to(where, memory_format=torch.channels_last)
+                training.place(model, where)
                 history = pd.read_csv(fit_folder / "history.csv")
             tests = sets[sets["part"].isin(design.TEST_SETS)]
             scores = training.score(model, pixels, tests, settings, device=where)
@@ -144,32 +143,6 @@ def _execute(spec: RunSpec, workspace: Workspace, target: Path, device: str, sho
         os.replace(beside, target)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-class _reproducible:
-    """Within it: one CPU thread, deterministic kernels, and torch's generators seeded; restored afterwards."""
-
-    def __init__(self, seed: int, device: "torch.device"):  # noqa: F821
-        self.seed, self.device = seed, device
-
-    def __enter__(self) -> None:
-        import torch
-
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        self.before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-        torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True)
-        devices = [self.device] if self.device.type == "cuda" else []
-        self.fork = torch.random.fork_rng(devices=devices)
-        self.fork.__enter__()
-        torch.manual_seed(self.seed)
-
-    def __exit__(self, *error: object) -> None:
-        import torch
-
-        self.fork.__exit__(*error)
-        torch.set_num_threads(self.before[0])
-        torch.use_deterministic_algorithms(self.before[1])
 
 
 def renderings(spec: RunSpec) -> tuple[Rendering, Rendering]:

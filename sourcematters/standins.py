@@ -86,6 +86,8 @@ def _train(name: str, backbone: str, pretraining: Pretraining, path: Path, worke
     from safetensors.torch import save_file
     from torch.nn import functional
 
+    from sourcematters.training import reproducible
+
     world = STANDINS[name]
     images, labels = _pictures(name, pretraining, workers)
     n = pretraining.pictures
@@ -95,8 +97,7 @@ def _train(name: str, backbone: str, pretraining: Pretraining, path: Path, worke
         batch = (torch.from_numpy(images[index]).permute(0, 3, 1, 2).float() - mean) / std
         return batch.contiguous(memory_format=torch.channels_last)
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(pretraining.seed, name, "initialization"))
+    with reproducible(derive(pretraining.seed, name, "initialization"), torch.device("cpu")):
         backbone_model = create(backbone, size=pretraining.size)
         head = torch.nn.Linear(backbone_model.num_features, len(world.classes))
         model = torch.nn.Sequential(backbone_model, head).to(memory_format=torch.channels_last)

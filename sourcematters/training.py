@@ -1,8 +1,10 @@
 """One fine-tuning: a model, its sets, the weights with the lowest validation loss."""
 
+import contextlib
 import copy
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +62,25 @@ def augment(pixels: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
     return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
+@contextlib.contextmanager
+def reproducible(seed: int, device: torch.device) -> Iterator[None]:
+    """Within it: torch seeded, deterministic kernels, and one CPU thread, so that the bytes do not depend on the
+    number of cores or workers. Everything is restored afterwards.
+    """
+    # cuBLAS is deterministic only with a fixed workspace (docs.nvidia.com/cuda/cublas, results reproducibility).
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+
+
 def choose_device(device: str = "auto") -> torch.device:
     """The device to train on: "auto" takes CUDA, then MPS, then the CPU. Raises StudyError if it is not there."""
     if device == "auto":
@@ -78,6 +99,13 @@ def choose_precision(precision: str, device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def place(model: Classifier, device: torch.device) -> None:
+    """Bring a model to the device, in the memory layout its convolutions are fastest in."""
+    # Apple's MPS has no fast path for channels_last.
+    layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
+    model.to(device, memory_format=layout)
 
 
 def fine_tune(
@@ -99,9 +127,7 @@ def fine_tune(
     """
     if training.bn_momentum:
         set_bn_momentum(model, training.bn_momentum)
-    model.to(device)
-    if device.type != "mps":
-        model.to(memory_format=torch.channels_last)
+    place(model, device)
     optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
     train, val = sets[sets["part"] == "train"], sets[sets["part"] == "val"]
     labels = torch.tensor(train["label"].to_numpy())

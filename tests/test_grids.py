@@ -84,7 +84,7 @@ def test_at_strength_0_drawn_confounders_are_trained_once(serial, cohort):
     new = {path.name for path in workspace.shared("runs").iterdir()} - before
     assert new == {spec.id for spec in specs}, "only scored: no other network was trained"
     # Nobody carries in the clean and in the i.i.d. test at strength 0: the same scores for both confounders.
-    for test_set in ("iid", "clean"):
+    for test_set in ("iid", "clean"):  # noqa: B007 (used in the queries)
         theirs = serial[2].query("confounder == 'tag' and p_art == 0 and test_set == @test_set")["auc"]
         assert table.query("test_set == @test_set")["auc"].tolist() == theirs.tolist()
 

@@ -36,8 +36,9 @@ def test_a_worker_that_the_system_kills_is_explained():
 
 def test_workers_end_with_the_loop():
     start = time.time()
-    for _, pid in over_processes(slow, [0, 1, 2], 2):
-        break
+    results = over_processes(slow, [0, 1, 2], 2)
+    _, pid = next(results)
+    results.close()
     assert time.time() - start < 30
     for _ in range(100):
         if not os.path.exists(f"/proc/{pid}"):

@@ -34,7 +34,6 @@ def test_a_standin_is_trained_once(trained, monkeypatch):
 
 
 def test_training_again_gives_the_same_bytes(trained, tmp_path):
-    torch.set_num_threads(1)
     again = standins.source(trained.name, "test_resnet", tmp_path, QUICK)
     assert again == trained
     standins.pretrain(again, "test_resnet", QUICK)

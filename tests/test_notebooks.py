@@ -1,0 +1,176 @@
+"""Every notebook, executed by papermill on a few phantoms; the numbers it wrote are worked out again here."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import scipy.stats
+from sklearn.metrics import roc_auc_score
+
+from sourcematters import pipeline
+
+ROOT = Path(__file__).parents[1]
+
+SMALL = {
+    "patients": "36",
+    "sources": "[random]",
+    "folds": "2",
+    "p_art": "[0, 1]",
+    "size": "32",
+    "epochs": "8",
+    "batch_size": "8",
+    "tag_height": "500",
+    "workers": "1",
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """All notebooks, run in order as ./run_all.sh runs them, with parameters that cost seconds."""
+    plan = pipeline.plan(ROOT, "demo", SMALL.items(), (), tmp_path_factory.mktemp("results"))
+    assert [notebook.name[:2] for notebook, _ in plan.steps] == ["00", "10", "20", "21", "22", "24", "30"]
+    index = pipeline.run(plan)
+    return plan.folder, index.read_text()
+
+
+def cohort_of(folder):
+    (path,) = (folder.parent / "cohorts").glob("*.csv")
+    return pd.read_csv(path)
+
+
+def predictions_of(folder, run_id):
+    return pd.read_csv(folder.parent / "runs" / run_id / "predictions.csv")
+
+
+GRIDS = {
+    "tag": ["tag"],
+    "denoising": ["denoising"],
+    "noise_xray": ["noise", "noise_high_vs_low"],
+    "gender": ["gender"],
+}
+
+
+@pytest.mark.parametrize("stem", GRIDS)
+def test_tables_hold_the_auc_of_every_run_and_test_set(study, stem):
+    folder, _ = study
+    table = pd.read_csv(folder / "tables" / f"{stem}.csv")
+    assert sorted(table["confounder"].unique()) == sorted(GRIDS[stem])
+    assert len(table) == len(GRIDS[stem]) * 2 * 2 * 3, "confounders x strengths x folds x test sets"
+    for row in table.itertuples():
+        part = predictions_of(folder, row.run_id).query("test_set == @row.test_set")
+        assert (row.n, row.auc) == (len(part), pytest.approx(roc_auc_score(part["label"], part["score"])))
+
+
+@pytest.mark.parametrize("stem", GRIDS)
+def test_figures_show_mean_and_interval_over_the_folds(study, stem):
+    folder, _ = study
+    table = pd.read_csv(folder / "tables" / f"{stem}.csv")
+    summary = pd.read_csv(folder / "figures" / f"{stem}.csv")
+    for row in summary.itertuples():
+        aucs = table.query("confounder == @row.confounder and p_art == @row.p_art and test_set == @row.test_set")["auc"]
+        low, high = (
+            scipy.stats.t.interval(0.95, 1, aucs.mean(), scipy.stats.sem(aucs)) if aucs.std() else [aucs.mean()] * 2
+        )
+        assert (row.folds, row.mean, row.ci_low, row.ci_high) == pytest.approx((2, aucs.mean(), low, high))
+    for suffix in (".png", ".pdf"):
+        assert (folder / "figures" / f"{stem}{suffix}").stat().st_size > 5000
+
+
+def test_carriers_in_the_tests_are_what_the_design_says(study):
+    folder, _ = study
+    cohort = cohort_of(folder).set_index("image_id")
+    for stem, names in GRIDS.items():
+        table = pd.read_csv(folder / "tables" / f"{stem}.csv").drop_duplicates("run_id")
+        for run in table.itertuples():
+            predictions = predictions_of(folder, run.run_id)
+            assert (cohort.loc[predictions["image_id"], "split"] == "test").all()
+            shares = predictions.groupby(["test_set", "label"])["carries"].mean().unstack()
+            assert shares.loc["iid"].tolist() == [0, run.p_art]
+            assert shares.loc["ood"].tolist() == [1, 0] and shares.loc["clean"].tolist() == [0, 0]
+            if names == ["gender"]:
+                female = cohort.loc[predictions["image_id"], "sex"].to_numpy() == "F"
+                assert (female == (predictions["carries"] == 1)).all()
+
+
+def test_a_tag_that_fills_a_quarter_of_the_image_is_read_instead_of_the_lesion(study):
+    folder, _ = study
+    mean = pd.read_csv(folder / "tables" / "tag.csv").groupby(["test_set", "p_art"])["auc"].mean()
+    assert mean["iid", 1.0] > 0.95 and mean["ood", 1.0] < 0.1
+    assert mean["iid", 0.0] == mean["clean", 0.0]
+
+
+def test_the_figures_notebook_gathers_all_of_it(study):
+    folder, _ = study
+    every = pd.concat([pd.read_csv(folder / "tables" / f"{stem}.csv") for stem in sorted(GRIDS)])
+    gathered = pd.read_csv(folder / "tables" / "all_runs.csv")
+    keys = ["run_id", "test_set"]
+    pd.testing.assert_frame_equal(
+        gathered.sort_values(keys).reset_index(drop=True), every.sort_values(keys).reset_index(drop=True)
+    )
+    assert set(pd.read_csv(folder / "figures" / "fig3.csv")["confounder"]) == {"tag", "denoising", "gender"}
+    assert set(pd.read_csv(folder / "figures" / "fig4_xray.csv")["confounder"]) == {"noise", "noise_high_vs_low"}
+    robust = pd.read_csv(folder / "tables" / "robustness.csv").set_index("confounder")
+    mean = every.groupby(["confounder", "test_set", "p_art"])["auc"].mean()
+    for name in robust.index:
+        assert robust.loc[name, "gap"] == pytest.approx(mean[name, "iid", 1.0] - mean[name, "ood", 1.0])
+
+
+def test_preparation_counts_the_cohort(study):
+    folder, _ = study
+    cohort = cohort_of(folder)
+    executed = json.loads((folder / "notebooks" / "10_prepare_nih_cxr14.ipynb").read_text())
+    outputs = [output for cell in executed["cells"] for output in cell.get("outputs", [])]
+    text = "".join("".join(output.get("text", [])) for output in outputs)
+    assert f"No problems: all {len(cohort)} images were opened." in text
+    counts = pd.read_csv(folder / "tables" / "cohort_counts.csv")
+    assert counts.set_index("group").loc["images", "all"] == len(cohort)
+    assert pd.read_csv(folder / "tables" / "cohort_problems.csv").empty
+
+
+def test_the_walkthrough_shows_every_artefact(study):
+    folder, _ = study
+    table = pd.read_csv(folder / "figures" / "fig2_artefacts.csv").set_index("confounder")
+    assert list(table.index) == ["tag", "denoising", "noise", "noise_high_vs_low"]
+    # The tag changes only pixels under its glyph; filter and noise act everywhere.
+    assert 0 < table.loc["tag", "changed_pixels"] <= table.loc["tag", "masked_pixels"] < 256 * 256 / 4
+    assert (table.loc[["denoising", "noise"], "masked_pixels"] == 256 * 256).all()
+
+
+def test_the_page_shows_the_figures_and_says_what_they_are(study):
+    folder, page = study
+    assert "Phantoms, not patients" in page
+    for name in ("fig2_artefacts", "fig3", "fig4_xray"):
+        assert f"figures/{name}.png" in page
+    for notebook in (folder / "notebooks").glob("*.ipynb"):
+        assert f"notebooks/{notebook.stem}.html" in page
+        assert notebook.with_suffix(".html").exists()
+
+
+def test_a_second_call_trains_nothing_and_changes_no_table(study):
+    folder, _ = study
+    runs = folder.parent / "runs"
+    before = {
+        path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and ".locks" not in path.parts
+    }
+    tables = {path: path.read_bytes() for path in folder.rglob("*.csv")}
+    pipeline.run(pipeline.plan(ROOT, "demo", SMALL.items(), ["20", "30"], folder.parent))
+    after = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and ".locks" not in path.parts}
+    assert after == before and tables == {path: path.read_bytes() for path in folder.rglob("*.csv")}
+
+
+def test_the_notebooks_defaults_are_the_demo_profile():
+    _, values = pipeline.read_profile(ROOT, "demo")
+    declared = {}
+    for notebook in pipeline.notebooks(ROOT):
+        for parameter in notebook.parameters.values():
+            first = declared.setdefault(parameter.name, parameter.default)
+            assert parameter.default == first, f"{notebook.name}: {parameter.name} has another default elsewhere"
+    assert {key: declared[key] for key in values} == values
+
+
+def test_the_nih_sample_profile_fits_the_notebooks():
+    plan = pipeline.plan(ROOT, "nih-sample")
+    given = {key: value for _, parameters in plan.steps for key, value in parameters.items()}
+    assert given["task"] == "Pneumonia" and given["tag_height"] == 64.0 and given["n0"] == 2e7
