@@ -12,6 +12,7 @@ radimagenet  The PyTorch release (github.com/BMEII-AI/RadImageNet; hub mirror La
 random       No weights; ImageNet's normalization.
 """
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -104,9 +105,11 @@ def resolve(
         return Source(name, "hub", f"hub:{RADIMAGENET_HUB}/{file}", HALF, HALF, file)
     if name in standins.STANDINS:
         return standins.source(name, backbone, folder)
-    known = ", ".join(["imagenet", "radimagenet", "random", *standins.STANDINS])
+    known = ["imagenet", "radimagenet", "random", *standins.STANDINS]
+    near = difflib.get_close_matches(name, known, n=1)
     raise StudyError(
-        f"source {name!r} is not known. Known by name: {known}. For your own weights add "
+        f"source {name!r} is not known.{f' Did you mean {near[0]}?' if near else ''} Known by name: "
+        f"{', '.join(known)}. For your own weights add "
         f'weights: {{"{name}": "path/to/file.safetensors"}}.'
     )
 

@@ -38,25 +38,23 @@ class Training:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        checks = {
-            "size": self.size >= 16,
-            "interpolation": self.interpolation in INTERPOLATIONS,
-            "epochs": self.epochs >= 1,
-            "patience": self.patience >= 1,
-            "learning_rate": 0 < self.learning_rate < 1,
-            "batch_size": self.batch_size >= 2,
-            "dropout": 0 <= self.dropout < 1,
-            "bn_momentum": 0 <= self.bn_momentum <= 1,
-            "rotation": 0 <= self.rotation <= 180,
-            "shift": 0 <= self.shift < 1,
-            "zoom": 0 <= self.zoom < 1,
-            "precision": self.precision in ("fp32", "bf16", "auto"),
+        wanted = {
+            "size": (self.size >= 16, "at least 16 px"),
+            "interpolation": (self.interpolation in INTERPOLATIONS, f"one of {', '.join(INTERPOLATIONS)}"),
+            "epochs": (self.epochs >= 1, "at least 1"),
+            "patience": (self.patience >= 1, "at least 1"),
+            "learning_rate": (0 < self.learning_rate < 1, "between 0 and 1"),
+            "batch_size": (self.batch_size >= 2, "at least 2, for batch normalization"),
+            "dropout": (0 <= self.dropout < 1, "0 or more, below 1"),
+            "bn_momentum": (0 <= self.bn_momentum <= 1, "in 0..1"),
+            "rotation": (0 <= self.rotation <= 180, "in 0..180 degrees"),
+            "shift": (0 <= self.shift < 1, "0 or more, below 1"),
+            "zoom": (0 <= self.zoom < 1, "0 or more, below 1"),
+            "precision": (self.precision in ("fp32", "bf16", "auto"), "fp32, bf16 or auto"),
         }
-        for name, fine in checks.items():
+        for name, (fine, requirement) in wanted.items():
             if not fine:
-                raise StudyError(
-                    f"{name} = {getattr(self, name)!r} makes no sense here. {self.__doc__.split(chr(10))[0]}"
-                )
+                raise StudyError(f"{name} = {getattr(self, name)!r}: it must be {requirement}.")
 
 
 @dataclass(frozen=True)

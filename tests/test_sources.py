@@ -198,7 +198,12 @@ def test_identity_follows_content_not_place(small, tmp_path):
 @pytest.mark.parametrize(
     ("name", "backbone", "weights", "message"),
     [
-        ("imagnet", "resnet50", {}, r"source 'imagnet' is not known.*imagenet, radimagenet, random"),
+        (
+            "imagnet",
+            "resnet50",
+            {},
+            r"source 'imagnet' is not known\. Did you mean imagenet\?.*imagenet, radimagenet, random",
+        ),
         ("radimagenet", "test_resnet", {}, "radimagenet was published for resnet50, densenet121, inception_v3"),
         ("mine", "resnet50", {"mine": "/nowhere/a.pt"}, "a.pt does not exist"),
         ("mine", "resnet50", {"mine": {"file": "a.pt"}}, "needs `path`"),

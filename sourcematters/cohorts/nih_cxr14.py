@@ -72,6 +72,7 @@ def cohort(
 
     Raises StudyError for an unknown finding or view, an incomplete tree, or a class without images.
     """
+    csv = find_metadata(root)
     if finding not in FINDINGS:
         near = difflib.get_close_matches(finding.title().replace(" ", "_"), FINDINGS, n=1)
         raise StudyError(
@@ -82,7 +83,6 @@ def cohort(
         raise StudyError(f"unknown view {view!r}: choose PA or AP, or none for both.")
     if limit_per_class is not None and limit_per_class < 1:
         raise StudyError(f"limit_per_class = {limit_per_class}: it must be at least 1.")
-    csv = find_metadata(root)
     metadata, paths = read_metadata(root), find_images(root)
     positive = ("|" + metadata["findings"] + "|").str.contains(f"|{finding}|", regex=False)
     negative = metadata["findings"] == NO_FINDING
