@@ -33,7 +33,9 @@ def explained(path: Path) -> Iterator[None]:
                 "free some space and start again: finished work is not repeated."
             ) from error
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            raise StudyError(f"{path}: cannot be written here ({error.strerror}). Choose another folder.") from error
+            raise StudyError(
+                f"{error.filename or path}: {error.strerror}. Change its permissions, or choose another folder."
+            ) from error
         raise
 
 

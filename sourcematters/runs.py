@@ -28,7 +28,8 @@ from sourcematters.files import explained, write_csv, write_json
 from sourcematters.images import Rendering
 from sourcematters.specs import RunSpec
 
-HEARTBEAT_SECONDS = 600
+HEARTBEAT_SECONDS = 3600
+"""A run on another machine counts as running if it finished an epoch within this time."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def register(cohort: pd.DataFrame, workspace: Workspace) -> str:
 
     Where the files lie does not count: the same images in another folder are the same cohort.
     """
+    cohort = cohort.sort_values("image_id")
     content = images.fingerprints(cohort, workspace.shared("bank"))
     rows = cohort.drop(columns="path").assign(content=content.to_numpy()).sort_index(axis=1)
     digest = hashlib.sha256(rows.to_csv(index=False, lineterminator="\n").encode()).hexdigest()[:12]
@@ -183,10 +185,18 @@ def state(run_id: str, runs: Path) -> str:
     """The state of one run, read off its files: done, running, failed or missing."""
     if (runs / run_id / "done").exists():
         return "done"
-    for beside in runs.glob(f".{run_id}.*"):
-        *_, host, pid = beside.name.rsplit(".", 2)
-        heartbeat = beside / "heartbeat"
-        fresh = heartbeat.exists() and time.time() - heartbeat.stat().st_mtime < HEARTBEAT_SECONDS
-        if fresh and (host != socket.gethostname() or psutil.pid_exists(int(pid))):
-            return "running"
+    if any(_is_alive(beside, run_id) for beside in runs.glob(f".{run_id}.*")):
+        return "running"
     return "failed" if (runs / f"{run_id}.failed").exists() else "missing"
+
+
+def _is_alive(beside: Path, run_id: str) -> bool:
+    host, _, pid = beside.name.removeprefix(f".{run_id}.").rpartition(".")
+    try:
+        beat = (beside / "heartbeat").stat().st_mtime
+        if host != socket.gethostname():
+            return time.time() - beat < HEARTBEAT_SECONDS
+        # A process that is younger than the run's last sign of life took over the number of one that died.
+        return psutil.Process(int(pid)).create_time() <= beat
+    except (FileNotFoundError, psutil.NoSuchProcess):
+        return False

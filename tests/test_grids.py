@@ -187,23 +187,29 @@ def test_nothing_half_written_is_left_by_a_failed_run(cohort, tmp_path, monkeypa
 
 
 def test_states_are_read_off_the_files(tmp_path):
+    def running_on(host, pid):
+        beside = tmp_path / f".a-1.{host}.{pid}"
+        beside.mkdir()
+        (beside / "heartbeat").touch()
+        return beside
+
     host = runs.socket.gethostname()
     assert runs.state("a-1", tmp_path) == "missing"
     (tmp_path / "a-1.failed").mkdir()
     assert runs.state("a-1", tmp_path) == "failed"
-    beside = tmp_path / f".a-1.{host}.{os.getpid()}"
-    beside.mkdir()
-    (beside / "heartbeat").touch()
+    beside = running_on(host, os.getpid())
     assert runs.state("a-1", tmp_path) == "running"
     os.utime(beside / "heartbeat", (0, 0))
-    assert runs.state("a-1", tmp_path) == "failed", "a heartbeat that stopped long ago"
+    assert runs.state("a-1", tmp_path) == "failed", "this process was not there yet at the last heartbeat"
     shutil.rmtree(beside)
     finished = subprocess.Popen([sys.executable, "-c", ""])
     finished.wait()
-    beside = tmp_path / f".a-1.{host}.{finished.pid}"
-    beside.mkdir()
-    (beside / "heartbeat").touch()
+    running_on(host, finished.pid)
     assert runs.state("a-1", tmp_path) == "failed", "its process is gone"
+    beside = running_on("node7.cluster.example", 12)
+    assert runs.state("a-1", tmp_path) == "running", "another machine's heartbeat is fresh"
+    os.utime(beside / "heartbeat", (time.time() - 4000,) * 2)
+    assert runs.state("a-1", tmp_path) == "failed", "and then it stopped"
     (tmp_path / "a-1").mkdir()
     (tmp_path / "a-1" / "done").touch()
     assert runs.state("a-1", tmp_path) == "done"
