@@ -36,7 +36,7 @@ td.value { font-family: ui-monospace, "SFMono-Regular", Menlo, Consolas, monospa
 td.quiet { color: var(--soft); white-space: nowrap; }
 .failed { color: #a61b1b; font-weight: 600; }
 figure { margin: 0 0 3rem; }
-figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
+figure img { display: block; max-width: 100%; max-height: 36rem; margin: 0 auto; }
 figcaption { margin-top: .5rem; color: var(--soft); }
 figcaption b { color: var(--ink); font-weight: 600; margin-right: .6rem; }
 figcaption a { margin-right: .7rem; }
