@@ -92,7 +92,7 @@ def run(
         work = partial(_attempt, workspace=workspace, device=device, show=workers <= 1)
         with progress(total=len(specs), initial=len(specs) - len(todo), desc="runs", unit="run", mininterval=0) as bar:
             for spec, failure in over_processes(work, todo, workers):
-                bar.set_postfix_str(spec.id)
+                bar.set_postfix_str(f"{spec.id}: {_outcome(workspace.run(spec)) if not failure else 'failed'}")
                 bar.update()
                 if failure:
                     failed.append(f"{failure} ({workspace.run(spec)}.failed/traceback.txt)")
@@ -177,6 +177,12 @@ def _attempt(spec: RunSpec, workspace: Workspace, device: str, show: bool) -> st
         return f"{spec.id}: {error}"
     shutil.rmtree(failure, ignore_errors=True)
     return ""
+
+
+def _outcome(folder: Path) -> str:
+    loss = pd.read_csv(folder / "history.csv")["val_loss"].min()
+    aucs = ", ".join(f"{row['test_set']} {row['auc']:.2f}" for row in read_json(folder / "metrics.json"))
+    return f"val loss {loss:.2f}, AUC {aucs}"
 
 
 def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:

@@ -302,3 +302,13 @@ def test_a_full_disk_stops_the_grid_with_a_sentence(cohort, tmp_path, monkeypatc
         grids.run(specs, workspace, name="g", workers=1, device="cpu")
     left = {path.name for path in workspace.shared("runs").iterdir()}
     assert left <= {".locks", f"{specs[0].id}.failed"}
+
+
+def test_progress_tells_loss_and_auc_of_the_run_just_made(cohort, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("SOURCEMATTERS_HEADLESS", "1")
+    workspace = Workspace(str(tmp_path / "made"))
+    specs = plan(cohort, workspace, p_art=[1], folds=1)
+    table = grids.run(specs, workspace, name="g", workers=1, device="cpu").set_index("test_set")["auc"]
+    loss = pd.read_csv(workspace.run(specs[0]) / "history.csv")["val_loss"].min()
+    said = f"val loss {loss:.2f}, AUC iid {table['iid']:.2f}, ood {table['ood']:.2f}, clean {table['clean']:.2f}"
+    assert said in capfd.readouterr().err
