@@ -2,6 +2,8 @@
 
 import datetime
 import json
+import os
+import platform
 import shutil
 import traceback
 from collections.abc import Mapping, Sequence
@@ -158,6 +160,10 @@ def collect_plans(workspace: Workspace) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _suitable_workers(device: str) -> int:
+    # Torch costs a notebook's kernel half a gigabyte: it is not asked where Linux shows no accelerator.
+    nodes = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+    if device == "auto" and platform.system() == "Linux" and not any(map(os.path.exists, nodes)):
+        return cores()
     from sourcematters.training import choose_device
 
     return cores() if choose_device(device).type == "cpu" else 1
