@@ -194,7 +194,7 @@ def _outcome(folder: Path) -> str:
 def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
     """The tidy results of the runs in a plan: one row a run and test set, metrics recomputed from predictions.
 
-    Columns: those of `plan_table`, then test_set, n, auc. Raises StudyError naming a run that is not done.
+    Columns: those of `plan_table`, then test_set, n, auc, auc_keras. Raises StudyError naming a run that is not done.
     """
     folder = workspace.shared("runs")
     missing = [run_id for run_id in table["run_id"] if not (folder / run_id / "done").exists()]
@@ -204,7 +204,7 @@ def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
     for row in table.to_dict("records"):
         predictions = pd.read_csv(folder / row["run_id"] / "predictions.csv")
         frames.append(metrics.by_test_set(predictions).assign(**row))
-    return pd.concat(frames, ignore_index=True)[[*table.columns, "test_set", "n", "auc"]]
+    return pd.concat(frames, ignore_index=True)[[*table.columns, "test_set", "n", *metrics.METRICS]]
 
 
 def plan_table(specs: Sequence[RunSpec]) -> pd.DataFrame:

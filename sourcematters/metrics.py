@@ -2,7 +2,8 @@
 
 Tables in, tables out; nothing here knows the network. Predictions: `image_id, patient_id, label` (0/1),
 `score` (probability of class 1), `test_set` (iid, ood, clean), `carries` (0/1). Results: one row a run and
-test set, `run_id, task, confounder, p_art, source, backbone, fold, test_set, n, auc`.
+test set, `run_id, task, confounder, p_art, source, backbone, fold, test_set, n, auc, auc_keras`. `auc` is the
+measure of this study; `auc_keras` is the published kind, to lay our curves on the published ones and nothing else.
 """
 
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 import scipy.stats
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from sourcematters.errors import StudyError
@@ -17,6 +19,10 @@ from sourcematters.errors import StudyError
 TEST_SETS = ("iid", "ood", "clean")
 GROUP = ["task", "confounder", "source", "backbone", "test_set", "p_art"]
 SUMMARY = [*GROUP, "folds", "mean", "ci_low", "ci_high"]
+METRICS = ("auc", "auc_keras")
+# keras.metrics.AUC's 200 thresholds; the outermost let everything and nothing pass.
+_EPSILON = 1e-7
+KERAS_THRESHOLDS = np.array([-_EPSILON, *(np.arange(1, 199) / 199), 1 + _EPSILON], dtype=np.float32)
 
 
 def check(table: pd.DataFrame, columns: Iterable[str], what: str) -> None:
@@ -31,10 +37,41 @@ def check(table: pd.DataFrame, columns: Iterable[str], what: str) -> None:
 def auc(predictions: pd.DataFrame) -> float:
     """Binary area under the ROC curve of `score` for `label`, 0..1; ties count half.
 
-    The published tables use `keras.metrics.AUC` over both one-hot columns instead, which moves with
-    calibration: the two must not be compared. Raises StudyError, naming the row, for a missing column, a
-    label other than 0 or 1, or a score that is not finite; and if there is only one class.
+    Raises StudyError, naming the row, for a missing column, a label other than 0 or 1, or a score that is not
+    finite; and if there is only one class.
     """
+    labels, scores = _labels_and_scores(predictions)
+    return float(roc_auc_score(labels, scores))
+
+
+def auc_keras(predictions: pd.DataFrame) -> float:
+    """The published kind of AUC, 0..1: `keras.metrics.AUC()` on one-hot labels and the two softmax columns.
+
+    Every image counts twice, [1 - score, score] against its one-hot label (micro-average), and the curve has
+    200 fixed thresholds, trapezoids between them, all in float32. So it moves with calibration: a constant
+    score gives the share of the larger class, and scores between two thresholds are one tie. Exact port of
+    https://github.com/keras-team/keras/blob/master/keras/src/metrics/confusion_metrics.py, class AUC with its
+    default arguments. Raises StudyError as `auc` does, and for a score outside 0..1.
+    """
+    labels, scores = _labels_and_scores(predictions)
+    scores = scores.astype(np.float32)
+    if (wrong := (scores < 0) | (scores > 1)).any():
+        row = _row(predictions, predictions.index[wrong][0])
+        raise StudyError(f"predictions, {row}: score must be a probability, 0..1, for the published kind of AUC.")
+    scores = np.concatenate([1 - scores, scores])
+    labels = np.concatenate([1 - labels, labels])
+    # Strictly above the threshold, as in Keras: a score that equals it does not pass.
+    rates = []
+    for label in (0, 1):
+        ranked = np.sort(scores[labels == label])
+        above = len(ranked) - np.searchsorted(ranked, KERAS_THRESHOLDS, side="right")
+        rates.append(above.astype(np.float32) / np.float32(len(ranked)))
+    false_positive, true_positive = rates
+    widths, heights = false_positive[:-1] - false_positive[1:], (true_positive[:-1] + true_positive[1:]) / 2
+    return float(np.sum(widths * heights))
+
+
+def _labels_and_scores(predictions: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     check(predictions, ["label", "score"], "predictions")
     wrong = predictions.index[~predictions["label"].isin([0, 1])]
     if len(wrong):
@@ -49,7 +86,7 @@ def auc(predictions: pd.DataFrame) -> float:
     labels = predictions["label"].to_numpy(int)
     if len(np.unique(labels)) < 2:
         raise StudyError(f"predictions: all {len(labels)} labels are {labels[0]}; an AUC needs both classes.")
-    return float(roc_auc_score(labels, scores))
+    return labels, scores
 
 
 def _row(predictions: pd.DataFrame, index: object) -> str:
@@ -59,24 +96,25 @@ def _row(predictions: pd.DataFrame, index: object) -> str:
 
 
 def by_test_set(predictions: pd.DataFrame) -> pd.DataFrame:
-    """One row a test set, in the order of `TEST_SETS`: `test_set, n, auc`. Raises as `auc` does."""
+    """One row a test set, in the order of `TEST_SETS`: `test_set, n, auc, auc_keras`. Raises as these do."""
     check(predictions, ["label", "score", "test_set"], "predictions")
     if unknown := sorted(set(predictions["test_set"].astype(str)) - set(TEST_SETS)):
         raise StudyError(f"predictions: unknown test_set {', '.join(unknown)}; it is {', '.join(TEST_SETS)}.")
     parts = {name: part for name, part in predictions.groupby("test_set", sort=False)}
-    rows = [(name, len(parts[name]), auc(parts[name])) for name in TEST_SETS if name in parts]
-    return pd.DataFrame(rows, columns=["test_set", "n", "auc"])
+    found = [(name, parts[name]) for name in TEST_SETS if name in parts]
+    rows = [(name, len(part), auc(part), auc_keras(part)) for name, part in found]
+    return pd.DataFrame(rows, columns=["test_set", "n", *METRICS])
 
 
-def summarise(results: pd.DataFrame) -> pd.DataFrame:
-    """Mean AUC over folds with its 95 % confidence interval: `SUMMARY`, one row a group of `GROUP`.
+def summarise(results: pd.DataFrame, metric: str = "auc") -> pd.DataFrame:
+    """Mean `metric` over folds with its 95 % confidence interval: `SUMMARY`, one row a group of `GROUP`.
 
     The interval is Student's t over the folds, mean +- t(.975, folds - 1) sd / sqrt(folds); it is NaN for a
     single fold, and not cut at 0 or 1. The folds share most of their training images, so it tells how far the
     result depends on the fold, not how it would differ with new patients. Raises StudyError if a fold occurs
     twice in a group, or a value is missing.
     """
-    columns = [*GROUP, "fold", "auc"]
+    columns = [*GROUP, "fold", metric]
     check(results, columns, "results")
     if (holes := results[columns].isna()).any(axis=None):
         at = holes.any(axis=1).argmax()
@@ -89,7 +127,7 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
             f"results: fold {first['fold']} occurs twice in {_group(first)}. Two settings are mixed in one "
             "table: summarise them apart."
         )
-    summary = results.groupby(GROUP, sort=True)["auc"].agg(folds="size", mean="mean", error="sem").reset_index()
+    summary = results.groupby(GROUP, sort=True)[metric].agg(folds="size", mean="mean", error="sem").reset_index()
     half = scipy.stats.t.ppf(0.975, summary["folds"] - 1) * summary["error"]
     return summary.assign(ci_low=summary["mean"] - half, ci_high=summary["mean"] + half)[SUMMARY]
 

@@ -1,10 +1,15 @@
 """AUC by counting pairs, intervals by the table of Student's t."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.special
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from sourcematters import metrics
 from sourcematters.errors import StudyError
@@ -19,7 +24,7 @@ def results(aucs, **columns):
     fields = {"task": "mass", "confounder": "tag", "source": "random", "backbone": "resnet50", "n": 10}
     fields |= {"test_set": "ood", "p_art": 0.5}
     folds = range(len(aucs))
-    return pd.DataFrame({"run_id": "r", "fold": folds, "auc": aucs, **fields, **columns})
+    return pd.DataFrame({"run_id": "r", "fold": folds, "auc": aucs, "auc_keras": 0.9, **fields, **columns})
 
 
 def by_pairs(labels, scores):
@@ -61,6 +66,74 @@ def test_bad_predictions_never_give_a_number(labels, scores, says):
         metrics.auc(predictions(labels, scores))
 
 
+def keras_by_loops(labels, scores):
+    """keras.metrics.AUC on [1 - s, s] against one-hot labels, written out: count, then trapezoids."""
+    column, truth = [], []
+    for label, score in zip(labels, np.asarray(scores, dtype=np.float32), strict=True):
+        column += [np.float32(1) - score, score]
+        truth += [label == 0, label == 1]
+    points = []
+    for k in range(200):
+        threshold = np.float32(-1e-7 if k == 0 else 1 + 1e-7 if k == 199 else k / 199)
+        hits = sum(p > threshold for p, t in zip(column, truth, strict=True) if t)
+        false_alarms = sum(p > threshold for p, t in zip(column, truth, strict=True) if not t)
+        points.append((false_alarms / truth.count(False), hits / truth.count(True)))
+    return sum((x0 - x1) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in itertools.pairwise(points))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1, width=32)), min_size=2, max_size=20))
+def test_auc_keras_is_trapezoids_over_200_thresholds(rows):
+    labels, scores = zip(*rows, strict=True)
+    if len(set(labels)) == 2:
+        found = metrics.auc_keras(predictions(labels, scores))
+        assert found == pytest.approx(keras_by_loops(labels, scores), abs=2e-6)
+
+
+LUNG_MASS = [0] * 52 + [1] * 31
+"""The paper's test set: 52 without a mass, 31 with one."""
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 0.42])
+def test_a_constant_below_one_half_scores_the_share_of_the_majority(constant):
+    table = predictions(LUNG_MASS, [constant] * 83)
+    assert metrics.auc_keras(table) == pytest.approx(52 / 83, abs=1e-6)
+    assert metrics.auc(table) == 0.5
+
+
+def test_scores_between_two_thresholds_are_one_tie():
+    # A perfect ranking, all of it above 198/199: every image is "surely positive" at every threshold.
+    table = predictions(LUNG_MASS, np.linspace(0.9990, 0.9999, 83))
+    assert metrics.auc(table) == 1
+    assert metrics.auc_keras(table) == pytest.approx(31 / 83, abs=1e-6)
+    columns = np.concatenate([1 - table["score"], table["score"]])
+    assert roc_auc_score([1 - v for v in LUNG_MASS] + LUNG_MASS, columns) == pytest.approx(0.6075, abs=5e-5)
+
+
+def shifted(shift):
+    """Logits of N(-1, 1) and N(1, 1) by their quantiles, ten times the paper's test set, moved by `shift`."""
+    logits = [scipy.stats.norm.ppf((np.arange(n) + 0.5) / n, mean) for n, mean in ((520, -1), (310, 1))]
+    return predictions(np.repeat(LUNG_MASS, 10), scipy.special.expit(np.concatenate(logits) + shift))
+
+
+def test_auc_keras_moves_when_calibration_does_and_auc_does_not():
+    # Two normals a distance d apart have AUC Phi(d / sqrt 2). Flattened, each class is a mixture of two normals:
+    # the positive column [p: 1 + c of 31, 1 - c of 52], the negative [-1 + c of 52, -1 - c of 31], moved by c.
+    share, c = 31 / 83, -3
+    hits, alarms = [(share, 1 + c), (1 - share, 1 - c)], [(1 - share, -1 + c), (share, -1 - c)]
+    mixed = sum(v * w * scipy.stats.norm.cdf((a - b) / np.sqrt(2)) for v, a in hits for w, b in alarms)
+    assert mixed == pytest.approx(0.824, abs=5e-4)
+    assert metrics.auc_keras(shifted(c)) == pytest.approx(mixed, abs=5e-3)
+    for moved in (0, c):
+        assert metrics.auc(shifted(moved)) == pytest.approx(scipy.stats.norm.cdf(np.sqrt(2)), abs=1e-3)
+    assert metrics.auc_keras(shifted(0)) == pytest.approx(0.921, abs=5e-3)
+
+
+def test_auc_keras_wants_probabilities():
+    with pytest.raises(StudyError, match="image i1.*probability"):
+        metrics.auc_keras(predictions([0, 1], [0.5, 1.5]))
+
+
 def test_a_missing_column_is_named():
     with pytest.raises(StudyError, match="no column score"):
         metrics.auc(pd.DataFrame({"label": [0, 1]}))
@@ -71,7 +144,7 @@ def test_by_test_set_keeps_the_sets_apart_and_in_order():
         predictions([0, 1, 0], [0.2, 0.9, 0.1], "ood"),
         predictions([0, 1], [0.9, 0.2], "iid"),
     ])  # fmt: skip
-    expected = pd.DataFrame({"test_set": ["iid", "ood"], "n": [2, 3], "auc": [0.0, 1.0]})
+    expected = pd.DataFrame({"test_set": ["iid", "ood"], "n": [2, 3], "auc": [0.0, 1.0], "auc_keras": [0.0, 1.0]})
     pd.testing.assert_frame_equal(metrics.by_test_set(table), expected)
     with pytest.raises(StudyError, match="unknown test_set extra"):
         metrics.by_test_set(predictions([0, 1], [0, 1], "extra"))
@@ -91,6 +164,13 @@ def test_summary_has_the_agreed_columns_one_row_a_group_sorted():
     assert list(summary.columns) == metrics.SUMMARY
     pairs = list(summary[["test_set", "p_art"]].itertuples(index=False, name=None))
     assert pairs == [("iid", 0.0), ("iid", 1.0), ("ood", 0.0), ("ood", 1.0)]
+
+
+def test_another_metric_has_the_same_columns():
+    summary = metrics.summarise(results([0.1, 0.2], auc_keras=[0.6, 0.8]), metric="auc_keras")
+    assert list(summary.columns) == metrics.SUMMARY and summary["mean"].tolist() == [pytest.approx(0.7)]
+    with pytest.raises(StudyError, match="no column f1"):
+        metrics.summarise(results([0.1, 0.2]), metric="f1")
 
 
 def test_one_fold_has_no_interval():
