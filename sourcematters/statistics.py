@@ -38,11 +38,9 @@ DECIMALS = 12
 def pairs(sources: Sequence[str], reference: str = "") -> list[Pair]:
     """Every pair of sources, in the order given; with `reference`, that one against each other.
 
-    Raises StudyError if `reference` is not among them, or if there are fewer than two.
+    A single source has no pair. Raises StudyError if `reference` is not among them.
     """
     names = list(dict.fromkeys(sources))
-    if len(names) < 2:
-        raise StudyError(f"sources = {names}: a comparison needs at least two.")
     if reference and reference not in names:
         raise StudyError(f"reference = {reference!r} is not one of the sources: {', '.join(names)}.")
     if reference:
@@ -78,8 +76,9 @@ def permutation_tests(
     to the two sources, all of them are tried and p is exact; else so many are drawn. `floor` is the smallest p
     that this number of folds can give: 2/252 = .0079 for 5 against 5, so a p of .0079 says "all folds of one
     source above all of the other" and nothing more. One fold a side tells nothing: p is 1.
+    A source is compared where it was run; without any pair the table is empty.
 
-    Raises StudyError for a missing or repeated value, or if no pair meets in any cell.
+    Raises StudyError for a missing or repeated value.
     """
     rows = []
     for cell, group in _cells(results, metric, test_sets).groupby(CELL, sort=True):
@@ -88,8 +87,6 @@ def permutation_tests(
             if a in values and b in values:
                 rng = seeds.generator(seed, "permutation", *map(str, cell), a, b)
                 rows.append((*cell, a, b, *_permutation_test(values[a], values[b], resamples, rng)))
-    if not rows:
-        raise StudyError(f"results: none of the pairs {list(pairs)} was run at the same strength.")
     measures = ["folds_a", "folds_b", "mean_a", "mean_b", "difference", "t", "p", "floor", "exact", "permutations"]
     return pd.DataFrame(rows, columns=[*CELL, "a", "b", *measures])
 
@@ -127,7 +124,6 @@ def holm(tests: pd.DataFrame, by: Sequence[str] = FAMILY) -> pd.DataFrame:
     """
     from statsmodels.stats.multitest import multipletests
 
-    check(tests, [*by, "p", "floor"], "tests")
     frames = []
     for names, family in tests.groupby(list(by), sort=False):
         said = ", ".join(f"{column} {name}" for column, name in zip(by, names, strict=True))
@@ -140,7 +136,8 @@ def holm(tests: pd.DataFrame, by: Sequence[str] = FAMILY) -> pd.DataFrame:
                 floor_holm=min(1.0, size * family["floor"].min()),
             )
         )
-    return pd.concat(frames).sort_index()
+    columns = ["family", "family_size", "p_holm", "floor_holm"]
+    return pd.concat(frames).sort_index() if frames else tests.assign(**dict.fromkeys(columns))
 
 
 def weighted_auc(
@@ -216,8 +213,6 @@ def bootstrap(
                 raise StudyError(f"{a} against {b}, {cell}: too few patients of one class for a bootstrap.")
             low, high = np.percentile(varied, [100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2])
             rows.append((*cell, a, b, len(folds), len(patients), whole, low, high, len(varied)))
-    if not rows:
-        raise StudyError(f"results: none of the pairs {list(pairs)} was run at the same strength and fold.")
     measures = ["folds", "patients", "difference", "ci_low", "ci_high", "resamples"]
     return pd.DataFrame(rows, columns=[*CELL, "a", "b", *measures])
 
