@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from sourcematters import files, metrics
+from sourcematters import files, metrics, published
 from sourcematters.confounders import ORIGINAL, Confounder, Pixels, apply, key_for
 from sourcematters.errors import StudyError
 
@@ -112,23 +112,70 @@ def robustness(
 
     figure = Figure(figsize=(1.0 + 1.75 * max(len(names), 2), 4.6), layout="constrained")
     grid = figure.subplots(len(ROWS), len(names), sharex="col", sharey=True, squeeze=False)
+    titles = []
     for column, name in enumerate(names):
         level = baseline.get(tasks[name]) if isinstance(baseline, Mapping) else baseline
         in_column = data[data["confounder"] == name]
         for row, test_set in enumerate(ROWS):
-            _curves(grid[row, column], in_column[in_column["test_set"] == test_set], style, level)
+            grid[row, column].axhline(0.5, zorder=0, label="chance", **CHANCE)
+            if level is not None:
+                grid[row, column].axhline(level, zorder=0, label=PUBLISHED, **BASELINE)
+            _curves(grid[row, column], in_column[in_column["test_set"] == test_set], style)
         strengths = sorted(in_column["p_art"].unique())
         grid[-1, column].set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
         title = TITLES.get(name, name.replace("_", " "))
-        if len(set(tasks.values())) > 1:
-            title = f"{title}\n{tasks[name]}"
-        grid[0, column].set_title(title, fontsize=NORMAL, weight="bold")
-    for row, label in enumerate(ROWS.values()):
-        grid[row, 0].set_ylabel(f"{label}\nAUC", fontsize=NORMAL)
-    label = f"strength of the correlation, $p_\\mathrm{{art}}$\n{_folds(data)}"
-    figure.supxlabel(label, fontsize=SMALL + 0.5)
+        titles.append(f"{title}\n{tasks[name]}" if len(set(tasks.values())) > 1 else title)
+    _label(figure, grid, titles=titles, measure="AUC", folds=_folds(data))
     _legend(figure, note)
     return figure
+
+
+def against(*, data: pd.DataFrame, note: str = "") -> Figure:
+    """Our curves on the published ones: o.o.d. row over i.i.d. row, a column a panel of Figs. 3 and 4.
+
+    `data` is the table of `published.compare`. Ours as in `robustness`; the published means are hollow markers,
+    their bars the error of reading them off the paper's figures. `note` is printed on top: what the comparison is
+    worth. Raises StudyError for a missing column.
+    """
+    metrics.check(data, published.COMPARISON, "figure")
+    names = list(dict.fromkeys(data["panel"]))
+    style = styles(data["source"])
+    figure = Figure(figsize=(1.0 + 1.75 * max(len(names), 2), 5.0), layout="constrained")
+    grid = figure.subplots(len(ROWS), len(names), sharex="col", sharey=True, squeeze=False)
+    for column, name in enumerate(names):
+        in_column = data[data["panel"] == name]
+        for row, test_set in enumerate(ROWS):
+            panel, axes = in_column[in_column["test_set"] == test_set], grid[row, column]
+            _curves(axes, panel.rename(columns={"ours": "mean"}), style)
+            _published(axes, panel, style)
+            if panel.empty:
+                axes.text(0.5, 0.25, "not published", ha="center", fontsize=SMALL, color="#707070")
+        strengths = sorted(in_column["p_art"].unique())
+        grid[-1, column].set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
+    titles = [published.PANELS[name].title for name in names]
+    _label(figure, grid, titles=titles, measure="AUC as published", folds=f"ours: {_folds(data)}")
+    _legend(figure, textwrap.fill(note, 26 * max(len(names), 2)))
+    return figure
+
+
+def _published(axes: Axes, panel: pd.DataFrame, style: dict[str, Style]) -> None:
+    """The published means of one panel, each curve once, beside our first source that is laid on it."""
+    for source, curve in panel.drop_duplicates(["published_source", "p_art"]).groupby("source", sort=False):
+        curve, look = curve.sort_values("p_art"), style[source]
+        axes.errorbar(
+            curve["p_art"] + _aside(panel, source, style), curve["published"], yerr=curve["read_error"],
+            label=f"{curve['published_source'].iloc[0]}, published", color=look.color, marker=look.marker,
+            linestyle=(0, (1, 2)), linewidth=0.8, markersize=4.5, markerfacecolor="white", markeredgewidth=0.9,
+            elinewidth=2.5, clip_on=False, zorder=4,
+        )  # fmt: skip
+
+
+def _label(figure: Figure, grid: NDArray[np.object_], *, titles: list[str], measure: str, folds: str) -> None:
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, fontsize=NORMAL, weight="bold")
+    for axes, label in zip(grid[:, 0], ROWS.values(), strict=True):
+        axes.set_ylabel(f"{label}\n{measure}", fontsize=NORMAL)
+    figure.supxlabel(f"strength of the correlation, $p_\\mathrm{{art}}$\n{folds}", fontsize=SMALL + 0.5)
 
 
 def _task(data: pd.DataFrame, confounder: str) -> str:
@@ -144,20 +191,16 @@ def _task(data: pd.DataFrame, confounder: str) -> str:
     return str(part["task"].iloc[0])
 
 
-def _curves(axes: Axes, panel: pd.DataFrame, style: dict[str, Style], level: float | None) -> None:
-    """One panel: a curve a source, chance, and the published level."""
-    axes.axhline(0.5, zorder=0, label="chance", **CHANCE)
-    if level is not None:
-        axes.axhline(level, zorder=0, label=PUBLISHED, **BASELINE)
-    step = min(0.025, 0.25 * min(np.diff(np.sort(panel["p_art"].unique())), default=0.1))
-    for index, (source, look) in enumerate(style.items()):
+def _curves(axes: Axes, panel: pd.DataFrame, style: dict[str, Style]) -> None:
+    """One panel: a curve a source."""
+    for source, look in style.items():
         curve = panel[panel["source"] == source].sort_values("p_art")
         if curve.empty:
             continue
         low = curve["mean"] - curve["ci_low"].clip(0, 1)
         high = curve["ci_high"].clip(0, 1) - curve["mean"]
         axes.errorbar(
-            curve["p_art"] + (index - (len(style) - 1) / 2) * step, curve["mean"], yerr=[low, high],
+            curve["p_art"] + _aside(panel, source, style), curve["mean"], yerr=[low, high],
             label=source, color=look.color, marker=look.marker, linestyle=look.linestyle, linewidth=1.3,
             markersize=4, markeredgecolor="white", markeredgewidth=0.5, elinewidth=0.9, capsize=1.8,
             clip_on=False, zorder=3,
@@ -167,6 +210,12 @@ def _curves(axes: Axes, panel: pd.DataFrame, style: dict[str, Style], level: flo
     axes.grid(axis="y", color="#EBEBEB", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _aside(panel: pd.DataFrame, source: str, style: dict[str, Style]) -> float:
+    """How far a source stands beside its strength, so that error bars do not hide each other."""
+    step = min(0.025, 0.25 * min(np.diff(np.sort(panel["p_art"].unique())), default=0.1))
+    return (list(style).index(source) - (len(style) - 1) / 2) * step
 
 
 def _legend(figure: Figure, note: str) -> None:
