@@ -66,14 +66,3 @@ def tested() -> tuple[str, ...]:
 def as_table() -> pd.DataFrame:
     """One row a leaf: `level, branch, leaf, tested`."""
     return pd.DataFrame([asdict(leaf) for leaf in MICCAT]).rename(columns={"name": "leaf"})
-
-
-def as_text() -> str:
-    """The tree, one line a node, indented; a star marks what the paper tests."""
-    lines = ["MICCAT (* tested in the paper)"]
-    for level, in_level in as_table().groupby("level", sort=False):
-        lines.append(f"  {level}")
-        for branch, in_branch in in_level.groupby("branch", sort=False):
-            lines.append(f"    {branch}")
-            lines += [f"      {row.leaf}{' *' if row.tested else ''}" for row in in_branch.itertuples()]
-    return "\n".join(lines)

@@ -38,9 +38,3 @@ def test_every_tested_leaf_is_implemented():
 def test_unknown_leaf_is_refused_with_the_known_ones():
     with pytest.raises(StudyError, match="'ruler' is not a leaf.*medical device"):
         taxonomy.path("ruler")
-
-
-def test_text_tree_has_a_line_for_every_node():
-    lines = taxonomy.as_text().splitlines()
-    assert len(lines) == 1 + 2 + 4 + len(taxonomy.leaves())
-    assert "      gender *" in lines and "      age" in lines
