@@ -6,6 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import scipy.stats
+import timm
+import torch
+from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 
 from sourcematters import pipeline
@@ -14,11 +17,11 @@ ROOT = Path(__file__).parents[1]
 
 SMALL = {
     "patients": "36",
-    "sources": "[random]",
+    "sources": "[random, other]",
     "folds": "2",
     "p_art": "[0, 1]",
     "size": "32",
-    "epochs": "8",
+    "epochs": "6",
     "batch_size": "8",
     "tag_height": "500",
     "workers": "1",
@@ -27,10 +30,19 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def small(tmp_path_factory):
+    """`SMALL`, and the weights of the source called other: random ones, but not those of random."""
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("weights") / "other.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), path)
+    return SMALL | {"weights": f"{{other: {path}}}"}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, small):
     """All notebooks, run in order as ./run_all.sh runs them, with parameters that cost seconds."""
-    plan = pipeline.plan(ROOT, "demo", SMALL.items(), (), tmp_path_factory.mktemp("results"))
-    assert [notebook.name[:2] for notebook, _ in plan.steps] == ["00", "10", "20", "21", "22", "24", "30"]
+    plan = pipeline.plan(ROOT, "demo", small.items(), (), tmp_path_factory.mktemp("results"))
+    assert [notebook.name[:2] for notebook, _ in plan.steps] == ["00", "10", "20", "21", "22", "24", "30", "31", "32"]
     index = pipeline.run(plan)
     return plan.folder, index.read_text()
 
@@ -44,6 +56,7 @@ def predictions_of(folder, run_id):
     return pd.read_csv(folder.parent / "runs" / run_id / "predictions.csv")
 
 
+KEYS = ["confounder", "source", "test_set", "p_art"]
 GRIDS = {
     "tag": ["tag"],
     "denoising": ["denoising"],
@@ -57,7 +70,7 @@ def test_tables_hold_the_auc_of_every_run_and_test_set(study, stem):
     folder, _ = study
     table = pd.read_csv(folder / "tables" / f"{stem}.csv")
     assert sorted(table["confounder"].unique()) == sorted(GRIDS[stem])
-    assert len(table) == len(GRIDS[stem]) * 2 * 2 * 3, "confounders x strengths x folds x test sets"
+    assert len(table) == len(GRIDS[stem]) * 2 * 2 * 2 * 3, "confounders x sources x strengths x folds x test sets"
     for row in table.itertuples():
         part = predictions_of(folder, row.run_id).query("test_set == @row.test_set")
         assert (row.n, row.auc) == (len(part), pytest.approx(roc_auc_score(part["label"], part["score"])))
@@ -69,7 +82,7 @@ def test_figures_show_mean_and_interval_over_the_folds(study, stem):
     table = pd.read_csv(folder / "tables" / f"{stem}.csv")
     summary = pd.read_csv(folder / "figures" / f"{stem}.csv")
     for row in summary.itertuples():
-        aucs = table.query("confounder == @row.confounder and p_art == @row.p_art and test_set == @row.test_set")["auc"]
+        aucs = table[(table[KEYS] == [getattr(row, key) for key in KEYS]).all(axis=1)]["auc"]
         low, high = (
             scipy.stats.t.interval(0.95, 1, aucs.mean(), scipy.stats.sem(aucs)) if aucs.std() else [aucs.mean()] * 2
         )
@@ -96,7 +109,8 @@ def test_carriers_in_the_tests_are_what_the_design_says(study):
 
 def test_a_tag_that_fills_a_quarter_of_the_image_is_read_instead_of_the_lesion(study):
     folder, _ = study
-    mean = pd.read_csv(folder / "tables" / "tag.csv").groupby(["test_set", "p_art"])["auc"].mean()
+    table = pd.read_csv(folder / "tables" / "tag.csv").query("source == 'random'")
+    mean = table.groupby(["test_set", "p_art"])["auc"].mean()
     assert mean["iid", 1.0] > 0.95 and mean["ood", 1.0] < 0.1
     assert mean["iid", 0.0] == mean["clean", 0.0]
 
@@ -111,10 +125,53 @@ def test_the_figures_notebook_gathers_all_of_it(study):
     )
     assert set(pd.read_csv(folder / "figures" / "fig3.csv")["confounder"]) == {"tag", "denoising", "gender"}
     assert set(pd.read_csv(folder / "figures" / "fig4_xray.csv")["confounder"]) == {"noise", "noise_high_vs_low"}
-    robust = pd.read_csv(folder / "tables" / "robustness.csv").set_index("confounder")
-    mean = every.groupby(["confounder", "test_set", "p_art"])["auc"].mean()
-    for name in robust.index:
-        assert robust.loc[name, "gap"] == pytest.approx(mean[name, "iid", 1.0] - mean[name, "ood", 1.0])
+    robust = pd.read_csv(folder / "tables" / "robustness.csv").set_index(["confounder", "source"])
+    mean = every.groupby(KEYS)["auc"].mean()
+    assert len(robust) == 5 * 2
+    for names in robust.index:
+        assert robust.loc[names, "gap"] == pytest.approx(mean[(*names, "iid", 1.0)] - mean[(*names, "ood", 1.0)])
+
+
+def test_statistics_compare_the_two_sources(study):
+    folder, _ = study
+    every = pd.read_csv(folder / "tables" / "all_runs.csv").query("test_set == 'ood'")
+    runs = every.set_index(["confounder", "p_art", "source", "fold"])
+    tests = pd.read_csv(folder / "tables" / "tests.csv")
+    bootstrap = pd.read_csv(folder / "tables" / "bootstrap.csv")
+    assert len(tests) == len(bootstrap) == 5 * 2, "confounders x strengths"
+    for row, boot in zip(tests.itertuples(), bootstrap.itertuples(), strict=True):
+        a, b = ([runs.loc[(row.confounder, row.p_art, s, f), "auc"] for f in (0, 1)] for s in ("random", "other"))
+        # Four values, dealt two and two: three different splits, each with its mirror image.
+        splits = [abs(a[0] + x - y - z) for x, y, z in ((a[1], *b), (b[0], a[1], b[1]), (b[1], a[1], b[0]))]
+        reached = sum(split >= splits[0] - 1e-9 for split in splits)
+        assert (row.a, row.b, row.p, row.floor) == ("random", "other", pytest.approx(reached / 3), pytest.approx(1 / 3))
+        assert row.family_size == 10 and row.p_holm == 1 == row.floor_holm
+        difference = pytest.approx((sum(a) - sum(b)) / 2)
+        assert row.difference == difference and boot.difference == difference
+        assert boot.ci_low <= boot.difference <= boot.ci_high
+    by_source = pd.read_csv(folder / "tables" / "by_source.csv").set_index(["confounder", "source"])
+    assert by_source.loc[("tag", "other"), "ood"] == pytest.approx(
+        every.query("confounder == 'tag' and source == 'other'")["auc"].mean()
+    )
+    model = pd.read_csv(folder / "tables" / "mixed_model.csv")
+    assert set(model["confounder"]) == {"tag", "denoising", "noise", "noise_high_vs_low", "gender"}
+
+
+def test_against_the_paper_says_that_it_means_nothing(study):
+    folder, _ = study
+    table = pd.read_csv(folder / "tables" / "against_the_paper.csv")
+    # Only random has a published curve: four panels, two strengths, i.i.d. in three of them.
+    assert len(table) == (4 + 3) * 2 and set(table["source"]) == {"random"} and not table["comparable"].any()
+    every = pd.read_csv(folder / "tables" / "all_runs.csv").query("source == 'random'")
+    mean = every.groupby(["confounder", "test_set", "p_art"])["auc_keras"].mean()
+    for row in table.itertuples():
+        assert row.ours == pytest.approx(mean[row.confounder, row.test_set, row.p_art])
+        assert row.difference == pytest.approx(row.ours - row.published)
+    tag = table.query("panel == 'tag' and test_set == 'ood' and p_art == 1").iloc[0]
+    assert tag["published"] == 0.69
+    executed = json.loads((folder / "notebooks" / "32_against_the_paper.ipynb").read_text())
+    text = "".join("".join(o.get("text", [])) for cell in executed["cells"] for o in cell.get("outputs", []))
+    assert "This comparison means nothing: data phantoms, not cxr14" in text
 
 
 def test_preparation_counts_the_cohort(study):
@@ -141,21 +198,21 @@ def test_the_walkthrough_shows_every_artefact(study):
 def test_the_page_shows_the_figures_and_says_what_they_are(study):
     folder, page = study
     assert "Phantoms, not patients" in page
-    for name in ("fig2_artefacts", "fig3", "fig4_xray"):
+    for name in ("fig1_miccat", "fig2_artefacts", "fig3", "fig4_xray", "against_the_paper", "calibration"):
         assert f"figures/{name}.png" in page
     for notebook in (folder / "notebooks").glob("*.ipynb"):
         assert f"notebooks/{notebook.stem}.html" in page
         assert notebook.with_suffix(".html").exists()
 
 
-def test_a_second_call_trains_nothing_and_changes_no_table(study):
+def test_a_second_call_trains_nothing_and_changes_no_table(study, small):
     folder, _ = study
     runs = folder.parent / "runs"
     before = {
         path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and ".locks" not in path.parts
     }
     tables = {path: path.read_bytes() for path in folder.rglob("*.csv")}
-    pipeline.run(pipeline.plan(ROOT, "demo", SMALL.items(), ["20", "30"], folder.parent))
+    pipeline.run(pipeline.plan(ROOT, "demo", small.items(), ["20", "30"], folder.parent))
     after = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and ".locks" not in path.parts}
     assert after == before and tables == {path: path.read_bytes() for path in folder.rglob("*.csv")}
 
