@@ -99,8 +99,8 @@ def robustness(
     error bars (cut at 0 and 1, shifted sideways by source so that they do not hide each other). `confounders`
     picks and orders the columns: `["noise", "noise_high_vs_low"]` draws the X-ray half of Fig. 4. `baseline`
     is the published state of the art, for all columns or by task. `note` is printed on top, e.g. "phantoms,
-    not patients". Raises StudyError for a missing column, a mean outside 0..1, an unknown confounder, or a
-    panel that would mix tasks or backbones.
+    not patients". A panel says so where the cohort has no such test. Raises StudyError for a missing column, a mean
+    outside 0..1, an unknown confounder, or a panel that would mix tasks or backbones.
     """
     metrics.check(data, metrics.SUMMARY, "figure")
     if not (proper := data["mean"].between(0, 1)).all():
@@ -120,7 +120,12 @@ def robustness(
             grid[row, column].axhline(0.5, zorder=0, label="chance", **CHANCE)
             if level is not None:
                 grid[row, column].axhline(level, zorder=0, label=PUBLISHED, **BASELINE)
-            _curves(grid[row, column], in_column[in_column["test_set"] == test_set], style)
+            panel = in_column[in_column["test_set"] == test_set]
+            _curves(grid[row, column], panel, style)
+            if panel.empty:
+                grid[row, column].text(
+                    0.5, 0.7, "the cohort has no such test", ha="center", fontsize=SMALL, color="#707070"
+                )
         strengths = sorted(in_column["p_art"].unique())
         grid[-1, column].set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
         title = TITLES.get(name, name.replace("_", " "))

@@ -140,8 +140,9 @@ def robustness(summary: pd.DataFrame) -> pd.DataFrame:
     """What the confounder costs: mean AUC at the weakest and the strongest p_art of each source.
 
     One row a task, confounder, backbone and source: `p_low, p_high, ood_low, ood_high` (o.o.d. AUC at both
-    ends), `drop` (ood_low - ood_high) and `gap` (i.i.d. minus o.o.d. AUC at p_high). `summary` is what
-    `summarise` returns. Raises StudyError if an end lacks its i.i.d. or o.o.d. row.
+    ends), `drop` (ood_low - ood_high) and `gap` (i.i.d. minus o.o.d. AUC at p_high), which is NaN where the cohort
+    has no i.i.d. test. `summary` is what `summarise` returns. Raises StudyError if an end lacks its i.i.d. or
+    o.o.d. row.
     """
     check(summary, SUMMARY, "summary")
     rows = []
@@ -149,10 +150,12 @@ def robustness(summary: pd.DataFrame) -> pd.DataFrame:
     for names, group in summary.groupby(keys, sort=True):
         mean = group.set_index(["test_set", "p_art"])["mean"]
         low, high = group["p_art"].min(), group["p_art"].max()
-        for test_set, p_art in (("ood", low), ("ood", high), ("iid", high)):
+        defined = "iid" in set(group["test_set"])
+        for test_set, p_art in [("ood", low), ("ood", high)] + [("iid", high)] * defined:
             if (test_set, p_art) not in mean:
                 where = ", ".join(map(str, names))
                 raise StudyError(f"summary: {where} has no {test_set} row at p_art {p_art:g}. Run it first.")
         ood_low, ood_high = mean["ood", low], mean["ood", high]
-        rows.append((*names, low, high, ood_low, ood_high, ood_low - ood_high, mean["iid", high] - ood_high))
+        gap = mean["iid", high] - ood_high if defined else np.nan
+        rows.append((*names, low, high, ood_low, ood_high, ood_low - ood_high, gap))
     return pd.DataFrame(rows, columns=[*keys, "p_low", "p_high", "ood_low", "ood_high", "drop", "gap"])

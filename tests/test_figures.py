@@ -52,6 +52,15 @@ def test_curves_and_bars_are_the_tables():
                 assert ends == pytest.approx(expected)
 
 
+def test_a_panel_without_a_test_set_says_so():
+    data = summary()
+    data = data[(data["confounder"] != "noise") | (data["test_set"] == "ood")]
+    grid = panels(figures.robustness(data=data, confounders=["tag", "noise"]), 2)
+    texts = [[" ".join(t.get_text() for t in axes.texts) for axes in row] for row in grid]
+    assert texts[0] == ["", ""] and texts[1][0] == "" and "no such test" in texts[1][1]
+    assert not curves(grid[1, 1]) and list(curves(grid[0, 1])) == SOURCES
+
+
 def test_error_bars_stand_side_by_side():
     axes = figures.robustness(data=summary()).axes[0]
     at = np.array([container.lines[0].get_xdata() for container in curves(axes).values()])

@@ -203,3 +203,17 @@ def test_robustness_refuses_a_grid_without_its_ends():
     table = pd.concat([results([0.8], p_art=0.0), results([0.9], p_art=1.0, test_set="iid")])
     with pytest.raises(StudyError, match="random has no ood row at p_art 1"):
         metrics.robustness(metrics.summarise(table))
+
+
+def test_robustness_without_an_iid_test_has_no_gap():
+    table = pd.concat([results([m], test_set="ood", p_art=p) for p, m in ((0.0, 0.8), (1.0, 0.3))])
+    row = metrics.robustness(metrics.summarise(table)).iloc[0]
+    assert row["drop"] == pytest.approx(0.5) and np.isnan(row["gap"])
+
+
+def test_robustness_refuses_an_iid_test_that_is_there_but_not_at_the_end():
+    table = pd.concat(
+        [results([m], test_set=t, p_art=p) for t, p, m in (("ood", 0, 0.8), ("ood", 1, 0.3), ("iid", 0, 0.8))]
+    )
+    with pytest.raises(StudyError, match="no iid row at p_art 1"):
+        metrics.robustness(metrics.summarise(table))
