@@ -166,7 +166,8 @@ def _bank(digest: str, rendering: Rendering, workspace: Workspace):
 @lru_cache(maxsize=8)
 def open_registered(digest: str, workspace: Workspace) -> pd.DataFrame:
     """The cohort that `register` kept under this digest."""
-    return cohort_table.read_csv(workspace.shared("cohorts") / f"{digest}.csv")
+    # Published splits may share patients between parts; that was said when the cohort was opened.
+    return cohort_table.read_csv(workspace.shared("cohorts") / f"{digest}.csv", shared_patients_allowed=True)
 
 
 def _environment(device: "torch.device", seconds: float) -> dict:  # noqa: F821

@@ -97,6 +97,45 @@ def test_patients_in_two_parts_are_named_up_to_five():
     assert "7 patient(s)" in message and "p0, p1, p2, p3, p4 and 2 more" in message
 
 
+FOLDS = {"image_id": list("abcdef"), "path": "/x.png", "patient_id": list("123456"), "label": [0, 1] * 3}
+PARTS = {"split": ["dev"] * 4 + ["test"] * 2, "fold_0": ["train"] * 2 + ["val"] * 2 + ["test"] * 2}
+
+
+def test_folds_are_checked_like_splits():
+    frame = pd.DataFrame(FOLDS | PARTS)
+    assert table.check(frame, origin="x")["fold_0"].tolist() == PARTS["fold_0"]
+    assert "fold_0 is 'holdout' where split is dev, in row 3" in complaint(
+        frame.assign(fold_0=["train", "holdout", *PARTS["fold_0"][2:]])
+    )
+    assert "fold_0 is 'val' where split is test, in row 6" in complaint(
+        frame.assign(fold_0=[*PARTS["fold_0"][:4], "val", "test"])
+    )
+    assert "fold_0, part train: both classes" in complaint(frame.assign(fold_0=["train", None, *PARTS["fold_0"][2:]]))
+    assert "1 patient(s) have images in two parts of fold_0: 1" in complaint(frame.assign(patient_id=list("123156")))
+    assert "column fold_0 but no split" in complaint(frame.drop(columns="split"))
+
+
+def test_leaks_are_counted_by_fold_and_can_be_allowed():
+    frame = pd.DataFrame(FOLDS | PARTS).assign(patient_id=list("123151"))
+    # In fold 1 the images b and d are left out; patient 1 stays in train (a) and test (f).
+    frame["fold_1_p050"] = ["train", None, "val", None, "test", "test"]
+    leaks = table.leaks(frame)
+    assert leaks["fold"].tolist() == ["fold_0", "fold_1_p050"]
+    assert leaks[["train", "val", "test"]].to_numpy().tolist() == [[2, 2, 2], [1, 1, 2]]
+    assert leaks["names"].tolist() == [["1"], ["1"]] and leaks["patients"].tolist() == [1, 1]
+    allowed = table.check(frame.drop(columns="fold_1_p050"), origin="x", shared_patients_allowed=True)
+    assert table.shared_patients(allowed) == ["1"]
+
+
+def test_columns_are_told_apart():
+    frame = pd.DataFrame(columns=["image_id", "split", "sex", "fold_0", "fold_12_p050", "folds", "fold_x"])
+    assert table.fold_columns(frame) == ["fold_0", "fold_12_p050"]
+    assert table.attributes(frame) == ["sex", "folds", "fold_x"]
+    assert (table.fold_column(2), table.fold_column(2, 0.1), table.fold_column(2, 1)) == (
+        "fold_2", "fold_2_p010", "fold_2_p100"
+    )  # fmt: skip
+
+
 def test_check_files(tmp_path):
     paths = [str(tmp_path / f"{i}.png") for i in range(8)]
     frame = pd.DataFrame({"path": paths})

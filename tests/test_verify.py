@@ -79,6 +79,22 @@ def test_every_kind_of_problem_is_found(cohort, tmp_path):
     assert all(problem in text for problem in problems["problem"])
 
 
+def test_the_first_fifty_problems_are_shown(tmp_path):
+    rows = [(f"i{i:02d}", str(tmp_path / f"{i}.png"), f"p{i}", i % 2, "dev" if i < 40 else "test") for i in range(60)]
+    text, problems = report(pd.DataFrame(rows, columns=["image_id", "path", "patient_id", "label", "split"]))
+    assert len(problems) == 60 and "60 problems" in text
+    assert text.count("no such image") == 50 and "... and 10 more" in text
+
+
+def test_folds_that_the_cohort_brings_are_counted_apart_from_attributes(cohort):
+    cohort["fold_0"] = ["train", "train", "val", "val"] + ["test"] * 4
+    cohort.loc[3, "patient_id"] = "p1"
+    text, _ = report(cohort)
+    assert "fold_0" not in {attribute for attribute, _ in counts(cohort).index}
+    line = next(line for line in text.splitlines() if "fold_0" in line)
+    assert line.split() == ["fold_0", "2", "2", "4", "1", "p1"]
+
+
 def test_same_bytes_in_another_shape_are_other_pixels(cohort, tmp_path):
     for name, shape in (("0.png", (4, 16)), ("1.png", (8, 8))):
         Image.fromarray(np.arange(64, dtype=np.uint8).reshape(shape)).save(tmp_path / name)

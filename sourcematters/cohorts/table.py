@@ -2,9 +2,13 @@
 
 Columns: `image_id` (str, unique), `path` (str), `patient_id` (str), `label` (0 or 1), `split` ("dev" or
 "test"), then any attributes (`sex`, `age` in years, `view`, ...). Sorted by `image_id`.
+Folds are drawn (see `design`), unless the table brings its own: `fold_0`, `fold_1`, ... with "train" or "val" for
+dev images, "test" for those of the test part, and nothing for an image that the fold leaves out. Where a fold
+differs by the confounder's strength it has a column for each, `fold_0_p050` at p_art = 0.5.
 `table.attrs` holds `name`, `task`, `origin` and `notes` (a list of sentences for the reader).
 """
 
+import re
 import warnings
 import zlib
 from collections.abc import Iterable, Sequence
@@ -21,13 +25,31 @@ from sourcematters.seeds import uniform
 REQUIRED = ("image_id", "path", "patient_id", "label")
 COLUMNS = (*REQUIRED, "split")
 SPLITS = ("dev", "test")
+PARTS = ("train", "val", "test")
+FOLD = re.compile(r"fold_(\d+)(?:_p(\d{3}))?")
 SHOWN = 5
 
 
-def check(table: pd.DataFrame, *, origin: str) -> pd.DataFrame:
+def fold_column(fold: int, p_art: float | None = None) -> str:
+    """The name of a fold's column, `fold_2`, or `fold_2_p050` where folds differ by strength."""
+    return f"fold_{fold}" if p_art is None else f"fold_{fold}_p{round(100 * p_art):03d}"
+
+
+def fold_columns(table: pd.DataFrame) -> list[str]:
+    """The columns that hold folds, in the table's order."""
+    return [column for column in table if FOLD.fullmatch(str(column))]
+
+
+def attributes(table: pd.DataFrame) -> list[str]:
+    """The columns that are none of the contract's: what images and patients are known by besides."""
+    return [column for column in table if column not in COLUMNS and not FOLD.fullmatch(str(column))]
+
+
+def check(table: pd.DataFrame, *, origin: str, shared_patients_allowed: bool = False) -> pd.DataFrame:
     """Return the cohort sorted by `image_id`, with fixed dtypes, or raise StudyError naming row and value.
 
-    `split` may be absent; attributes are left as they are. No file is opened (see `check_files`, `verify`).
+    `split` may be absent; attributes are left as they are. `shared_patients_allowed` lets a patient be in two parts,
+    for splits that others published (`leaks` finds them). No file is opened (see `check_files`, `verify`).
     `origin` names the table in messages; rows are counted from its index as a spreadsheet shows them, the
     header being row 1.
     """
@@ -54,13 +76,15 @@ def check(table: pd.DataFrame, *, origin: str) -> pd.DataFrame:
         groups = table.index[repeated].to_series().groupby(table.loc[repeated, "image_id"].to_numpy())
         raise StudyError(
             f"{origin}: {groups.ngroups} image_id(s) occur more than once: "
-            + _some(f"{name} in {_rows(rows)}" for name, rows in groups)
+            + some(f"{name} in {_rows(rows)}" for name, rows in groups)
             + ". Keep one row an image."
         )
     if "split" in table:
-        _check_splits(table, origin)
+        _check_splits(table, origin, shared_patients_allowed)
     else:
         _check_classes(table["label"], origin)
+    for column in fold_columns(table):
+        _check_fold(table, column, origin, shared_patients_allowed)
     table = table.sort_values("image_id", ignore_index=True)
     table.attrs = attrs
     return table
@@ -71,7 +95,7 @@ def check_files(table: pd.DataFrame) -> None:
     absent = [path for path in table["path"] if not Path(path).is_file()]
     if absent:
         raise StudyError(
-            f"{len(absent)} of {len(table)} image files do not exist: {_some(absent)}. "
+            f"{len(absent)} of {len(table)} image files do not exist: {some(absent)}. "
             "Correct the paths, or remove these rows."
         )
 
@@ -80,6 +104,21 @@ def shared_patients(table: pd.DataFrame) -> list[str]:
     """Patients, sorted, with images in more than one split."""
     splits = table.groupby("patient_id")["split"].nunique()
     return sorted(splits.index[splits > 1])
+
+
+def leaks(table: pd.DataFrame) -> pd.DataFrame:
+    """Patients with images in two parts of a fold that the table brings, one row a fold column.
+
+    Columns: `fold` (the column's name), `train, val, test` (images), `patients` (how many are in two parts), and
+    `names` (a list of them, sorted).
+    """
+    rows = []
+    for column in fold_columns(table):
+        images = table[column].value_counts()
+        parts = table.groupby("patient_id")[column].nunique()  # an image that the fold leaves out does not count
+        names = sorted(parts.index[parts > 1])
+        rows.append((column, *(int(images.get(part, 0)) for part in PARTS), len(names), names))
+    return pd.DataFrame(rows, columns=["fold", *PARTS, "patients", "names"])
 
 
 def split_by_patient(
@@ -121,7 +160,7 @@ def split_by_patient(
     return split
 
 
-def read_csv(path: str | Path) -> pd.DataFrame:
+def read_csv(path: str | Path, *, shared_patients_allowed: bool = False) -> pd.DataFrame:
     """Read and check a cohort table; relative image paths start at the table's own folder.
 
     Ids are read as text, so leading zeros stay; only an empty cell counts as missing.
@@ -134,7 +173,7 @@ def read_csv(path: str | Path) -> pd.DataFrame:
         folder = path.absolute().parent
         table["path"] = [cell if pd.isna(cell) else str(folder / cell) for cell in table["path"]]
     table.attrs["origin"] = str(path)
-    return check(table, origin=str(path))
+    return check(table, origin=str(path), shared_patients_allowed=shared_patients_allowed)
 
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:
@@ -182,7 +221,7 @@ def _check_classes(label: pd.Series, where: str) -> None:
         raise StudyError(f"{where}: both classes are needed, label 0 and label 1; there is only: {classes}.")
 
 
-def _check_splits(table: pd.DataFrame, origin: str) -> None:
+def _check_splits(table: pd.DataFrame, origin: str, shared_patients_allowed: bool) -> None:
     wrong = ~table["split"].isin(SPLITS)
     if wrong.any():
         raise StudyError(
@@ -192,18 +231,40 @@ def _check_splits(table: pd.DataFrame, origin: str) -> None:
     for part in SPLITS:
         _check_classes(table.loc[table["split"] == part, "label"], f"{origin}, split {part}")
     shared = shared_patients(table)
-    if shared:
+    if shared and not shared_patients_allowed:
         raise StudyError(
-            f"{origin}: {len(shared)} patient(s) have images in both dev and test: {_some(shared)}. "
+            f"{origin}: {len(shared)} patient(s) have images in both dev and test: {some(shared)}. "
             "Put all images of a patient in one part, or remove the column split to have it drawn."
+        )
+
+
+def _check_fold(table: pd.DataFrame, column: str, origin: str, shared_patients_allowed: bool) -> None:
+    if "split" not in table:
+        raise StudyError(f"{origin}: it has the column {column} but no split. A table with folds names its test part.")
+    parts = table[column]
+    agrees = parts.isna() | parts.isin(PARTS) & ((parts == "test") == (table["split"] == "test"))
+    if not agrees.all():
+        row = int((~agrees).to_numpy().argmax())
+        raise StudyError(
+            f"{origin}: {column} is {parts.iloc[row]!r} where split is {table['split'].iloc[row]}, in "
+            f"{_rows(table.index[[row]])}. It is train or val in dev, test in test, or empty."
+        )
+    for part in PARTS:
+        _check_classes(table.loc[parts == part, "label"], f"{origin}, {column}, part {part}")
+    shared = leaks(table[["patient_id", column]])["names"].iloc[0]
+    if shared and not shared_patients_allowed:
+        raise StudyError(
+            f"{origin}: {len(shared)} patient(s) have images in two parts of {column}: {some(shared)}. "
+            "Put all images of a patient in one part, or remove the column to have folds drawn."
         )
 
 
 def _rows(index: Iterable[int]) -> str:
     rows = [str(int(i) + 2) for i in index]
-    return f"row{'s' if len(rows) > 1 else ''} {_some(rows)} (the header is row 1)"
+    return f"row{'s' if len(rows) > 1 else ''} {some(rows)} (the header is row 1)"
 
 
-def _some(names: Iterable[str]) -> str:
+def some(names: Iterable[str]) -> str:
+    """The first five names, and how many more there are."""
     names = list(names)
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

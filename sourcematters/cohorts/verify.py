@@ -14,6 +14,7 @@ from sourcematters.processes import over_processes, progress
 
 IMAGES_A_TASK = 32
 FEW = 10
+MOST_SHOWN = 50
 AGE_BANDS = {"0-17": 0, "18-39": 18, "40-59": 40, "60-79": 60, "80 and over": 80}
 
 
@@ -33,7 +34,8 @@ def report(table: pd.DataFrame, *, workers: int = 1) -> tuple[str, pd.DataFrame]
     Problems, one row an image and problem: `path, image_id, problem`: a file missing or unreadable (and
     why), a blank image, the same pixels under two ids, a patient in both parts. The text counts images and
     patients by class, part and attribute (ages in bands; attributes of more than 10 values are left out),
-    and sizes and modes of the files as Pillow names them.
+    and sizes and modes of the files as Pillow names them; it shows the first 50 problems. Of folds that the cohort
+    brings it names the patients that are in two parts.
     """
     opened = _open_all(table, workers)
     problems = pd.DataFrame(
@@ -48,7 +50,7 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
 
     The first two rows count images and patients; then come the attributes that have at most 10 values.
     """
-    attributes = {c: table[c] for c in table if c not in tables.COLUMNS}
+    attributes = {c: table[c] for c in tables.attributes(table)}
     if "age" in attributes and pd.api.types.is_numeric_dtype(attributes["age"]):
         edges = [*AGE_BANDS.values(), np.inf]
         attributes["age"] = pd.cut(attributes["age"], edges, right=False, labels=list(AGE_BANDS))
@@ -120,8 +122,13 @@ def _sections(table: pd.DataFrame, opened: list[Opened], problems: pd.DataFrame)
         yield f"Files by {what}\n" + "\n".join(f"{number:>9,}  {value}" for value, number in seen.items())
     shared = tables.shared_patients(table)
     yield f"Patients in both dev and test: {len(shared)}"
+    if tables.fold_columns(table):
+        folds = tables.leaks(table)
+        folds["names"] = folds["names"].map(", ".join)
+        yield "Images by fold, and patients in two of its parts\n" + folds.to_string(index=False)
     if problems.empty:
         yield f"No problems: all {len(table):,} images were opened."
     else:
-        lines = [f"  {row.image_id}: {row.problem}\n    {row.path}" for row in problems.itertuples()]
-        yield f"{len(problems):,} problems\n" + "\n".join(lines)
+        lines = [f"  {row.image_id}: {row.problem}\n    {row.path}" for row in problems.head(MOST_SHOWN).itertuples()]
+        more = [f"  ... and {len(problems) - MOST_SHOWN:,} more"] if len(problems) > MOST_SHOWN else []
+        yield f"{len(problems):,} problems\n" + "\n".join(lines + more)
