@@ -1,6 +1,7 @@
 """A grid of runs: plan it, run what is missing, collect its table, tell how far it is."""
 
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -47,8 +48,8 @@ def plan(
     for the folds or for a confounder: before anything is trained.
     """
     for confounder in confounders:
-        for fold in range(folds):
-            design.sets(cohort, confounder, p_art=1.0, fold=fold, seed=seed)
+        for fold, strength in itertools.product(range(folds), p_art):
+            design.sets(cohort, confounder, p_art=strength, fold=fold, seed=seed)
     if training.precision == "auto":
         from sourcematters.training import choose_device, choose_precision
 

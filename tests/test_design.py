@@ -170,3 +170,54 @@ def test_carriers_are_drawn_without_regard_to_the_patient_order():
     # Hypergeometric: half of about 127 carriers fall in the first half, sd 2.8; 6 sd is beyond chance.
     assert abs(positives["carries"].to_numpy()[:half].sum() - half / 2) < 17
     assert np.isclose(positives["carries"].mean(), 0.5, atol=0.01)
+
+
+def cells(**numbers):
+    """A cohort of one image a patient: the test part has `numbers` of images by class and sex, such as p_F=3."""
+    sizes = [("dev", label, sex, 20) for label in (0, 1) for sex in "FM"]
+    sizes += [("test", int(cell[0] == "p"), cell[2], n) for cell, n in numbers.items()]
+    rows = [(split, label, sex) for split, label, sex, n in sizes for _ in range(n)]
+    frame = pd.DataFrame(rows, columns=["split", "label", "sex"])
+    frame["image_id"] = frame["patient_id"] = [f"{i:03d}" for i in range(len(frame))]
+    return frame
+
+
+@pytest.mark.parametrize(
+    "numbers, sizes",
+    [
+        ({"p_M": 5, "n_F": 7}, {"ood": 10}),  # the paper's gender test
+        ({"p_M": 5, "n_F": 7, "n_M": 4}, {"ood": 8, "clean": 8}),
+        ({"p_M": 5, "n_F": 7, "p_F": 1}, {"ood": 10}),  # i.i.d. lacks male negatives: female positives do not count
+        ({"p_M": 5, "n_F": 7, "n_M": 4, "p_F": 3}, {"ood": 6, "clean": 6, "iid": 6}),
+    ],
+)
+@pytest.mark.parametrize("p_art", [0.0, 1.0])
+def test_a_sampled_test_set_is_there_if_its_groups_are(numbers, sizes, p_art):
+    sets = design.sets(cells(**numbers), confounders.gender(), p_art=p_art, fold=0, seed=0)
+    tests = sets[sets["part"].isin(design.TEST_SETS)]
+    assert tests["part"].value_counts().to_dict() == sizes
+    assert (tests.groupby("part")["label"].mean() == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    "numbers, lacking", [({"p_F": 2, "n_F": 2}, "1 and sex = 'M'"), ({"p_M": 2, "n_M": 2}, "0 and sex = 'F'")]
+)
+def test_without_an_ood_test_there_is_no_study(numbers, lacking):
+    with pytest.raises(StudyError, match=rf"test part has no image with label {lacking}"):
+        design.sets(cells(**numbers), confounders.gender(), p_art=0, fold=0, seed=0)
+
+
+def test_folds_that_a_cohort_brings_are_taken():
+    cohort = make_cohort()
+    # Two images a patient, label and sex return after four patients: every fourth group of four is validation.
+    given = ["test" if s == "test" else "val" if i // 8 % 4 == 0 else "train" for i, s in enumerate(cohort["split"])]
+    given[0] = None
+    cohort["fold_1"] = given
+    for confounder in (confounders.tag(), confounders.gender()):
+        sets = design.sets(cohort, confounder, p_art=0.5, fold=1, seed=0)
+        for part in ("train", "val"):
+            assert set(sets.loc[sets["part"] == part, "row"]) <= {i for i, p in enumerate(given) if p == part}
+    drawn = design.sets(cohort, confounders.tag(), p_art=0.5, fold=1, seed=0)
+    assert drawn["part"].isin(["train", "val"]).sum() == sum(p in ("train", "val") for p in given)
+    with pytest.raises(StudyError, match="brings no fold 0: it has 1"):
+        design.fold_parts(cohort, fold=0)
