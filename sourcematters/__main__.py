@@ -57,7 +57,15 @@ def _verify(options: argparse.Namespace) -> int:
     from sourcematters.processes import cores
 
     with tempfile.TemporaryDirectory() as cache:
-        table = open_cohort(options.data, task=options.task, view=options.view, cache=cache, workers=cores())
+        table = open_cohort(
+            options.data,
+            task=options.task,
+            view=options.view,
+            splits=options.splits,
+            cache=cache,
+            workers=cores(),
+            require_files=False,
+        )
         text, problems = verify.report(table, workers=cores())
     print(text)
     return 1 if len(problems) else 0
@@ -99,8 +107,14 @@ def _parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", help="open every image of a cohort and report what is wrong")
     verify.set_defaults(command=_verify)
     verify.add_argument("data", help="folder of NIH ChestX-ray14, a cohort's CSV file, or phantoms")
-    verify.add_argument("--task", required=True, help="finding to tell from No Finding; lesion for phantoms")
+    verify.add_argument("--task", required=True, help="a finding, lung-mass, atelectasis-gender; lesion for phantoms")
     verify.add_argument("--view", default="", help="keep one view only: PA or AP")
+    verify.add_argument(
+        "--splits",
+        default="own",
+        metavar="own|published|FOLDER",
+        help="whose parts and folds (lung-mass, atelectasis-gender)",
+    )
 
     status = commands.add_parser("status", help="show which runs are done, running, failed or missing")
     status.set_defaults(command=_status)

@@ -7,6 +7,7 @@ cohort is a small, matched part of the release, so its split is drawn anew, by p
 
 import difflib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -73,12 +74,7 @@ def cohort(
     Raises StudyError for an unknown finding or view, an incomplete tree, or a class without images.
     """
     csv = find_metadata(root)
-    if finding not in FINDINGS:
-        near = difflib.get_close_matches(finding.title().replace(" ", "_"), FINDINGS, n=1)
-        raise StudyError(
-            f"unknown finding {finding!r}.{f' Did you mean {near[0]}?' if near else ''} "
-            f"ChestX-ray14 has: {', '.join(FINDINGS)}."
-        )
+    check_finding(finding)
     if view not in (None, *VIEWS):
         raise StudyError(f"unknown view {view!r}: choose PA or AP, or none for both.")
     if limit_per_class is not None and limit_per_class < 1:
@@ -114,6 +110,18 @@ def cohort(
     table = table[[*tables.COLUMNS, "sex", "age", "view", "follow_up", "findings"]]
     table.attrs = {"name": "cxr14", "task": finding, "origin": str(csv), "notes": notes}
     return table
+
+
+def check_finding(finding: str, *, others: Iterable[str] = ()) -> None:
+    """Raise StudyError, with all of them and the nearest, unless `finding` is one; `others` are named besides."""
+    if finding in FINDINGS:
+        return
+    near = {name.lower().replace("_", " "): name for name in (*FINDINGS, *others)}
+    close = difflib.get_close_matches(finding.lower().replace("_", " "), near, n=1)
+    raise StudyError(
+        f"unknown finding {finding!r}.{f' Did you mean {near[close[0]]}?' if close else ''} "
+        f"ChestX-ray14 has: {', '.join(FINDINGS)}." + (f" The paper's tasks: {', '.join(others)}." if others else "")
+    )
 
 
 def read_metadata(root: str | Path) -> pd.DataFrame:

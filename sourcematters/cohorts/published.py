@@ -1,0 +1,137 @@
+"""The split files that the paper's authors published, and the patients they share between parts.
+
+Juodelyte et al., https://github.com/DovileDo/source-matters, folder data/chest14 (MIT). "Five folds" are five
+repeats of a grouped shuffle split, so validation sets overlap. For gender there is a set of folds for each
+strength: which positives stand in it depends on the strength.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sourcematters import files
+from sourcematters.cohorts import table as tables
+from sourcematters.errors import StudyError
+
+REPOSITORY = "https://github.com/DovileDo/source-matters"
+COMMIT = "92513944a1c25e6637e34c872a8d64a6325f4833"
+URL = f"https://raw.githubusercontent.com/DovileDo/source-matters/{COMMIT}/data/chest14/"
+FOLDS = range(5)
+STRENGTHS = (0.0, 0.1, 0.2, 0.5, 0.8, 1.0)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the authors put one task's files: the test file, and (train, val) for each fold column."""
+
+    test: str
+    folds: dict[str, tuple[str, str]]
+    classes: dict[str, int]
+
+    @property
+    def files(self) -> list[str]:
+        """Every file, relative to the folder chest14."""
+        return [self.test, *(name for pair in self.folds.values() for name in pair)]
+
+
+LUNG_MASS = Layout(
+    "test.csv",
+    {tables.fold_column(k): (f"train_fold{k + 1}.csv", f"val_fold{k + 1}.csv") for k in FOLDS},
+    {"YES": 1, "NO": 0},
+)
+GENDER = Layout(
+    "gender/test.csv",
+    {
+        tables.fold_column(k, p): tuple(
+            f"gender/F_{round(100 * p)}/{part}_fold{k + 1}.csv" for part in ("train", "val")
+        )
+        for p in STRENGTHS
+        for k in FOLDS
+    },
+    {"Atelectasis": 1, "No Finding": 0},
+)
+
+
+def read(splits: str | Path, layout: Layout) -> tuple[pd.DataFrame, str]:
+    """The cohort that split files describe, sorted by `image_id`, and a sentence saying which files they are.
+
+    `splits` is "published" (fetched once, each file checked against its SHA-256) or a folder with the authors'
+    layout. Columns: `image_id, patient_id, label, split`, and for each fold its column (see `cohorts.table`).
+    Patients in two parts are left as they are: see `cohorts.table.leaks`.
+
+    Raises StudyError when a file cannot be fetched, is missing, or contradicts another one.
+    """
+    folder = fetch(layout) if str(splits) == "published" else Path(splits)
+    absent = [name for name in layout.files if not (folder / name).is_file()]
+    if absent:
+        raise StudyError(
+            f"{folder}: {len(absent)} of {len(layout.files)} split files are not there, e.g. {absent[0]}. Give own, "
+            f"published, or a folder laid out as data/chest14 of {REPOSITORY}."
+        )
+    rows = [_read_file(folder / name, layout.classes) for name in layout.files]
+    every = pd.concat(rows).drop_duplicates()
+    if (twice := every["image_id"].duplicated()).any():
+        name = every.loc[twice, "image_id"].iloc[0]
+        raise StudyError(f"{folder}: image {name} has two classes or two patients in the split files.")
+    table = every.set_index("image_id").sort_index()
+    table["split"] = np.where(table.index.isin(rows[0]["image_id"]), "test", "dev")
+    test = rows[0].assign(part="test")
+    for column, train, val in zip(layout.folds, rows[1::2], rows[2::2], strict=True):
+        named = pd.concat([train.assign(part="train"), val.assign(part="val"), test])
+        if (twice := named["image_id"].duplicated()).any():
+            name = named.loc[twice, "image_id"].iloc[0]
+            raise StudyError(f"{folder}: image {name} is in two parts of {' and '.join(layout.folds[column])}.")
+        table[column] = named.set_index("image_id")["part"]
+    return table.reset_index(), _origin(folder, layout)
+
+
+def fetch(layout: Layout) -> Path:
+    """Download a task's files, unless they are there, into the user's cache folder; return their folder.
+
+    Raises StudyError when the server cannot be reached or a file is not the one that was published.
+    """
+    import pooch
+
+    registry = {name: checksums()[name] for name in layout.files}
+    store = pooch.create(pooch.os_cache("sourcematters") / "published-splits", base_url=URL, registry=registry)
+    try:
+        for name in layout.files:
+            store.fetch(name)
+    except (OSError, ValueError) as error:  # no connection (requests' errors are OSErrors), or another checksum
+        raise StudyError(
+            f"{URL}: cannot fetch the published splits ({error}). Or clone {REPOSITORY} elsewhere, "
+            "and give the path of its folder data/chest14 as splits."
+        ) from error
+    return Path(store.path)
+
+
+@cache
+def checksums() -> dict[str, str]:
+    """File (relative to chest14) to SHA-256, of all 72 published files."""
+    return dict(pd.read_csv(Path(__file__).with_name("published_splits.csv")).itertuples(index=False, name=None))
+
+
+def _read_file(path: Path, classes: dict[str, int]) -> pd.DataFrame:
+    columns = {"path": "image_id", "pid": "patient_id", "class": "label"}
+    rows = tables.parse_csv(path, dtype=str)
+    if absent := [column for column in columns if column not in rows]:
+        raise StudyError(f"{path}: no column {', '.join(absent)}; the authors' files have {', '.join(columns)}.")
+    rows = rows[list(columns)].rename(columns=columns)
+    unknown = ~rows["label"].isin(list(classes)) | rows.isna().any(axis=1)
+    if unknown.any():
+        row = int(unknown.to_numpy().argmax())
+        raise StudyError(
+            f"{path}, row {row + 2} (the header is row 1): class is {rows['label'].iloc[row]!r}, or an image or "
+            f"patient is missing; the classes are {', '.join(classes)}."
+        )
+    return rows.assign(label=rows["label"].map(classes).astype(int))
+
+
+def _origin(folder: Path, layout: Layout) -> str:
+    other = [name for name in layout.files if files.sha256(folder / name) != checksums()[name]]
+    if not other:
+        return f"Split as the authors published it: all {len(layout.files)} files are those of commit {COMMIT[:7]}."
+    return f"Split by the files in {folder}; {len(other)} of {len(layout.files)} are not those that were published."
