@@ -42,7 +42,7 @@ class Parameter:
     def value(self, given: Any, base: Path) -> Any:
         """`given` as the declared type; text that names a file or folder made absolute, from `base`.
 
-        Names of files have parameters called `data`, `results`, or anything ending in _folder or _file.
+        Names of files have parameters called `data`, `splits`, `results`, or anything ending in _folder or _file.
         There a bare word that is no file in `base` stays as it is: it may be a name, such as phantoms.
         Raises ValueError saying what is wanted.
         """
@@ -50,7 +50,7 @@ class Parameter:
             value = fitted(given, self.kind)
         except ValueError:
             raise ValueError(f"{self.name} = {given!r}, wanted: {described(self.kind)}") from None
-        is_path = self.name in ("data", "results") or self.name.endswith(("_folder", "_file"))
+        is_path = self.name in ("data", "splits", "results") or self.name.endswith(("_folder", "_file"))
         if is_path and isinstance(value, str) and value not in ("", self.default):
             path = base / Path(value).expanduser()
             return str(path.resolve()) if os.sep in value or path.exists() else value

@@ -14,6 +14,7 @@ import pytest
 
 from sourcematters import __main__, files, pipeline
 from sourcematters.errors import StudyError
+from sourcematters.parameters import Parameter
 
 ROOT = Path(__file__).parents[1]
 DECLARED = """\
@@ -157,6 +158,9 @@ def test_paths_are_relative_to_where_they_were_written(root, tmp_path, monkeypat
     }
     for text, value in [("images", here / "images"), ("./new", here / "new"), ("phantoms", "phantoms"), ("", "")]:
         assert given(pipeline.plan(root, "demo", [("data", text)]))["20_tag"]["data"] == str(value)
+    splits = Parameter("splits", "own", str, "")
+    assert splits.parsed("images/chest14", here) == str(here / "images" / "chest14")
+    assert splits.parsed("published", here) == "published" and splits.parsed("own", here) == "own"
 
 
 @pytest.mark.parametrize("name", ["20", "20_tag", "tag", "20_tag.ipynb", "notebooks/20_tag.ipynb"])
