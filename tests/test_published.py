@@ -101,7 +101,7 @@ def test_within_the_interval_or_a_reading_error_of_it(runs, keras, within):
     ("columns", "training", "says"),
     [
         ({"data": "phantoms"}, {}, "data phantoms, not cxr14"),
-        ({"task": "Pneumonia"}, {}, "task Pneumonia, not lung mass"),
+        ({"task": "Pneumonia"}, {}, "task Pneumonia, not lung-mass"),
         ({"source": "natural-standin"}, {}, "source natural-standin, not ImageNet"),
         ({"backbone": "densenet121"}, {}, "backbone densenet121, not resnet50"),
         ({}, {"size": 64, "epochs": 2}, "other settings, the paper's in brackets: size 64 (512), epochs 2 (200)"),

@@ -33,16 +33,16 @@ LUNG_MASS = {"size": 512, "batch_size": 32, "epochs": 200, "patience": 30, "lear
 CT = LUNG_MASS | {"size": 362}
 ATELECTASIS = LUNG_MASS | {"size": 256, "batch_size": 64}
 PANELS = {
-    "tag": Panel("tag", "tag", "cxr14", "lung mass", {"carrier": {"height": 64}}, LUNG_MASS),
-    "denoising": Panel("denoising", "denoising", "cxr14", "lung mass", {"carrier": {"diameter": 500}}, LUNG_MASS),
-    "gender": Panel("gender", "gender", "cxr14", "atelectasis", {}, ATELECTASIS),
-    "noise_xray": Panel("noise, X-ray", "noise", "cxr14", "lung mass", {"carrier": {"n0": 2e7}}, LUNG_MASS),
-    "noise_ct": Panel("noise, CT", "noise", "lidc", "lung mass", {"carrier": {"n0": 2e7}}, CT),
+    "tag": Panel("tag", "tag", "cxr14", "lung-mass", {"carrier": {"height": 64}}, LUNG_MASS),
+    "denoising": Panel("denoising", "denoising", "cxr14", "lung-mass", {"carrier": {"diameter": 500}}, LUNG_MASS),
+    "gender": Panel("gender", "gender", "cxr14", "atelectasis-gender", {}, ATELECTASIS),
+    "noise_xray": Panel("noise, X-ray", "noise", "cxr14", "lung-mass", {"carrier": {"n0": 2e7}}, LUNG_MASS),
+    "noise_ct": Panel("noise, CT", "noise", "lidc", "lung-mass", {"carrier": {"n0": 2e7}}, CT),
     "noise_ct_high_vs_low": Panel(
         "noise, high vs low, CT",
         "noise_high_vs_low",
         "lidc",
-        "lung mass",
+        "lung-mass",
         {"base": {"n0": 2e7}, "carrier": {"n0": 1.5e7}},
         CT,
     ),
