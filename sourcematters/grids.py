@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from sourcematters.errors import StudyError
 from sourcematters.files import read_json, write_csv, write_json, write_text
 from sourcematters.processes import cores, over_processes, progress
 from sourcematters.runs import Workspace, execute, open_registered, register, renderings, state
-from sourcematters.sources import Source, fetch, resolve
+from sourcematters.sources import Source, at_hand, fetch, resolve
 from sourcematters.specs import RunSpec, Training, grid
 
 
@@ -107,8 +107,8 @@ def run(
 
 def _prepare(todo: Sequence[RunSpec], workspace: Workspace, workers: int) -> None:
     # Weights and banks are made before the workers start, so that they do not wait for one another.
-    pretrained = {(spec.source, spec.backbone) for spec in todo}
-    list(over_processes(_fetch, sorted(pretrained, key=str), workers))
+    for backbone in {spec.backbone for spec in todo}:
+        _fetch({spec.source for spec in todo if spec.backbone == backbone}, backbone, workers)
     for digest in {spec.cohort for spec in todo}:
         needed = {r for spec in todo if spec.cohort == digest for r in renderings(spec)}
         cohort = open_registered(digest, workspace)
@@ -129,7 +129,7 @@ def prepare_sources(
     """
     folder = workspace.shared("sources")
     found = [resolve(name, backbone, weights=weights, folder=folder) for name in names]
-    list(over_processes(_fetch, [(source, backbone) for source in found], workers))
+    _fetch(found, backbone, workers)
     rows = []
     for source in found:
         row = {"source": source.name, "kind": source.kind, "identity": source.identity}
@@ -170,8 +170,10 @@ def _suitable_workers(device: str) -> int:
     return cores() if choose_device(device).type == "cpu" else 1
 
 
-def _fetch(source_and_backbone: tuple[Source, str]) -> None:
-    fetch(*source_and_backbone)
+def _fetch(sources: Iterable[Source], backbone: str, workers: int) -> None:
+    missing = sorted((source for source in sources if not at_hand(source)), key=str)
+    for _ in over_processes(partial(fetch, backbone=backbone), missing, workers):
+        pass
 
 
 def _attempt(spec: RunSpec, workspace: Workspace, device: str, show: bool) -> str:

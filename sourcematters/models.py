@@ -1,5 +1,9 @@
 """The network: normalization, backbone, dropout, a two-way linear layer."""
 
+import contextlib
+import os
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
@@ -41,3 +45,22 @@ def set_bn_momentum(model: nn.Module, momentum: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = momentum
+
+
+@contextlib.contextmanager
+def reproducible(seed: int, device: torch.device) -> Iterator[None]:
+    """Within it: torch seeded, deterministic kernels, and one CPU thread, so that the bytes do not depend on the
+    number of cores or workers. Everything is restored afterwards.
+    """
+    # cuBLAS is deterministic only with a fixed workspace (docs.nvidia.com/cuda/cublas, results reproducibility).
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)

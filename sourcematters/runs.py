@@ -85,7 +85,7 @@ def _execute(spec: RunSpec, workspace: Workspace, target: Path, device: str, sho
     from safetensors.torch import load_file, save_file
 
     from sourcematters import training
-    from sourcematters.models import Classifier
+    from sourcematters.models import Classifier, reproducible
 
     started = time.perf_counter()
     fit_folder = execute(spec.fit, workspace, device=device, show=show) if spec.fit != spec else None
@@ -109,7 +109,7 @@ def _execute(spec: RunSpec, workspace: Workspace, target: Path, device: str, sho
         )
         where = training.choose_device(device)
         settings, pixels = spec.training, training.Pixels(base, carrier)
-        with training.reproducible(training.initial_seed(spec.seed, spec.fold), where):
+        with reproducible(training.initial_seed(spec.seed, spec.fold), where):
             model = Classifier(spec.source, spec.backbone, size=settings.size, dropout=settings.dropout)
             if fit_folder is None:
                 history = training.fine_tune(

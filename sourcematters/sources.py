@@ -146,6 +146,11 @@ def _local(name: str, backbone: str, entry: Any) -> Source:
     return Source(name, "checkpoint", f"sha256:{sha256(path)}", mean, std, str(path.resolve()))
 
 
+def at_hand(source: Source) -> bool:
+    """Whether nothing has to be downloaded or trained before this source can be loaded, as far as files tell."""
+    return source.kind in ("random", "checkpoint") or (source.kind == "standin" and Path(source.location).exists())
+
+
 def fetch(source: Source, backbone: str) -> None:
     """Bring the weights onto this machine (download, or train a stand-in), once, before workers need them.
 

@@ -86,7 +86,7 @@ def _train(name: str, backbone: str, pretraining: Pretraining, path: Path, worke
     from safetensors.torch import save_file
     from torch.nn import functional
 
-    from sourcematters.training import reproducible
+    from sourcematters.models import reproducible
 
     world = STANDINS[name]
     images, labels = _pictures(name, pretraining, workers)

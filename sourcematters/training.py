@@ -1,10 +1,8 @@
 """One fine-tuning: a model, its sets, the weights with the lowest validation loss."""
 
-import contextlib
 import copy
 import math
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,25 +58,6 @@ def augment(pixels: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
     pixels = pixels.float()
     grid = functional.affine_grid(matrices.to(pixels.device), list(pixels.shape), align_corners=False)
     return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-@contextlib.contextmanager
-def reproducible(seed: int, device: torch.device) -> Iterator[None]:
-    """Within it: torch seeded, deterministic kernels, and one CPU thread, so that the bytes do not depend on the
-    number of cores or workers. Everything is restored afterwards.
-    """
-    # cuBLAS is deterministic only with a fixed workspace (docs.nvidia.com/cuda/cublas, results reproducibility).
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
 
 
 def choose_device(device: str = "auto") -> torch.device:

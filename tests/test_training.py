@@ -6,7 +6,7 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 
 from sourcematters import sources, training
 from sourcematters.errors import StudyError
-from sourcematters.models import Classifier, set_bn_momentum
+from sourcematters.models import Classifier, reproducible, set_bn_momentum
 from sourcematters.specs import Training
 
 CPU = torch.device("cpu")
@@ -126,10 +126,10 @@ def test_bn_momentum_reaches_every_layer():
 
 def test_reproducible_seeds_and_leaves_no_trace():
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.random.get_rng_state()
-    with training.reproducible(3, CPU):
+    with reproducible(3, CPU):
         first = torch.rand(3)
         assert torch.get_num_threads() == 1 and torch.are_deterministic_algorithms_enabled()
-    with training.reproducible(3, CPU):
+    with reproducible(3, CPU):
         assert torch.equal(torch.rand(3), first)
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before[:2]
     assert torch.equal(torch.random.get_rng_state(), before[2])
@@ -173,7 +173,7 @@ def test_the_same_seed_gives_the_same_bytes():
     def weights():
         pixels, sets = bright_and_dark()
         model = make_model()
-        with training.reproducible(5, CPU):
+        with reproducible(5, CPU):
             training.fine_tune(model, pixels, sets, TINY, seed=0, device=CPU)
         return model.state_dict()
 

@@ -13,6 +13,8 @@ from sourcematters.pixels import decode
 from sourcematters.processes import over_processes, progress
 
 IMAGES_A_TASK = 32
+WORTH_PROCESSES = 1000
+"""Starting processes takes longer than opening fewer images than this."""
 FEW = 10
 MOST_SHOWN = 50
 AGE_BANDS = {"0-17": 0, "18-39": 18, "40-59": 40, "60-79": 60, "80 and over": 80}
@@ -79,7 +81,7 @@ def _open_all(table: pd.DataFrame, workers: int) -> list[Opened]:
     chunks = [paths[i : i + IMAGES_A_TASK] for i in range(0, len(paths), IMAGES_A_TASK)]
     opened = {}
     with progress(total=len(paths), desc="opening every image", unit="image") as bar:
-        for chunk, found in over_processes(_open, chunks, workers):
+        for chunk, found in over_processes(_open, chunks, workers if len(paths) > WORTH_PROCESSES else 1):
             opened.update(zip(chunk, found, strict=True))
             bar.update(len(chunk))
     return [opened[path] for path in table["path"]]
