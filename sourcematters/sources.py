@@ -9,12 +9,15 @@ Published sources
 imagenet     timm's weights, by default those of torchvision (`resnet50.tv_in1k`, ...); normalization from timm.
 radimagenet  The PyTorch release (github.com/BMEII-AI/RadImageNet; hub mirror Lab-Rasool/RadImageNet):
              `ResNet50.pt`, `DenseNet121.pt`, `InceptionV3.pt`; input scaled to [-1, 1].
+radimagenet-keras
+             The Keras release of the same authors, from a local file; said by others to be a training of its own.
+             See `keras_weights`, for its input too.
 random       No weights; ImageNet's normalization.
 """
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -40,6 +43,7 @@ RADIMAGENET_FILES = {
 }
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
+KERAS = "radimagenet-keras"
 
 # The RadImageNet release numbers torchvision's children() instead of naming them.
 _RESNET_CHILDREN = {0: "conv1", 1: "bn1", 4: "layer1", 5: "layer2", 6: "layer3", 7: "layer4"}
@@ -60,8 +64,8 @@ _CHILDREN = {
 class Source:
     """One pretraining of one backbone.
 
-    `kind` is random, timm, hub, checkpoint or standin. `identity` changes when the weights do: a timm tag, a hub
-    file, the SHA-256 of a local file. `mean` and `std` are per channel, for pixels scaled to 0..1.
+    `kind` is random, timm, hub, checkpoint, keras or standin. `identity` changes when the weights do: a timm tag, a
+    hub file, the SHA-256 of a local file. `mean` and `std` are per channel of the network, for pixels scaled to 0..1.
     `location` says where this machine keeps the file and does not belong to the identity.
     """
 
@@ -82,17 +86,19 @@ def resolve(
 ) -> Source:
     """Find the source called `name` for a timm `backbone`.
 
-    `weights` maps a source's name to a local file (.safetensors, or .pt/.pth of tensors only), to a folder that
-    holds the published file names, or to `{"path": ..., "mean": [r, g, b], "std": [r, g, b]}`. A name that is not
-    published here must be in it. `folder` keeps stand-in weights. Nothing is downloaded or trained yet.
+    `weights` maps a source's name to a local file (.safetensors, .pt/.pth of tensors only, or Keras's .h5), to a
+    folder that holds the published file names, or to `{"path": ..., "mean": [r, g, b], "std": [r, g, b]}`. A name that
+    is not published here must be in it. `folder` keeps
+    stand-in weights and Keras files converted. Nothing is downloaded or trained yet.
 
-    Raises StudyError for an unknown name, a missing file, or a backbone the source was not published for.
+    Raises StudyError for an unknown name, a missing file, a Keras file that is not the backbone's, or a backbone the
+    source was not published for.
     """
     from sourcematters import standins
 
     entry = (weights or {}).get(name)
     if entry is not None:
-        return _local(name, backbone, entry)
+        return _local(name, backbone, entry, folder)
     if name == "random":
         return Source(name, "random", "random")
     if name == "imagenet":
@@ -105,12 +111,25 @@ def resolve(
         return Source(name, "hub", f"hub:{RADIMAGENET_HUB}/{file}", HALF, HALF, file)
     if name in standins.STANDINS:
         return standins.source(name, backbone, folder)
-    known = ["imagenet", "radimagenet", "random", *standins.STANDINS]
+    if name == KERAS:
+        raise StudyError(f"{name} is read from a local file. {_keras_recipe(backbone)}")
+    known = ["imagenet", "radimagenet", KERAS, "random", *standins.STANDINS]
     near = difflib.get_close_matches(name, known, n=1)
     raise StudyError(
         f"source {name!r} is not known.{f' Did you mean {near[0]}?' if near else ''} Known by name: "
         f"{', '.join(known)}. For your own weights add "
         f'weights: {{"{name}": "path/to/file.safetensors"}}.'
+    )
+
+
+def _keras_recipe(backbone: str) -> str:
+    from sourcematters.keras_weights import RADIMAGENET_FILES
+
+    if backbone not in RADIMAGENET_FILES:
+        return f"It was published for {', '.join(RADIMAGENET_FILES)}; not for {backbone!r}."
+    return (
+        "Follow the link to the TensorFlow models in the README of github.com/BMEII-AI/RadImageNet, unpack "
+        f'{RADIMAGENET_FILES[backbone]}, and pass weights: {{"{KERAS}": "folder/with/{RADIMAGENET_FILES[backbone]}"}}.'
     )
 
 
@@ -126,23 +145,37 @@ def _timm_entry(backbone: str) -> tuple[str, Any]:
     return f"{cfg.architecture}.{cfg.tag}", cfg
 
 
-def _local(name: str, backbone: str, entry: Any) -> Source:
+def _local(name: str, backbone: str, entry: Any, folder: str | Path) -> Source:
+    from sourcematters import keras_weights
+
     entry = {"path": entry} if isinstance(entry, str | Path) else dict(entry)
     unknown = set(entry) - {"path", "mean", "std"}
     if unknown or "path" not in entry:
         raise StudyError(f"weights[{name!r}] needs `path` and may have `mean` and `std`; it has {sorted(entry)}.")
     path = Path(entry["path"]).expanduser()
     if path.is_dir():
-        path = path / RADIMAGENET_FILES.get(backbone, f"{backbone}.safetensors")
+        files = keras_weights.RADIMAGENET_FILES if name == KERAS else RADIMAGENET_FILES
+        path = path / files.get(backbone, f"{backbone}.safetensors")
     if not path.is_file():
-        raise StudyError(f"weights of source {name!r}: {path} does not exist. Put the file there or mend the path.")
+        recipe = _keras_recipe(backbone) if name == KERAS else "Put the file there or mend the path."
+        raise StudyError(f"weights of source {name!r}: {path} does not exist. {recipe}")
+    from_keras = path.suffix in keras_weights.SUFFIXES
+    if name in ("radimagenet", KERAS) and from_keras != (name == KERAS):
+        raise StudyError(
+            f"weights of source {name!r}: {path.name} is not of that release. RadImageNet's Keras release "
+            f"({', '.join(keras_weights.SUFFIXES)}) is called {KERAS}, its PyTorch release radimagenet."
+        )
     mean, std = (HALF, HALF) if name == "radimagenet" else (IMAGENET_MEAN, IMAGENET_STD)
+    if name == KERAS:
+        mean, std = keras_weights.RADIMAGENET_MEAN, keras_weights.RADIMAGENET_STD
     if name == "imagenet":
         _, cfg = _timm_entry(backbone)
         mean, std = cfg.mean, cfg.std
     mean, std = tuple(map(float, entry.get("mean", mean))), tuple(map(float, entry.get("std", std)))
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise StudyError(f"weights[{name!r}]: mean and std are three numbers each (pixels scaled to 0..1), std > 0.")
+    if from_keras:
+        return keras_weights.source(name, backbone, path, folder, mean, std)
     return Source(name, "checkpoint", f"sha256:{sha256(path)}", mean, std, str(path.resolve()))
 
 
@@ -169,14 +202,19 @@ def fetch(source: Source, backbone: str) -> None:
 def load(source: Source, backbone: str, *, size: int) -> "torch.nn.Module":
     """The timm backbone without classifier, (B, 3, size, size) -> (B, features), carrying the source's weights.
 
-    Raises StudyError naming the keys when the file is not exactly this backbone's.
+    One from Keras is changed to compute what Keras does. Raises StudyError naming the keys when the file is not
+    exactly this backbone's.
     """
+    from sourcematters import keras_weights
+
     if source.kind == "timm":
         return _timm_backbone(source, size=size)
     model = create(backbone, size=size)
     if source.kind != "random":
         path = _hub_file(source) if source.kind == "hub" else source.location
         load_exactly(model, read_tensors(path), backbone, origin=str(path))
+    if source.kind == "keras":
+        keras_weights.as_keras(model, backbone)
     return model
 
 
@@ -260,28 +298,32 @@ def load_exactly(model: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], 
     classifier = _classifier_names(backbone)
     own = model.state_dict()
     # num_batches_tracked only counts, changes nothing when momentum is set, and old checkpoints lack it.
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    left_over = [key for key in state if key not in own and key.rsplit(".", 1)[0] not in classifier]
-    reshaped = [
-        f"{key} {tuple(state[key].shape)} where {tuple(own[key].shape)} is needed"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    complaints = [
-        f"{len(keys)} {what}: {', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''}"
-        for what, keys in (
-            ("missing", missing),
-            ("not of this network", left_over),
-            ("of another shape", reshaped),
-        )
-        if keys
-    ]
-    if complaints:
+    wanted = {key: own[key].shape for key in own if key in state or not key.endswith("num_batches_tracked")}
+    found = {k: state[k].shape for k in state if k in own or k.rsplit(".", 1)[0] not in classifier}
+    if complaint := differences(found, wanted):
         raise StudyError(
-            f"{origin}: does not hold the weights of {backbone!r}. Keys {'; '.join(complaints)}. "
+            f"{origin}: does not hold the weights of {backbone!r}. Keys {complaint}. "
             "Exactly the classifier may be missing. Choose the backbone this file was made for, or rename its keys."
         )
     model.load_state_dict({key: state.get(key, own[key]) for key in own}, strict=True)
+
+
+def differences(found: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence[int]]) -> str:
+    """What tells a file's tensors, name to shape, from a network's, in words; empty when they are the same."""
+    complaints = {
+        "missing": [key for key in wanted if key not in found],
+        "not of this network": [key for key in found if key not in wanted],
+        "of another shape": [
+            f"{key} {tuple(found[key])} where {tuple(shape)} is needed"
+            for key, shape in wanted.items()
+            if key in found and tuple(found[key]) != tuple(shape)
+        ],
+    }
+    return "; ".join(
+        f"{len(keys)} {what}: {', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''}"
+        for what, keys in complaints.items()
+        if keys
+    )
 
 
 def _numbered_to_named(key: str, children: Mapping[int, str]) -> str:

@@ -202,7 +202,7 @@ def test_identity_follows_content_not_place(small, tmp_path):
             "imagnet",
             "resnet50",
             {},
-            r"source 'imagnet' is not known\. Did you mean imagenet\?.*imagenet, radimagenet, random",
+            r"'imagnet' is not known\. Did you mean imagenet\?.*imagenet, radimagenet, radimagenet-keras, random",
         ),
         ("radimagenet", "test_resnet", {}, "radimagenet was published for resnet50, densenet121, inception_v3"),
         ("mine", "resnet50", {"mine": "/nowhere/a.pt"}, "a.pt does not exist"),
@@ -252,3 +252,12 @@ def _overlay(options, path):
 def test_a_backbone_of_fixed_input_size_gets_the_studys():
     model = sources.load(sources.resolve("random", "test_vit"), "test_vit", size=96)
     assert model(torch.zeros(1, 3, 96, 96)).shape == (1, 64)
+
+
+@pytest.mark.parametrize("backbone", sources.IMAGENET_TAGS)
+def test_the_papers_backbones_take_the_sizes_of_its_images(backbone):
+    model = sources.load(sources.resolve("random", backbone), backbone, size=256).eval()
+    with torch.inference_mode():
+        for size in (362, 256):
+            assert model(torch.zeros(1, 3, size, size)).shape == (1, model.num_features)
+    assert sources.resolve("imagenet", backbone).identity == f"timm:{sources.IMAGENET_TAGS[backbone]}"
