@@ -22,6 +22,7 @@ from scipy.ndimage import uniform_filter
 from sourcematters import files, metrics, published
 from sourcematters.confounders import ORIGINAL, Confounder, Pixels, apply, key_for
 from sourcematters.errors import StudyError
+from sourcematters.sources import MATCHED
 
 
 class Style(NamedTuple):
@@ -30,16 +31,19 @@ class Style(NamedTuple):
     color: str
     marker: str
     linestyle: str | tuple[int, tuple[float, ...]]
+    hollow: bool = False
 
 
 NATURAL = Style("#D55E00", "o", "-")
 RADIOLOGY = Style("#0072B2", "s", (0, (4, 1.5)))
 UNTRAINED = Style("#000000", "^", (0, (4, 1.5, 1, 1.5)))
-# A stand-in wears the colours of the source that it stands for.
+# A stand-in wears the colours of the source that it stands for, and the releases of one source share theirs. A matched
+# source is drawn in the colour of the plain one, with hollow markers and a dotted line.
 SOURCES = {
     "imagenet": NATURAL,
     "natural-standin": NATURAL,
     "radimagenet": RADIOLOGY,
+    "radimagenet-keras": RADIOLOGY,
     "radiology-standin": RADIOLOGY,
     "random": UNTRAINED,
 }
@@ -63,14 +67,18 @@ def styles(sources: Iterable[str]) -> dict[str, Style]:
 
     Raises StudyError for more sources than can be told apart.
     """
-    names = sorted(set(sources), key=lambda name: (list(SOURCES).index(name) if name in SOURCES else 99, name))
+    names = set(sources)
+    plain = {name.removesuffix(MATCHED) for name in names}
     chosen: dict[str, Style] = {}
-    for name in names:
+    for name in sorted(plain, key=lambda name: (list(SOURCES).index(name) if name in SOURCES else 99, name)):
         free = [style for style in (SOURCES.get(name), *OTHERS) if style and style not in chosen.values()]
         if not free:
-            raise StudyError(f"figure: {len(names)} sources are more than can be told apart: draw fewer at once.")
+            raise StudyError(f"figure: {len(plain)} sources are more than can be told apart: draw fewer at once.")
         chosen[name] = free[0]
-    return chosen
+    looks = {}
+    for name, style in chosen.items():
+        looks |= {name: style, name + MATCHED: style._replace(linestyle=(0, (1, 1)), hollow=True)}
+    return {name: look for name, look in looks.items() if name in names}
 
 
 def caption(*, data: Iterable[str], sources: Iterable[str] = ()) -> str:
@@ -81,7 +89,7 @@ def caption(*, data: Iterable[str], sources: Iterable[str] = ()) -> str:
     said = []
     if "phantoms" in set(data):
         said.append("phantoms, not patients")
-    if any(source.endswith("-standin") for source in sources):
+    if any(source.removesuffix(MATCHED).endswith("-standin") for source in sources):
         said.append("stand-ins, not ImageNet or RadImageNet")
     return "; ".join(said)
 
@@ -207,8 +215,9 @@ def _curves(axes: Axes, panel: pd.DataFrame, style: dict[str, Style]) -> None:
         axes.errorbar(
             curve["p_art"] + _aside(panel, source, style), curve["mean"], yerr=[low, high],
             label=source, color=look.color, marker=look.marker, linestyle=look.linestyle, linewidth=1.3,
-            markersize=4, markeredgecolor="white", markeredgewidth=0.5, elinewidth=0.9, capsize=1.8,
-            clip_on=False, zorder=3,
+            markersize=4, markerfacecolor="white" if look.hollow else look.color,
+            markeredgecolor=look.color if look.hollow else "white", markeredgewidth=0.8 if look.hollow else 0.5,
+            elinewidth=0.9, capsize=1.8, clip_on=False, zorder=3,
         )  # fmt: skip
     axes.set(xlim=(-0.06, 1.06), ylim=(-0.02, 1.02), yticks=np.linspace(0, 1, 6))
     axes.tick_params(labelsize=SMALL, length=2.5)

@@ -13,12 +13,17 @@ radimagenet-keras
              The Keras release of the same authors, from a local file; said by others to be a training of its own.
              See `keras_weights`, for its input too.
 random       No weights; ImageNet's normalization.
+
+Matched preprocessing
+---------------------
+`NAME+matched` is the source NAME behind ImageNet's normalization. Compared with NAME itself, it tells the effect of
+the input's scaling from that of the weights. The rows of a table keep the whole name.
 """
 
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -44,6 +49,7 @@ RADIMAGENET_FILES = {
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 KERAS = "radimagenet-keras"
+MATCHED = "+matched"
 
 # The RadImageNet release numbers torchvision's children() instead of naming them.
 _RESNET_CHILDREN = {0: "conv1", 1: "bn1", 4: "layer1", 5: "layer2", 6: "layer3", 7: "layer4"}
@@ -88,14 +94,16 @@ def resolve(
 
     `weights` maps a source's name to a local file (.safetensors, .pt/.pth of tensors only, or Keras's .h5), to a
     folder that holds the published file names, or to `{"path": ..., "mean": [r, g, b], "std": [r, g, b]}`. A name that
-    is not published here must be in it. `folder` keeps
+    is not published here must be in it. `NAME+matched` is NAME behind ImageNet's normalization. `folder` keeps
     stand-in weights and Keras files converted. Nothing is downloaded or trained yet.
 
-    Raises StudyError for an unknown name, a missing file, a Keras file that is not the backbone's, or a backbone the
-    source was not published for.
+    Raises StudyError for an unknown name, a missing file, a Keras file that is not the backbone's, a backbone the
+    source was not published for, or a matched source that is the plain one.
     """
     from sourcematters import standins
 
+    if name.endswith(MATCHED):
+        return _matched(resolve(name.removesuffix(MATCHED), backbone, weights=weights, folder=folder))
     entry = (weights or {}).get(name)
     if entry is not None:
         return _local(name, backbone, entry, folder)
@@ -120,6 +128,13 @@ def resolve(
         f"{', '.join(known)}. For your own weights add "
         f'weights: {{"{name}": "path/to/file.safetensors"}}.'
     )
+
+
+def _matched(source: Source) -> Source:
+    if (source.mean, source.std) == (IMAGENET_MEAN, IMAGENET_STD):
+        name = source.name
+        raise StudyError(f"{name}{MATCHED} is {name}: its own normalization is ImageNet's. Leave out {MATCHED!r}.")
+    return replace(source, name=source.name + MATCHED, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def _keras_recipe(backbone: str) -> str:
@@ -191,6 +206,7 @@ def fetch(source: Source, backbone: str) -> None:
     """
     from sourcematters import standins
 
+    source = replace(source, name=source.name.removesuffix(MATCHED))
     if source.kind == "standin":
         standins.pretrain(source, backbone)
     elif source.kind == "timm":

@@ -6,7 +6,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from sourcematters import sources
+from sourcematters import sources, standins
 from sourcematters.errors import StudyError
 
 BUILDERS = {
@@ -261,3 +261,34 @@ def test_the_papers_backbones_take_the_sizes_of_its_images(backbone):
         for size in (362, 256):
             assert model(torch.zeros(1, 3, size, size)).shape == (1, model.num_features)
     assert sources.resolve("imagenet", backbone).identity == f"timm:{sources.IMAGENET_TAGS[backbone]}"
+
+
+def test_a_matched_source_is_the_same_weights_behind_imagenets_normalization(small):
+    plain = sources.resolve("radimagenet", "resnet50")
+    matched = sources.resolve("radimagenet+matched", "resnet50")
+    assert (matched.name, plain.name) == ("radimagenet+matched", "radimagenet")
+    # torchvision documents these for its ImageNet weights.
+    assert (matched.mean, matched.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert (matched.kind, matched.identity, matched.location) == (plain.kind, plain.identity, plain.location)
+    assert sources.resolve("imagenet+matched", "inception_v3").mean == matched.mean
+    weights = {"mine": {"path": str(small[0]), "mean": [0.5] * 3, "std": [1] * 3}}
+    own, other = (sources.resolve(name, "test_resnet", weights=weights) for name in ("mine", "mine+matched"))
+    own, other = (sources.load(source, "test_resnet", size=64).state_dict() for source in (own, other))
+    assert all(torch.equal(own[key], other[key]) for key in own)
+
+
+@pytest.mark.parametrize("name", ["imagenet", "random", "natural-standin"])
+def test_a_matched_source_that_would_be_the_plain_one_is_refused(name):
+    with pytest.raises(StudyError, match=rf"{name}\+matched is {name}: its own normalization is ImageNet's"):
+        sources.resolve(f"{name}+matched", "resnet50")
+
+
+def test_a_matched_source_is_fetched_under_its_plain_name(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(standins, "pretrain", lambda source, backbone: asked.append((source.name, source.location)))
+    plain, matched = (
+        sources.resolve(name, "test_resnet", folder=tmp_path)
+        for name in ("radiology-standin", "radiology-standin+matched")
+    )
+    sources.fetch(matched, "test_resnet")
+    assert asked == [("radiology-standin", plain.location)]
