@@ -58,7 +58,7 @@ SPEC = {
 
 
 def results(keras, source="imagenet", p_art=0.5, **columns):
-    fixed = {"data": "cxr14", "task": "lung_mass", "confounder": "tag", "backbone": "resnet50", "test_set": "ood"}
+    fixed = {"data": "cxr14", "task": "lung-mass", "confounder": "tag", "backbone": "resnet50", "test_set": "ood"}
     table = pd.DataFrame({"fold": range(len(keras)), "auc_keras": keras, "auc": 0.7, "source": source, "p_art": p_art})
     return table.assign(run_id=[f"{source}-{p_art}-{k}" for k in table["fold"]], **{**fixed, **columns})
 

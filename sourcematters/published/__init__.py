@@ -140,7 +140,7 @@ def _reason(results: pd.DataFrame, panel: Panel, data: str, runs: Path) -> str:
     said = []
     if not data.startswith(panel.data):
         said.append(f"data {data}, not {panel.data}")
-    if re.sub(r"[^a-z]+", " ", str(first["task"]).lower()).strip() != panel.task:
+    if first["task"] != panel.task:
         said.append(f"task {first['task']}, not {panel.task}")
     if str(first["source"]).endswith("-standin"):
         said.append(f"source {first['source']}, not {SOURCES[first['source']]}")
