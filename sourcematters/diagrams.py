@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 import scipy.special
-import scipy.stats
+from scipy.special import ndtri
 from matplotlib.figure import Figure
 
 from sourcematters import confounders, metrics, taxonomy
@@ -82,11 +82,9 @@ def binormal(*, negatives: int, positives: int, auc: float) -> pd.DataFrame:
     Phi(sqrt m), is `auc`; the logit adds the log odds of the classes (Bayes).
     """
     prior = np.log(positives / negatives)
-    mean = scipy.stats.norm.ppf(auc) ** 2
+    mean = ndtri(auc) ** 2
     sizes, means = (negatives, positives), (-mean, mean)
-    logits = [
-        scipy.stats.norm.ppf((np.arange(n) + 0.5) / n, m, np.sqrt(2 * mean)) for n, m in zip(sizes, means, strict=True)
-    ]
+    logits = [m + np.sqrt(2 * mean) * ndtri((np.arange(n) + 0.5) / n) for n, m in zip(sizes, means, strict=True)]
     return pd.DataFrame(
         {"label": np.repeat([0, 1], sizes), "score": scipy.special.expit(np.concatenate(logits) + prior)}
     )

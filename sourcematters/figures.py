@@ -210,8 +210,9 @@ def _curves(axes: Axes, panel: pd.DataFrame, style: dict[str, Style]) -> None:
         curve = panel[panel["source"] == source].sort_values("p_art")
         if curve.empty:
             continue
-        low = curve["mean"] - curve["ci_low"].clip(0, 1)
-        high = curve["ci_high"].clip(0, 1) - curve["mean"]
+        # Keras's AUC of a perfect ranking can exceed 1 by a rounding error: no bar may be negative.
+        low = (curve["mean"] - curve["ci_low"].clip(0, 1)).clip(lower=0)
+        high = (curve["ci_high"].clip(0, 1) - curve["mean"]).clip(lower=0)
         axes.errorbar(
             curve["p_art"] + _aside(panel, source, style), curve["mean"], yerr=[low, high],
             label=source, color=look.color, marker=look.marker, linestyle=look.linestyle, linewidth=1.3,

@@ -10,9 +10,8 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy.special
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from sourcematters.errors import StudyError
 
@@ -41,7 +40,12 @@ def auc(predictions: pd.DataFrame) -> float:
     finite; and if there is only one class.
     """
     labels, scores = _labels_and_scores(predictions)
-    return float(roc_auc_score(labels, scores))
+    # Mann and Whitney's U over the number of pairs. scikit-learn's function gives the same number, and takes half a
+    # second to import in every notebook.
+    ranks = pd.Series(scores).rank().to_numpy()
+    positives = int(labels.sum())
+    u = ranks[labels == 1].sum() - positives * (positives + 1) / 2
+    return float(u / (positives * (len(labels) - positives)))
 
 
 def auc_keras(predictions: pd.DataFrame) -> float:
@@ -128,7 +132,7 @@ def summarise(results: pd.DataFrame, metric: str = "auc") -> pd.DataFrame:
             "table: summarise them apart."
         )
     summary = results.groupby(GROUP, sort=True)[metric].agg(folds="size", mean="mean", error="sem").reset_index()
-    half = scipy.stats.t.ppf(0.975, summary["folds"] - 1) * summary["error"]
+    half = scipy.special.stdtrit(summary["folds"] - 1, 0.975) * summary["error"]
     return summary.assign(ci_low=summary["mean"] - half, ci_high=summary["mean"] + half)[SUMMARY]
 
 

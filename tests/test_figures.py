@@ -282,3 +282,13 @@ def test_sheet_shows_the_first_image_of_different_patients():
     figure = figures.sheet(cohort=cohort, bank=bank, per_class=2)
     shown = [axes.images[0].get_array().max() for axes in figure.axes]
     assert shown == [0, 3, 2, 4]
+
+
+def test_a_mean_that_exceeds_1_by_rounding_draws_no_negative_bar():
+    data = pd.DataFrame({"source": ["random"], "p_art": [1.0], "mean": [1.0 + 1e-7], "ci_low": [0.9], "ci_high": [1.1]})
+    figure = figures.Figure()
+    axes = figure.subplots()
+    figures._curves(axes, data, figures.styles(["random"]))
+    (bars,) = (c for c in axes.containers if isinstance(c, ErrorbarContainer))
+    (low, high) = bars.lines[2][0].get_segments()[0][:, 1]
+    assert (low, high) == pytest.approx((0.9, 1.0))

@@ -217,3 +217,11 @@ def test_robustness_refuses_an_iid_test_that_is_there_but_not_at_the_end():
     )
     with pytest.raises(StudyError, match="no iid row at p_art 1"):
         metrics.robustness(metrics.summarise(table))
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5)), min_size=2, max_size=40))
+def test_auc_is_scikit_learns_with_ties_too(pairs):
+    labels, scores = zip(*pairs, strict=True)
+    if len(set(labels)) == 2:
+        predictions = pd.DataFrame({"label": labels, "score": np.array(scores) / 5})
+        assert metrics.auc(predictions) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
