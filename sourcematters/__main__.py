@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from sourcematters import pipeline
+    from sourcematters import freshness, pipeline
 
     if options.list:
         print(pipeline.listing(pipeline.ROOT))
@@ -41,11 +41,18 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run:
         print(pipeline.describe(plan))
         return 0
+    steps = [(notebook.path, parameters) for notebook, parameters in plan.steps]
+    if not options.only and freshness.is_fresh(plan.folder, freshness.signature(pipeline.ROOT, plan.folder, steps)):
+        print("up to date: nothing that the study was made from has changed (--only NOTEBOOK executes one again)")
+        print(f"figures and notebooks: {plan.folder / 'index.html'}")
+        return 0
     try:
         index = pipeline.run(plan)
     except pipeline.NotebookFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    if not options.only:
+        freshness.stamp(plan.folder, freshness.signature(pipeline.ROOT, plan.folder, steps))
     print(f"figures and notebooks: {index}")
     return 0
 

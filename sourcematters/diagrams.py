@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 import scipy.special
-from scipy.special import ndtri
 from matplotlib.figure import Figure
+from scipy.special import ndtri
 
 from sourcematters import confounders, metrics, taxonomy
 from sourcematters.figures import CHANCE, NATURAL, NORMAL, RADIOLOGY, SMALL

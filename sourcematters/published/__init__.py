@@ -5,7 +5,6 @@ beside it. A comparison says something only where data, task, sources, network a
 column `reason` names what is not.
 """
 
-import re
 from collections.abc import Mapping
 from importlib.resources import files as package_files
 from pathlib import Path
