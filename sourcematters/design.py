@@ -15,12 +15,11 @@ import pandas as pd
 from sourcematters.cohorts import table as tables
 from sourcematters.confounders import Confounder
 from sourcematters.errors import StudyError
+from sourcematters.metrics import TEST_SETS
 from sourcematters.seeds import derive, uniform
 
 P_ART = (0.0, 0.1, 0.2, 0.5, 0.8, 1.0)
 """The paper's grid of strengths."""
-
-TEST_SETS = ("iid", "ood", "clean")
 
 
 def fold_parts(
