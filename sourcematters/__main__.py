@@ -32,17 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from sourcematters import freshness, pipeline
+    from sourcematters import freshness, pipeline, profiles
 
     if options.list:
-        print(pipeline.listing(pipeline.ROOT))
+        print(profiles.listing(profiles.ROOT))
         return 0
-    plan = pipeline.plan(pipeline.ROOT, options.profile, options.p, options.only, options.results)
+    plan = profiles.plan(profiles.ROOT, options.profile, options.p, options.only, options.results)
     if options.dry_run:
-        print(pipeline.describe(plan))
+        print(profiles.describe(plan))
         return 0
     steps = [(notebook.path, parameters) for notebook, parameters in plan.steps]
-    if not options.only and freshness.is_fresh(plan.folder, freshness.signature(pipeline.ROOT, plan.folder, steps)):
+    if not options.only and freshness.is_fresh(plan.folder, freshness.signature(profiles.ROOT, plan.folder, steps)):
         print("up to date: nothing that the study was made from has changed (--only NOTEBOOK executes one again)")
         print(f"figures and notebooks: {plan.folder / 'index.html'}")
         return 0
@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if not options.only:
-        freshness.stamp(plan.folder, freshness.signature(pipeline.ROOT, plan.folder, steps))
+        freshness.stamp(plan.folder, freshness.signature(profiles.ROOT, plan.folder, steps))
     print(f"figures and notebooks: {index}")
     return 0
 

@@ -42,25 +42,34 @@ class Parameter:
     def value(self, given: Any, base: Path) -> Any:
         """`given` as the declared type; text that names a file or folder made absolute, from `base`.
 
-        Names of files have parameters called `data`, `splits`, `results`, or anything ending in _folder or _file.
-        There a bare word that is no file in `base` stays as it is: it may be a name, such as phantoms.
-        Raises ValueError saying what is wanted.
+        Names of files have parameters called `data`, `splits`, `results`, or anything ending in _folder or _file,
+        and `weights` by source. There a bare word that is no file in `base` stays as it is: it may be a name, such
+        as phantoms. Raises ValueError saying what is wanted.
         """
         try:
             value = fitted(given, self.kind)
         except ValueError:
             raise ValueError(f"{self.name} = {given!r}, wanted: {described(self.kind)}") from None
+        if self.name == "weights" and isinstance(value, dict):
+            return {source: _located(entry, base) for source, entry in value.items()}
         is_path = self.name in ("data", "splits", "results") or self.name.endswith(("_folder", "_file"))
-        if is_path and isinstance(value, str) and value not in ("", self.default):
-            path = base / Path(value).expanduser()
-            return str(path.resolve()) if os.sep in value or path.exists() else value
-        return value
+        return _located(value, base) if is_path and value not in ("", self.default) else value
 
     def parsed(self, text: str, base: Path) -> Any:
         """The value that `text` stands for: YAML, or the text itself where text is declared."""
         with contextlib.suppress(yaml.YAMLError, ValueError):
             return self.value(yaml.safe_load(text), base)
         return self.value(text, base)
+
+
+def _located(value: Any, base: Path) -> Any:
+    """A file's name made absolute from `base`, also under the key `path`; anything else as it is."""
+    if isinstance(value, dict) and "path" in value:
+        return value | {"path": _located(value["path"], base)}
+    if not isinstance(value, str):
+        return value
+    path = base / Path(value).expanduser()
+    return str(path.resolve()) if os.sep in value or path.exists() else value
 
 
 def declared(source: str, origin: str) -> Iterator[Parameter]:

@@ -107,7 +107,8 @@ def fine_tune(
     if training.bn_momentum:
         set_bn_momentum(model, training.bn_momentum)
     place(model, device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
+    # Keras's epsilon, as the paper trained with; torch's own is 1e-8.
+    optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, eps=1e-7, fused=True)
     train, val = sets[sets["part"] == "train"], sets[sets["part"] == "val"]
     labels = torch.tensor(train["label"].to_numpy())
     history, best_loss, best_weights, since_best = [], math.inf, None, 0

@@ -1,9 +1,13 @@
 """Fixtures shared by the tests."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+from tiny_study import write_notebook, write_profile
+
+from sourcematters import __main__, profiles
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +17,29 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not at {folder} (set SOURCEMATTERS_SHARED to its folder)")
     return folder
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A clone with two notebooks that declare the same parameters, one more that has its own, and a profile."""
+    root = tmp_path / "a clone"
+    write_notebook(root, "10_prepare", parameters="size: int = 64  # pixels", title="Prepare")
+    write_notebook(root, "20_tag")
+    write_notebook(root, "21_noise", title="Noise")
+    write_profile(root, "folds: 2\nsize: 32\n")
+    return root
+
+
+@pytest.fixture
+def command(root, monkeypatch, capsys):
+    """Call the command line on the clone; gives (exit code, standard output, standard error)."""
+    monkeypatch.setattr(profiles, "ROOT", root)
+
+    def call(*arguments):
+        code = __main__.main(arguments)
+        return code, *capsys.readouterr()
+
+    handlers = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield call
+    for name, handler in handlers.items():
+        signal.signal(name, handler)

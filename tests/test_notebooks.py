@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 
-from sourcematters import pipeline
+from sourcematters import grids, pipeline, profiles
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,7 +41,7 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, small):
     """All notebooks, run in order as ./run_all.sh runs them, with parameters that cost seconds."""
-    plan = pipeline.plan(ROOT, "demo", small.items(), (), tmp_path_factory.mktemp("results"))
+    plan = profiles.plan(ROOT, "demo", small.items(), (), tmp_path_factory.mktemp("results"))
     assert [notebook.name[:2] for notebook, _ in plan.steps] == ["00", "10", "20", "21", "22", "24", "30", "31", "32"]
     index = pipeline.run(plan)
     return plan.folder, index.read_text()
@@ -74,6 +74,16 @@ def test_tables_hold_the_auc_of_every_run_and_test_set(study, stem):
     for row in table.itertuples():
         part = predictions_of(folder, row.run_id).query("test_set == @row.test_set")
         assert (row.n, row.auc) == (len(part), pytest.approx(roc_auc_score(part["label"], part["score"])))
+
+
+def test_the_dry_run_foretold_every_run(study, small):
+    folder, _ = study
+    for notebook, given in profiles.plan(ROOT, "demo", small.items(), (), folder.parent).steps:
+        if not notebook.confounders:
+            continue
+        foretold = grids.plan_table(profiles.outline(notebook, given)).drop(columns="run_id")
+        made = pd.read_csv(folder / "plans" / f"{notebook.name}.csv").drop(columns="run_id")
+        pd.testing.assert_frame_equal(foretold, made)
 
 
 @pytest.mark.parametrize("stem", GRIDS)
@@ -212,15 +222,15 @@ def test_a_second_call_trains_nothing_and_changes_no_table(study, small):
         path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and ".locks" not in path.parts
     }
     tables = {path: path.read_bytes() for path in folder.rglob("*.csv")}
-    pipeline.run(pipeline.plan(ROOT, "demo", small.items(), ["20", "30"], folder.parent))
+    pipeline.run(profiles.plan(ROOT, "demo", small.items(), ["20", "30"], folder.parent))
     after = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and ".locks" not in path.parts}
     assert after == before and tables == {path: path.read_bytes() for path in folder.rglob("*.csv")}
 
 
 def test_the_notebooks_defaults_are_the_demo_profile():
-    _, values = pipeline.read_profile(ROOT, "demo")
+    _, values = profiles.read_profile(ROOT, "demo")
     declared = {}
-    for notebook in pipeline.notebooks(ROOT):
+    for notebook in profiles.notebooks(ROOT):
         for parameter in notebook.parameters.values():
             first = declared.setdefault(parameter.name, parameter.default)
             assert parameter.default == first, f"{notebook.name}: {parameter.name} has another default elsewhere"
@@ -228,6 +238,6 @@ def test_the_notebooks_defaults_are_the_demo_profile():
 
 
 def test_the_nih_sample_profile_fits_the_notebooks():
-    plan = pipeline.plan(ROOT, "nih-sample")
+    plan = profiles.plan(ROOT, "nih-sample")
     given = {key: value for _, parameters in plan.steps for key, value in parameters.items()}
     assert given["task"] == "Pneumonia" and given["tag_height"] == 64.0 and given["n0"] == 2e7

@@ -11,232 +11,11 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from tiny_study import write_notebook
 
-from sourcematters import __main__, files, pipeline
-from sourcematters.errors import StudyError
-from sourcematters.parameters import Parameter
+from sourcematters import files, profiles
 
 ROOT = Path(__file__).parents[1]
-DECLARED = """\
-results: str = ""  # folder of all results
-data: str = "phantoms"  # folder of images, or phantoms
-folds: int = 5  # repeats
-p_art: list[float] = [0, 1]  # strengths
-lr = 1e-3  # learning rate
-note: str = ""  # shown on every figure
-limit: int | None = None  # images at most
-quick = False  # fewer epochs
-"""
-
-
-def write_notebook(root, name, *sources, parameters=DECLARED, title="Tag", cost="Cost: 1 s"):
-    cells = [nbformat.v4.new_markdown_cell(f"# {title}\n\nWhat it shows.\n\n**{cost}**")]
-    cells += [nbformat.v4.new_code_cell(source) for source in (parameters, *sources)]
-    cells[1].metadata["tags"] = ["parameters"]
-    (root / "notebooks" / "profiles").mkdir(parents=True, exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "notebooks" / f"{name}.ipynb")
-
-
-def write_profile(root, text, name="demo"):
-    (root / "notebooks" / "profiles" / f"{name}.yaml").write_text(text)
-
-
-@pytest.fixture
-def root(tmp_path):
-    """A clone with two notebooks that declare the same parameters, one more that has its own, and a profile."""
-    root = tmp_path / "a clone"
-    write_notebook(root, "10_prepare", parameters="size: int = 64  # pixels", title="Prepare")
-    write_notebook(root, "20_tag")
-    write_notebook(root, "21_noise", title="Noise")
-    write_profile(root, "folds: 2\nsize: 32\n")
-    return root
-
-
-@pytest.fixture
-def command(root, monkeypatch, capsys):
-    """Call the command line on the clone; gives (exit code, standard output, standard error)."""
-    monkeypatch.setattr(pipeline, "ROOT", root)
-
-    def call(*arguments):
-        code = __main__.main(arguments)
-        return code, *capsys.readouterr()
-
-    handlers = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    yield call
-    for name, handler in handlers.items():
-        signal.signal(name, handler)
-
-
-def given(plan):
-    return {notebook.name: parameters for notebook, parameters in plan.steps}
-
-
-# What is given to which notebook
-
-
-def test_each_notebook_gets_what_it_declares(root):
-    plan = pipeline.plan(root, "demo", [("note", "007")])
-    common = {"results": str(root / "results" / "demo"), "folds": 2, "note": "007"}
-    assert given(plan) == {"10_prepare": {"size": 32}, "20_tag": common, "21_noise": common}
-    assert plan.folder == root / "results" / "demo"
-
-
-@pytest.mark.parametrize(
-    ("key", "text", "value"),
-    [
-        ("folds", "3", 3),
-        ("p_art", "[0, .5]", [0.0, 0.5]),
-        ("lr", "1e-5", 1e-5),
-        ("lr", "1", 1.0),
-        ("note", "no", "no"),
-        ("note", "[half a list", "[half a list"),
-        ("limit", "10", 10),
-        ("limit", "null", None),
-        ("quick", "true", True),
-    ],
-)
-def test_values_typed_on_the_command_line(root, key, text, value):
-    got = given(pipeline.plan(root, "demo", [(key, text)]))["20_tag"][key]
-    assert got == value and type(got) is type(value)
-
-
-@pytest.mark.parametrize(
-    ("key", "text", "wanted"),
-    [
-        ("folds", "three", "a whole number"),
-        ("folds", "2.5", "a whole number"),
-        ("folds", "true", "a whole number"),
-        ("p_art", "0.5", "a list, each element a number"),
-        ("p_art", "[0, high]", "a list, each element a number"),
-        ("lr", "fast", "a number"),
-        ("lr", ".nan", "a number"),
-        ("lr", "true", "a number"),
-        ("limit", "many", "a whole number or empty (null)"),
-        ("quick", "1", "true or false"),
-    ],
-)
-def test_values_of_another_type_are_refused(root, key, text, wanted):
-    with pytest.raises(StudyError) as caught:
-        pipeline.plan(root, "demo", [(key, text)])
-    assert f"-p {key}" in str(caught.value) and f"wanted: {wanted}, as in 20_tag.ipynb" in str(caught.value)
-
-
-def test_profile_values_are_not_guessed_at(root):
-    write_profile(root, "note: 3\n")
-    with pytest.raises(StudyError, match="profile demo: note = 3, wanted: text, as in 20_tag.ipynb"):
-        pipeline.plan(root, "demo")
-
-
-def test_unknown_parameters_are_refused_with_a_hint(root):
-    with pytest.raises(StudyError, match="-p: unknown parameter `fold`. Did you mean folds\\? Known: data, folds"):
-        pipeline.plan(root, "demo", [("fold", "3")])
-    write_profile(root, "sise: 3\n")
-    with pytest.raises(StudyError, match="profile demo: unknown parameter `sise`. Did you mean size\\?"):
-        pipeline.plan(root, "demo")
-
-
-def test_an_override_must_reach_a_chosen_notebook_but_a_profile_need_not(root):
-    with pytest.raises(StudyError, match="-p, for 20: unknown parameter `size`.* Known: data, folds"):
-        pipeline.plan(root, "demo", [("size", "3")], only=["20"])
-    assert list(given(pipeline.plan(root, "demo", only=["20"]))) == ["20_tag"]
-
-
-def test_the_results_folder_has_its_own_option(root):
-    with pytest.raises(StudyError, match="--results FOLDER"):
-        pipeline.plan(root, "demo", [("results", "x")])
-
-
-def test_paths_are_relative_to_where_they_were_written(root, tmp_path, monkeypatch):
-    here = tmp_path / "here"
-    (here / "images").mkdir(parents=True)
-    monkeypatch.chdir(here)
-    write_profile(root, "data: ../shared/nih\n")
-    plan = pipeline.plan(root, "demo", results="out")
-    assert given(plan)["20_tag"] == {
-        "results": str(here / "out" / "demo"),
-        "data": str(tmp_path / "shared" / "nih"),
-    }
-    for text, value in [("images", here / "images"), ("./new", here / "new"), ("phantoms", "phantoms"), ("", "")]:
-        assert given(pipeline.plan(root, "demo", [("data", text)]))["20_tag"]["data"] == str(value)
-    splits = Parameter("splits", "own", str, "")
-    assert splits.parsed("images/chest14", here) == str(here / "images" / "chest14")
-    assert splits.parsed("published", here) == "published" and splits.parsed("own", here) == "own"
-
-
-@pytest.mark.parametrize("name", ["20", "20_tag", "tag", "20_tag.ipynb", "notebooks/20_tag.ipynb"])
-def test_only(root, name):
-    assert list(given(pipeline.plan(root, "demo", only=[name]))) == ["20_tag"]
-
-
-def test_only_keeps_the_order_and_refuses_unknown_names(root):
-    assert list(given(pipeline.plan(root, "demo", only=["21", "10"]))) == ["10_prepare", "21_noise"]
-    with pytest.raises(StudyError, match="unknown notebook `2`.* Known: 10_prepare, 20_tag, 21_noise"):
-        pipeline.plan(root, "demo", only=["2"])
-
-
-def test_a_profile_may_choose_notebooks(root):
-    write_notebook(root, "00_first")
-    write_profile(root, "notebooks: [00, 21]\n")
-    assert list(given(pipeline.plan(root, "demo"))) == ["00_first", "21_noise"]
-    assert list(given(pipeline.plan(root, "demo", only=["20"]))) == ["20_tag"]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("folds: 2\nfolds: 3\n", "folds is given more than once"),
-        ("- folds\n", "lines of the form"),
-        ("folds: [2\n", "not readable as YAML"),
-        ("folds: \x00\n", "not readable as YAML"),
-    ],
-)
-def test_profiles_that_cannot_be_read(root, text, said):
-    write_profile(root, text)
-    with pytest.raises(StudyError, match=said):
-        pipeline.plan(root, "demo")
-
-
-def test_profiles_by_name_and_by_path(root, tmp_path):
-    with pytest.raises(StudyError, match="unknown profile `dmo`. Did you mean demo\\? Known: demo"):
-        pipeline.plan(root, "dmo")
-    with pytest.raises(StudyError, match="mine.yaml: no such profile file"):
-        pipeline.plan(root, "mine.yaml")
-    (tmp_path / "mine.yaml").write_text("")
-    plan = pipeline.plan(root, str(tmp_path / "mine.yaml"))
-    assert (plan.profile, plan.folder) == ("mine", root / "results" / "mine")
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "folds: int = 'five'  # repeats",
-        "folds = 2 + 3  # repeats",
-        "import os",
-        "folds: number = 5",
-        "a = b = 1",
-        "a, b = 1, 2",
-        "x: int",
-    ],
-)
-def test_parameters_cells_hold_literals_of_their_type(root, line):
-    write_notebook(root, "20_tag", parameters=line)
-    with pytest.raises(StudyError, match="20_tag.ipynb.*parameters cell"):
-        pipeline.plan(root, "demo")
-
-
-def test_a_notebook_without_parameters_cell_or_without_json(root):
-    path = root / "notebooks" / "20_tag.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(), path)
-    with pytest.raises(StudyError, match="20_tag.ipynb: 0 of its cells are tagged"):
-        pipeline.plan(root, "demo")
-    path.write_text("{")
-    with pytest.raises(StudyError, match="20_tag.ipynb: not readable as a notebook"):
-        pipeline.plan(root, "demo")
-
-
-def test_a_folder_without_notebooks(tmp_path):
-    with pytest.raises(StudyError, match="no notebooks here"):
-        pipeline.plan(tmp_path, "demo")
 
 
 # The command line
@@ -350,8 +129,8 @@ finally:
     Path({str(tmp_path)!r}, "tidied").touch()
 """
     write_notebook(root, "20_tag", source)
-    script = "import sys; from pathlib import Path; from sourcematters import __main__, pipeline"
-    script += f"\npipeline.ROOT = Path({str(root)!r})\nsys.exit(__main__.main(['run', '--only', '20']))"
+    script = "import sys; from pathlib import Path; from sourcematters import __main__, profiles"
+    script += f"\nprofiles.ROOT = Path({str(root)!r})\nsys.exit(__main__.main(['run', '--only', '20']))"
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     process = subprocess.Popen(
@@ -376,16 +155,16 @@ finally:
 
 
 def test_the_repository_has_notebooks_and_its_profiles_fit_them():
-    assert pipeline.notebooks(ROOT)
-    profiles = [path.stem for path in (ROOT / "notebooks" / "profiles").glob("*.yaml")]
-    assert "demo" in profiles
-    for profile in profiles:
-        assert pipeline.plan(ROOT, profile).steps
+    assert profiles.notebooks(ROOT)
+    names = [path.stem for path in (ROOT / "notebooks" / "profiles").glob("*.yaml")]
+    assert "demo" in names
+    for profile in names:
+        assert profiles.plan(ROOT, profile).steps
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_repository_notebooks_keep_the_house_rules(path):
-    notebook = pipeline.read_notebook(path)
+    notebook = profiles.read_notebook(path)
     cells = nbformat.read(path, as_version=4).cells
     assert cells[0].cell_type == "markdown" and cells[0].source.startswith("# ")
     assert notebook.cost, "the first cell says what the notebook costs, on a line `Cost: ...`"
