@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy.special import ndtri
 
 from sourcematters import confounders, metrics, taxonomy
-from sourcematters.figures import CHANCE, NATURAL, NORMAL, RADIOLOGY, SMALL
+from sourcematters.style import CHANCE, NATURAL, NORMAL, RADIOLOGY, SMALL
 
 NOT_YET = "not yet"
 _EDGE = {"color": "#B8BEC4", "linewidth": 1.0, "solid_capstyle": "round", "zorder": 1}

@@ -1,84 +1,26 @@
-"""The paper's figures: a tidy table (or an image) in, a matplotlib Figure out.
+"""The paper's curves: a tidy table in, a matplotlib Figure out, in the house style (see `style`).
 
-House style: colours of Okabe and Ito (https://jfly.uni-koeln.de/color/), told apart by the colour-blind, and
-for each source a marker and a line style of its own, so that a grey print can be read too. Nothing here
-touches pyplot or any global setting.
+Nothing here touches pyplot or any global setting. `save` and `caption` serve every figure of the package.
 """
 
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 
 from sourcematters import files, metrics, published
-from sourcematters.confounders import ORIGINAL, Confounder, Pixels, apply, key_for
 from sourcematters.errors import StudyError
 from sourcematters.sources import MATCHED
+from sourcematters.style import BASELINE, CHANCE, NORMAL, SMALL, TITLES, Style, styles
 
-
-class Style(NamedTuple):
-    """How one source is drawn in every figure."""
-
-    color: str
-    marker: str
-    linestyle: str | tuple[int, tuple[float, ...]]
-    hollow: bool = False
-
-
-NATURAL = Style("#D55E00", "o", "-")
-RADIOLOGY = Style("#0072B2", "s", (0, (4, 1.5)))
-UNTRAINED = Style("#000000", "^", (0, (4, 1.5, 1, 1.5)))
-# A stand-in wears the colours of the source that it stands for, and the releases of one source share theirs. A matched
-# source is drawn in the colour of the plain one, with hollow markers and a dotted line.
-SOURCES = {
-    "imagenet": NATURAL,
-    "natural-standin": NATURAL,
-    "radimagenet": RADIOLOGY,
-    "radimagenet-keras": RADIOLOGY,
-    "radiology-standin": RADIOLOGY,
-    "random": UNTRAINED,
-}
-OTHERS = (
-    Style("#009E73", "D", (0, (6, 1, 1, 1, 1, 1))),
-    Style("#CC79A7", "v", (0, (2, 1))),
-    Style("#56B4E9", "P", (0, (8, 2))),
-    Style("#E69F00", "X", (0, (3, 1, 1, 1))),
-)
-BASELINE = {"color": "#808080", "linestyle": ":", "linewidth": 1.4}
-PUBLISHED = "published state of the art"
-CHANCE = {"color": "#B0B0B0", "linestyle": "-", "linewidth": 0.7}
-
-TITLES = {"noise": "noise vs none", "noise_high_vs_low": "noise, high vs low"}
 ROWS = {"ood": "o.o.d. test", "iid": "i.i.d. test"}
-SMALL, NORMAL = 7, 8.5  # points, at the size of a journal page
-
-
-def styles(sources: Iterable[str]) -> dict[str, Style]:
-    """A distinct style for each source, the known ones first in `SOURCES`' order, the others by name.
-
-    Raises StudyError for more sources than can be told apart.
-    """
-    names = set(sources)
-    plain = {name.removesuffix(MATCHED) for name in names}
-    chosen: dict[str, Style] = {}
-    for name in sorted(plain, key=lambda name: (list(SOURCES).index(name) if name in SOURCES else 99, name)):
-        free = [style for style in (SOURCES.get(name), *OTHERS) if style and style not in chosen.values()]
-        if not free:
-            raise StudyError(f"figure: {len(plain)} sources are more than can be told apart: draw fewer at once.")
-        chosen[name] = free[0]
-    looks = {}
-    for name, style in chosen.items():
-        looks |= {name: style, name + MATCHED: style._replace(linestyle=(0, (1, 1)), hollow=True)}
-    return {name: look for name, look in looks.items() if name in names}
+PUBLISHED = "published state of the art"
 
 
 def caption(*, data: Iterable[str], sources: Iterable[str] = ()) -> str:
@@ -250,149 +192,6 @@ def _folds(data: pd.DataFrame) -> str:
     if most == 1:
         return "one fold: no confidence interval"
     return f"mean of {most if fewest == most else f'{fewest} to {most}'} folds, 95 % confidence interval"
-
-
-class _Pair(NamedTuple):
-    confounder: Confounder
-    without: Pixels
-    carrying: Pixels
-    mask: NDArray[np.bool_]
-
-    @property
-    def difference(self) -> NDArray[np.int64]:
-        return self.carrying.astype(int) - self.without
-
-
-def _pairs(image: Pixels, confounders: Iterable[Confounder], seed: int, image_id: str) -> list[_Pair]:
-    """The image as the others have it and as a carrier has it, for each drawn confounder."""
-    pairs = []
-    for confounder in confounders:
-        if confounder.sampled:
-            raise StudyError(f"gallery: {confounder.name} is sampled, it changes no pixel. Leave it out.")
-        without, _ = apply(confounder.base, image, key_for(seed, image_id, confounder.base))
-        carrying, mask = apply(confounder.carrier, image, key_for(seed, image_id, confounder.carrier))
-        pairs.append(_Pair(confounder, without, carrying, mask))
-    if not pairs:
-        raise StudyError("gallery: no confounder to draw.")
-    return pairs
-
-
-def gallery_table(*, image: Pixels, confounders: Iterable[Confounder], seed: int, image_id: str) -> pd.DataFrame:
-    """What the gallery shows, in grey levels: one row a confounder.
-
-    Columns `confounder, others, carriers, masked_pixels, changed_pixels, mean_change, largest_change`; the
-    changes are absolute, the mean is over all pixels.
-    """
-    rows = []
-    for pair in _pairs(image, confounders, seed, image_id):
-        change = np.abs(pair.difference)
-        drawn = (pair.confounder.name, pair.confounder.base.label, pair.confounder.carrier.label)
-        rows.append((*drawn, pair.mask.sum(), np.count_nonzero(change), change.mean(), change.max()))
-    changes = ["masked_pixels", "changed_pixels", "mean_change", "largest_change"]
-    return pd.DataFrame(rows, columns=["confounder", "others", "carriers", *changes])
-
-
-def gallery(
-    *,
-    image: Pixels,
-    confounders: Iterable[Confounder],
-    seed: int,
-    image_id: str,
-    zoom: float = 8,
-    note: str = "",
-) -> Figure:
-    """Fig. 2: a row a drawn confounder; without it, with it, the difference, and both magnified.
-
-    `image` is grey uint8 (H, W) at native size; the noise is what `image_id` gets in the study. The
-    difference is signed, amplified by the factor printed under it (mid-grey is no change). The magnified
-    detail is the part, 1/`zoom` of the shorter side, that changes most; its contrast is stretched, alike on
-    both sides. The paper's Fig. 2 uses diameter 200 and n0 2e6 to make the effects visible. Raises StudyError
-    for a sampled confounder, for none, or for a zoom below 1.
-    """
-    if not zoom >= 1:
-        raise StudyError(f"gallery: zoom={zoom!r} must be 1 or more.")
-    pairs = _pairs(image, confounders, seed, image_id)
-    side = max(1, round(min(image.shape) / zoom))
-    titles = ["without", "with", "difference", f"without, \u00d7 {zoom:g}", f"with, \u00d7 {zoom:g}"]
-    figure = Figure(figsize=(7.2, 0.4 + 1.5 * len(pairs)), layout="constrained")
-    grid = figure.subplots(len(pairs), len(titles), squeeze=False)
-    for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=NORMAL, weight="bold")
-    for row, pair in zip(grid, pairs, strict=True):
-        _gallery_row(row, pair, side)
-    for axes in grid.flat:
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
-    if note:
-        figure.suptitle(note, fontsize=NORMAL, weight="bold")
-    return figure
-
-
-def _gallery_row(row: NDArray[np.object_], pair: _Pair, side: int) -> None:
-    grey = {"cmap": "gray", "vmin": 0, "vmax": 255}
-    row[0].imshow(pair.without, **grey)
-    row[1].imshow(pair.carrying, **grey)
-
-    change = np.abs(pair.difference)
-    strong = np.percentile(change[change > 0], 95) if change.any() else 0
-    factor = max(f for f in (1, 2, 4, 8, 16, 32) if f == 1 or f * strong <= 127)
-    row[2].imshow(128 + factor * pair.difference, **grey)
-    row[2].set_xlabel(f"\u00d7 {factor} (mid-grey: no change)", fontsize=SMALL)
-
-    top, left = _strongest_part(change, side)
-    part = np.s_[top : top + side, left : left + side]
-    both = np.concatenate([pair.without[part], pair.carrying[part]])
-    stretched = {"cmap": "gray", "vmin": both.min(), "vmax": both.max(), "interpolation": "nearest"}
-    row[3].imshow(pair.without[part], **stretched)
-    row[4].imshow(pair.carrying[part], **stretched)
-    for axes in row[:2]:
-        axes.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=OTHERS[3].color, linewidth=0.9))
-
-    title = TITLES.get(pair.confounder.name, pair.confounder.name)
-    carrier, base = pair.confounder.carrier, pair.confounder.base
-    drawn = carrier.label if base == ORIGINAL else f"{carrier.label} against {base.label}"
-    row[0].set_ylabel(f"{title}\n{textwrap.fill(drawn, 32)}", fontsize=SMALL - 0.5)
-
-
-def _strongest_part(change: NDArray[np.int64], side: int) -> tuple[int, int]:
-    """Top and left of the square of `side` px, wholly in the image, around where most pixels change.
-
-    Strong changes are capped, for else the edge of a collimator would always win over the anatomy; the filter
-    runs twice, so that its peak stands in the middle of a small artefact.
-    """
-    capped = np.minimum(change, 3 * np.median(change[change > 0])) if change.any() else change
-    weight = uniform_filter(uniform_filter(capped.astype(float), side, mode="constant"), side, mode="constant")
-    centre = np.unravel_index(weight.argmax(), weight.shape)
-    top, left = (min(max(c - side // 2, 0), n - side) for c, n in zip(centre, change.shape, strict=True))
-    return int(top), int(left)
-
-
-def sheet_table(*, cohort: pd.DataFrame, per_class: int = 8) -> pd.DataFrame:
-    """The images that `sheet` shows: of each class the first of `per_class` patients, and their `row`."""
-    table = cohort.assign(row=np.arange(len(cohort)))
-    first = table.sort_values(["label", "image_id"]).drop_duplicates(["label", "patient_id"])
-    return first.groupby("label").head(per_class).drop(columns="path")
-
-
-def sheet(*, cohort: pd.DataFrame, bank: NDArray[np.uint8], per_class: int = 8, note: str = "") -> Figure:
-    """A contact sheet of the cohort as the network sees it: a row a class, a column a patient.
-
-    `bank` is uint8 (N, size, size) in the cohort's order.
-    """
-    shown = sheet_table(cohort=cohort, per_class=per_class)
-    figure = Figure(figsize=(0.3 + 0.9 * per_class, 2.3), layout="constrained")
-    grid = figure.subplots(2, per_class, squeeze=False)
-    for label, axes_row in enumerate(grid):
-        rows = shown.loc[shown["label"] == label, "row"]
-        axes_row[0].set_ylabel(("negative", "positive")[label], fontsize=NORMAL)
-        for axes in axes_row:
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-        for axes, row in zip(axes_row, rows, strict=False):
-            axes.imshow(bank[row], cmap="gray", vmin=0, vmax=255)
-    if note:
-        figure.suptitle(note, fontsize=NORMAL, weight="bold")
-    return figure
 
 
 def save(figure: Figure, path: str | Path, table: pd.DataFrame) -> list[Path]:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib.container import ErrorbarContainer
 
-from sourcematters import confounders, figures, metrics
+from sourcematters import figures, metrics, style
 from sourcematters.errors import StudyError
 
 GRID = [0.0, 0.1, 0.2, 0.5, 0.8, 1.0]
@@ -142,105 +142,6 @@ def test_a_table_that_cannot_be_drawn_is_refused(data, names, says):
         figures.robustness(data=data, confounders=names)
 
 
-def test_styles_are_distinct_in_colour_marker_and_line():
-    chosen = figures.styles(["mine", "imagenet", "radimagenet", "random", "yours", "third", "fourth"])
-    for field in list(zip(*chosen.values(), strict=True))[:3]:
-        assert len(set(map(str, field))) == 7
-    # Lightness tells them apart only in part; a colour-blind-safe palette is Okabe's and Ito's.
-    assert chosen["imagenet"].color == "#D55E00" and chosen["radimagenet"].color == "#0072B2"
-
-
-def test_styles_do_not_depend_on_the_order_and_stand_ins_wear_their_sources_colours():
-    assert figures.styles(["b", "random", "a"]) == figures.styles(["a", "b", "random"])
-    assert figures.styles(["natural-standin"]) == {"natural-standin": figures.SOURCES["imagenet"]}
-    both = figures.styles(["imagenet", "natural-standin"])
-    assert both["imagenet"] == figures.NATURAL and both["natural-standin"] in figures.OTHERS
-
-
-def test_a_matched_source_has_its_sources_colour_and_marker_but_is_told_apart():
-    chosen = figures.styles(["random", "radimagenet+matched", "mine+matched", "radimagenet", "mine"])
-    assert list(chosen) == ["radimagenet", "radimagenet+matched", "random", "mine", "mine+matched"]
-    for name in ("radimagenet", "mine"):
-        plain, matched = chosen[name], chosen[f"{name}+matched"]
-        assert (plain.color, plain.marker) == (matched.color, matched.marker)
-        assert (plain.hollow, matched.hollow) == (False, True) and plain.linestyle != matched.linestyle
-    assert figures.styles(["imagenet+matched"])["imagenet+matched"].color == figures.NATURAL.color
-    assert figures.styles(["radimagenet-keras"]) == {"radimagenet-keras": figures.RADIOLOGY}
-
-
-def test_more_sources_than_styles_are_refused():
-    with pytest.raises(StudyError, match="draw fewer"):
-        figures.styles("abcdefgh")
-
-
-# --- gallery ---
-
-
-@pytest.fixture(scope="module")
-def shown():
-    image = np.random.default_rng(0).integers(60, 120, (160, 128), dtype=np.uint8)
-    drawn = [confounders.tag(), confounders.denoising(40), confounders.noise_high_vs_low()]
-    return {"image": image, "confounders": drawn, "seed": 3, "image_id": "a"}
-
-
-def pixels(axes) -> np.ndarray:
-    return np.asarray(axes.images[0].get_array())
-
-
-def test_gallery_shows_each_alteration_its_difference_and_its_detail(shown):
-    figure = figures.gallery(**shown, zoom=4, note="phantoms")
-    grid = np.array(figure.axes).reshape(3, 5)
-    assert [a.get_title() for a in grid[0]] == ["without", "with", "difference", "without, × 4", "with, × 4"]
-    for row, confounder in zip(grid, shown["confounders"], strict=True):
-        for axes, alteration in zip(row, (confounder.base, confounder.carrier), strict=False):
-            key = confounders.key_for(3, "a", alteration)
-            assert (pixels(axes) == confounders.apply(alteration, shown["image"], key)[0]).all()
-        factor = int(row[2].get_xlabel().split()[1])
-        change = pixels(row[1]).astype(int) - pixels(row[0])
-        assert (pixels(row[2]) - 128 == factor * change).all()
-        left, top = (int(v) for v in row[0].patches[0].get_xy())
-        part = np.s_[top : top + 32, left : left + 32]
-        assert (pixels(row[3]) == pixels(row[0])[part]).all() and pixels(row[3]).shape == (32, 32)
-        assert (pixels(row[4]) == pixels(row[1])[part]).all()
-        assert confounder.carrier.label.split("(")[0] in row[0].get_ylabel()
-    assert figure.get_suptitle() == "phantoms"
-
-
-def test_the_magnified_part_holds_the_whole_tag(shown):
-    axes = figures.gallery(**shown | {"confounders": [confounders.tag()]}).axes
-    _, mask = confounders.draw_tag(shown["image"], 0)
-    detail = pixels(axes[4]).astype(int) != pixels(axes[3])
-    assert detail.sum() == np.count_nonzero(pixels(axes[1]) != pixels(axes[0])) > 0
-    assert detail.sum() <= mask.sum()
-
-
-def test_the_galleries_table_counts_what_it_shows(shown):
-    table = figures.gallery_table(**shown).set_index("confounder")
-    altered, mask = confounders.draw_tag(shown["image"], 0)
-    change = np.abs(altered.astype(int) - shown["image"])
-    row = table.loc["tag"]
-    assert (row["masked_pixels"], row["changed_pixels"]) == (mask.sum(), (change > 0).sum())
-    assert row["mean_change"] == pytest.approx(change.sum() / change.size)
-    assert row["largest_change"] == change.max()
-    assert table.loc["noise_high_vs_low", "others"] == "poisson_noise(n0=2e+07)"
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"confounders": [confounders.gender()]}, "gender is sampled"),
-        ({"confounders": []}, "no confounder"),
-        ({"zoom": 0.5}, "zoom=0.5 must be 1 or more"),
-    ],
-)
-def test_a_gallery_of_nothing_is_refused(shown, change, says):
-    with pytest.raises(StudyError, match=says):
-        figures.gallery(**shown | change)
-
-
-# --- files ---
-
-
 def test_saved_figures_come_with_their_table_and_are_the_same_bytes_each_time(tmp_path):
     data = summary(["tag"])
     first = figures.save(figures.robustness(data=data), tmp_path / "a" / "fig_0.5", data)
@@ -268,27 +169,11 @@ def test_no_figure_hides_where_it_comes_from(data, sources, said):
     assert figures.caption(data=data, sources=sources) == said
 
 
-def test_sheet_shows_the_first_image_of_different_patients():
-    cohort = pd.DataFrame(
-        {
-            "image_id": ["a", "b", "c", "d", "e"],
-            "path": "unused",
-            "patient_id": ["p1", "p1", "p2", "p3", "p4"],
-            "label": [0, 0, 1, 0, 1],
-        }
-    )
-    bank = np.arange(5, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4), np.uint8)
-    assert figures.sheet_table(cohort=cohort)["image_id"].tolist() == ["a", "d", "c", "e"]
-    figure = figures.sheet(cohort=cohort, bank=bank, per_class=2)
-    shown = [axes.images[0].get_array().max() for axes in figure.axes]
-    assert shown == [0, 3, 2, 4]
-
-
 def test_a_mean_that_exceeds_1_by_rounding_draws_no_negative_bar():
     data = pd.DataFrame({"source": ["random"], "p_art": [1.0], "mean": [1.0 + 1e-7], "ci_low": [0.9], "ci_high": [1.1]})
     figure = figures.Figure()
     axes = figure.subplots()
-    figures._curves(axes, data, figures.styles(["random"]))
+    figures._curves(axes, data, style.styles(["random"]))
     (bars,) = (c for c in axes.containers if isinstance(c, ErrorbarContainer))
     (low, high) = bars.lines[2][0].get_segments()[0][:, 1]
     assert (low, high) == pytest.approx((0.9, 1.0))
