@@ -3,9 +3,11 @@
 Nothing here touches pyplot or any global setting. `save` and `caption` serve every figure of the package.
 """
 
+import numbers
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -36,6 +38,25 @@ def caption(*, data: Iterable[str], sources: Iterable[str] = ()) -> str:
     return "; ".join(said)
 
 
+def levels(given: Mapping[str, Any], tasks: Iterable[str]) -> dict[str, float]:
+    """The published state of the art by task, as `robustness` takes it: an AUC, 0..1, for any of the `tasks`.
+
+    Raises StudyError for a task that is none of them, or a value that is no AUC.
+    """
+    known = sorted(set(tasks))
+    if unknown := sorted(str(task) for task in given if task not in known):
+        raise StudyError(
+            f"state_of_the_art: no result of task {', '.join(unknown)}. Name a task that was run: {', '.join(known)}."
+        )
+    return {task: _level(value, f"state_of_the_art of {task}") for task, value in given.items()}
+
+
+def _level(value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value <= 1:
+        raise StudyError(f"{what}: {value!r} is no AUC. Give a number in 0..1, such as 0.9.")
+    return float(value)
+
+
 def robustness(
     *,
     data: pd.DataFrame,
@@ -48,9 +69,10 @@ def robustness(
     `data` is the table of `metrics.summarise` for one backbone: mean over folds, with the 95 % interval as
     error bars (cut at 0 and 1, shifted sideways by source so that they do not hide each other). `confounders`
     picks and orders the columns: `["noise", "noise_high_vs_low"]` draws the X-ray half of Fig. 4. `baseline`
-    is the published state of the art, for all columns or by task. `note` is printed on top, e.g. "phantoms,
-    not patients". A panel says so where the cohort has no such test. Raises StudyError for a missing column, a mean
-    outside 0..1, an unknown confounder, or a panel that would mix tasks or backbones.
+    is the published state of the art, a dotted line, for all columns or by task (see `levels`). `note` is printed
+    on top, e.g. "phantoms, not patients". A panel says so where the cohort has no such test. Raises StudyError for a
+    missing column, a mean or baseline outside 0..1, an unknown confounder, or a panel that would mix tasks or
+    backbones.
     """
     metrics.check(data, metrics.SUMMARY, "figure")
     if not (proper := data["mean"].between(0, 1)).all():
@@ -65,6 +87,8 @@ def robustness(
     titles = []
     for column, name in enumerate(names):
         level = baseline.get(tasks[name]) if isinstance(baseline, Mapping) else baseline
+        if level is not None:
+            level = _level(level, f"figure, baseline of {tasks[name]}")
         in_column = data[data["confounder"] == name]
         for row, test_set in enumerate(ROWS):
             grid[row, column].axhline(0.5, zorder=0, label="chance", **CHANCE)

@@ -98,6 +98,27 @@ def test_the_published_level_can_differ_between_tasks():
     assert [axes.get_title() for axes in figure.axes[:2]] == ["tag\nmass", "gender\natelectasis"]
 
 
+def test_a_published_level_must_be_an_auc_of_a_task_that_was_run():
+    assert figures.levels({"mass": 1, "other": 0.25}, tasks=["other", "mass", "mass"]) == {"mass": 1.0, "other": 0.25}
+    assert figures.levels({}, tasks=["mass"]) == {}
+    with pytest.raises(StudyError, match="no result of task lung-mas. Name a task that was run: atelectasis, mass"):
+        figures.levels({"lung-mas": 0.9}, tasks=["mass", "atelectasis"])
+    for wrong in (1.01, -0.1, float("nan"), "0.9", True, None):
+        with pytest.raises(StudyError, match=f"state_of_the_art of mass: {wrong!r} is no AUC"):
+            figures.levels({"mass": wrong}, tasks=["mass"])
+    with pytest.raises(StudyError, match="baseline of mass: 90 is no AUC"):
+        figures.robustness(data=summary(), baseline=90)
+
+
+def test_a_task_without_a_published_level_has_no_line_for_it():
+    data = pd.concat([summary(["tag"]), summary(["gender"], task="atelectasis")])
+    figure = figures.robustness(data=data, baseline={"mass": 0.9})
+    drawn = ["published state of the art" in [line.get_label() for line in axes.lines] for axes in figure.axes]
+    assert drawn == [True, False, True, False]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()].count("published state of the art") == 1
+
+
 def test_one_fold_is_drawn_without_bars():
     data = summary(["tag"], folds=1, ci_low=np.nan, ci_high=np.nan)
     figure = figures.robustness(data=data)

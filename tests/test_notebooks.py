@@ -142,6 +142,22 @@ def test_the_figures_notebook_gathers_all_of_it(study):
         assert robust.loc[names, "gap"] == pytest.approx(mean[(*names, "iid", 1.0)] - mean[(*names, "ood", 1.0)])
 
 
+def test_table_1_counts_the_images_that_the_runs_used(study):
+    folder, _ = study
+    # Counts as text: those that differ between the folds of a small cohort are a range.
+    table = pd.read_csv(folder / "tables" / "table1.csv", dtype=str).set_index("confounders")
+    cohort = cohort_of(folder)
+    drawn = table.loc["tag, denoising, noise, noise_high_vs_low"]
+    counted = cohort.groupby(["split", "label"]).size()
+    for name, split in (("train_val", "dev"), ("test", "test")):
+        assert (drawn[f"{name}_negatives"], drawn[f"{name}_positives"]) == tuple(counted[split].astype(str))
+    assert int(drawn["patients"]) == cohort["patient_id"].nunique() == 36
+    runs = pd.read_csv(folder / "tables" / "gender.csv")["run_id"]
+    sizes = {predictions_of(folder, run).groupby("test_set").size()["ood"] for run in runs}
+    assert sizes == {int(table.loc["gender", "test"])} and max(sizes) < int(drawn["test"])
+    assert len(table) == 2 and (table["size"] == "32").all() and table["paper_test"].isna().all()
+
+
 def test_statistics_compare_the_two_sources(study):
     folder, _ = study
     every = pd.read_csv(folder / "tables" / "all_runs.csv").query("test_set == 'ood'")

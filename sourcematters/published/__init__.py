@@ -48,6 +48,31 @@ PANELS = {
 }
 """The paper's settings (image and batch size, epochs and learning rate are recalled from it, not read in its code)."""
 
+
+class Target(NamedTuple):
+    """A row of Table 1: images for training and validation, and for the test; size in px; what of it is recalled."""
+
+    confounders: str
+    train_val: int
+    test: int
+    size: int
+    batch_size: int
+    recalled: str
+
+
+TARGETS = {
+    ("cxr14", "lung-mass"): Target(
+        "tag, denoising, noise", 248, 83, LUNG_MASS["size"], LUNG_MASS["batch_size"], "size, batch_size"
+    ),
+    ("lidc", "lung-mass"): Target(
+        "noise, noise_high_vs_low", 1710, 500, CT["size"], CT["batch_size"], "train_val, test, size, batch_size"
+    ),
+    ("cxr14", "atelectasis-gender"): Target(
+        "gender", 400, 400, ATELECTASIS["size"], ATELECTASIS["batch_size"], "size, batch_size"
+    ),
+}
+"""Table 1 of the paper by data and task. Counts of X-rays are those of the authors' split files, checked there."""
+
 SOURCES = {
     "imagenet": "ImageNet",
     "natural-standin": "ImageNet",
