@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from sourcematters import confounders, files, grids, published, specs, targets
+from sourcematters.cohorts import paper
 from sourcematters.errors import StudyError
 from sourcematters.runs import Workspace
 from sourcematters.sources import resolve
@@ -123,3 +124,14 @@ def test_what_is_not_there_is_named(workspace):
         targets.summarise(runs, workspace)
     with pytest.raises(StudyError, match="the table has no row"):
         targets.summarise(runs.iloc[:0], workspace)
+
+
+def test_the_published_split_files_give_the_published_table(workspace, shared_data):
+    splits, runs = shared_data / "published-splits" / "chest14", []
+    for task, drawn in (("lung-mass", confounders.tag()), ("atelectasis-gender", confounders.gender())):
+        table = paper.listed(shared_data / "nih-cxr14", task=task, splits=splits)
+        runs.append(results(workspace, table, [drawn], task=task))
+    table = targets.summarise(pd.concat(runs), workspace)
+    assert table[["train_val", "test"]].to_numpy().tolist() == [[248, 83], [400, 400]]
+    assert table[["paper_train_val", "paper_test"]].to_numpy().tolist() == [[248, 83], [400, 400]]
+    assert table[["test_negatives", "test_positives"]].to_numpy().tolist() == [[52, 31], [200, 200]]
