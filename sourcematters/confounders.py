@@ -113,7 +113,7 @@ def draw_tag(
     `height` is the font size in px and (`x`, `y`) the text origin in px (the left end of the ascender line),
     all three in an image of `reference` px: an image of another size gets them in proportion (x by its width,
     y by its height, the font by the shorter of the two). The defaults give a glyph of 37 x 47 px in a 1024 px
-    image. The reference code draws about 33 x 46 px in whichever light sans-serif font the machine has.
+    image. The reference code takes whichever light sans-serif font the machine has: a thinner letter, 34 x 47 px.
 
     Antialiased edges blend towards white (255); the mask is every pixel that the glyph covers in part or
     whole. Raises StudyError if the tag does not lie wholly in the image, or draws nothing.

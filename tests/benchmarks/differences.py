@@ -1,0 +1,370 @@
+"""Measure every number of notebooks/DIFFERENCES.md: how far this software is from the paper, and what it costs.
+
+    python tests/benchmarks/differences.py                      # closed forms and phantoms: half a minute
+    python tests/benchmarks/differences.py --images FOLDER      # pixels of real radiographs too (1024 px PNGs)
+    python tests/benchmarks/differences.py --splits FOLDER --nih FOLDER    # the authors' split files, and ours
+    python tests/benchmarks/differences.py --fit                # four small fine-tunings too: half a minute more
+    python tests/benchmarks/differences.py ... --write          # put the numbers into the page
+
+FOLDERs: ChestX-ray14's images; data/chest14 of https://github.com/DovileDo/source-matters; a ChestX-ray14 folder with
+NIH's table and the expert labels (see the README). With all of them two minutes on one core.
+
+One function a group of rows; each returns name -> number. On the page a number is followed by its name in a comment,
+`0.45<!-- shear_px -->`, so that the page and what is measured cannot drift apart (tests/test_differences.py).
+"""
+
+import argparse
+import functools
+import itertools
+import re
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import scipy.fft
+import scipy.ndimage
+import scipy.stats
+from PIL import Image, ImageDraw
+
+from sourcematters import confounders, design, diagrams, metrics, phantoms, published, statistics
+from sourcematters.cohorts import paper
+from sourcematters.cohorts import published as split_files
+from sourcematters.cohorts import table as tables
+from sourcematters.images import INTERPOLATIONS
+from sourcematters.pixels import read_grey
+from sourcematters.specs import Training
+
+PAGE = Path(__file__).parents[2] / "notebooks" / "DIFFERENCES.md"
+NUMBER = re.compile(r"([^\s(|,]+)<!-- (\w+) -->")
+SIZE, NETWORK = 1024, 512  # px: a radiograph of ChestX-ray14, and what the paper's network sees of it
+N0, N0_HIGH = 2e7, 1.5e7
+
+
+def tag() -> dict[str, float]:
+    """The letter in a 1024 px image: width and height in px, pixels touched."""
+    _, mask = confounders.draw_tag(np.zeros((SIZE, SIZE), np.uint8), 0)
+    rows, columns = np.nonzero(mask)
+    return {"tag_width": np.ptp(columns) + 1, "tag_height": np.ptp(rows) + 1, "tag_pixels": mask.sum()}
+
+
+def tag_of_the_light_font() -> dict[str, float]:
+    """The letter as the authors' code draws it where its font search finds DejaVu Sans ExtraLight; else nothing."""
+    from matplotlib import font_manager
+    from PIL import ImageFont
+
+    path = font_manager.findfont(font_manager.FontProperties(family="sans-serif", weight="light"))
+    if Path(path).name != "DejaVuSans-ExtraLight.ttf":
+        return {}
+    canvas = Image.new("L", (SIZE, SIZE))
+    ImageDraw.Draw(canvas).text((200, 200), "R", font=ImageFont.truetype(path, 64), fill=255)
+    rows, columns = np.nonzero(np.asarray(canvas))
+    return {"light_width": np.ptp(columns) + 1, "light_height": np.ptp(rows) + 1, "light_pixels": len(rows)}
+
+
+def disc() -> dict[str, float]:
+    """Frequencies that Pillow's disc of diameter 500 keeps and ours, x^2 + y^2 <= 250^2, does not."""
+    index = np.arange(SIZE) - SIZE // 2
+    ours = index[:, None] ** 2 + index[None, :] ** 2 <= 250**2
+    return {"disc_bins": ours.sum(), "disc_more": (_disc().astype(bool) & ~ours).sum()}
+
+
+def _disc() -> np.ndarray:
+    image = Image.new("L", (SIZE, SIZE))
+    middle = SIZE / 2
+    ImageDraw.Draw(image).ellipse((middle - 250, middle - 250, middle + 250, middle + 250), fill=1)
+    return np.asarray(image)
+
+
+def arithmetic() -> dict[str, float]:
+    """Closed forms of the fine-tuning: shear in px at the edge of 512 px, epsilons, the loss's cap, initializations."""
+    from sourcematters.sources import create
+
+    norms = [m for m in create("resnet50", size=None).modules() if type(m).__name__.startswith("BatchNorm")]
+    return {
+        "shear_px": np.sin(np.deg2rad(0.1)) * NETWORK / 2,
+        # Keras adds epsilon before the correction of the second moment, torch after it.
+        "adam_epsilon_first": 1e-7 / np.sqrt(1 - 0.999),
+        "adam_epsilon_last": 1e-7 / np.sqrt(1 - 0.999 ** (200 * 8)),
+        "loss_cap": -np.log(1e-12),
+        "norms": len(norms),
+        "norms_at_zero": sum(bool((m.weight == 0).all()) for m in norms),
+        # A 3 x 3 convolution with as many channels in as out: Glorot 2 / (in + out), timm (Kaiming) 2 / out.
+        "glorot_to_kaiming_sd": np.sqrt(1 / 2),
+    }
+
+
+def aucs() -> dict[str, float]:
+    """The two kinds of AUC on 52 negatives and 31 positives (the last pair of many): constant, sure, shifted by -3."""
+    constant = pd.DataFrame({"label": [0] * 52 + [1] * 31, "score": 0.3})
+    example = diagrams.binormal(negatives=5200, positives=3100, auc=0.92)
+    logits = np.log(example["score"] / (1 - example["score"]))
+    shifted = example.assign(score=1 / (1 + np.exp(3 - logits)))
+    sure = pd.DataFrame({"label": [0] * 52 + [1] * 31, "score": np.linspace(0.9990, 0.9999, 83)})
+    return {
+        "constant_auc": metrics.auc(constant),
+        "constant_keras": metrics.auc_keras(constant),
+        "plain_keras": metrics.auc_keras(example),
+        "plain_auc": metrics.auc(example),
+        "shifted_auc": metrics.auc(shifted),
+        "shifted_keras": metrics.auc_keras(shifted),
+        "sure_auc": metrics.auc(sure),
+        "sure_keras": metrics.auc_keras(sure),
+    }
+
+
+def tests() -> dict[str, float]:
+    """The 18 published permutation tests: floor, and what is left of them after Holm."""
+    table = published.tests().assign(floor=2 / 252, family="published")
+    holm = statistics.holm(table.rename(columns={"p_permutation": "p"}), by=["family"])
+    return {
+        "tests": len(holm),
+        "p_floor": 2 / 252,
+        "p_floor_4_folds": 2 / 70,
+        "tests_at_floor": (holm["p"] < 2.01 / 252).sum(),
+        "tests_below_05": (holm["p"] < 0.05).sum(),
+        "holm_floor": holm["floor_holm"].iloc[0],
+        "holm_below_05": (holm["p_holm"] < 0.05).sum(),
+        "tests_with_4_folds": (holm["n_imagenet_folds"] == 4).sum(),
+    }
+
+
+def published_numbers() -> dict[str, float]:
+    """What the published numbers say of each other: the gender gap in points of AUC, folds against figures."""
+    folds = published.folds().groupby(["panel", "test_set", "source", "p_art"])["auc"].mean()
+    means = published.means().set_index(["panel", "test_set", "source", "p_art"])
+    strengths = design.P_ART[1:]
+    gaps = {
+        p: means["mean_auc"]["gender", "ood", "RadImageNet", p] - folds["gender", "ood", "ImageNet", p]
+        for p in strengths
+    }
+    off = (folds - means["mean_auc"].reindex(folds.index)).abs()
+    noise = off.xs("noise_xray")
+    random = np.random.default_rng(0)
+    ratios = []
+    for _, part in published.folds().groupby(["panel", "p_art"]):
+        values = part["auc"].to_numpy()
+        resampled = random.choice(values, (1000, len(values))).mean(axis=1)  # as seaborn draws its bands
+        low, high = np.percentile(resampled, [2.5, 97.5])
+        student = 2 * scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+        ratios.append(student / (high - low))
+    return {
+        "gender_gap_80": 100 * gaps[0.8],
+        "gender_gap": 100 * np.mean(list(gaps.values())),
+        "noise_folds": folds["noise_xray", "ood", "ImageNet", 1.0],
+        "noise_figure": means["mean_auc"]["noise_xray", "ood", "ImageNet", 1.0],
+        "noise_off": noise.max(),
+        "interval_ratio": np.mean(ratios),
+        "others_off": off.drop("noise_xray").max(),
+    }
+
+
+def pixels(images: list[np.ndarray], prefix: str) -> dict[str, float]:
+    """Grey levels that filter, noise and resizing change in 1024 px images, means over them; `prefix` names them."""
+    found: dict[str, list[float]] = {}
+
+    def note(name: str, value: float) -> None:
+        found.setdefault(f"{prefix}_{name}", []).append(float(value))
+
+    for key, image in enumerate(images):
+        exact = image.astype(float)
+        ours, _ = confounders.low_pass(image, 0)
+        note("truncation", confounders.low_pass(image, 0, truncate=True)[0].mean() - ours.mean())
+        note("filter_diameter", np.abs(ours - exact).mean())
+        note("filter_radius", np.abs(confounders.low_pass(image, 0, diameter=1000)[0] - exact).mean())
+        half = _resize(image, "antialias").astype(np.uint8)
+        note("filter_512", np.abs(confounders.low_pass(half, 0)[0] - half.astype(float)).mean())
+        note("filter_disc", np.abs(ours - _drawn_disc(exact).astype(float)).mean())
+        seen = {how: _resize(ours, how) - _resize(image, how) for how in INTERPOLATIONS}
+        for how, change in seen.items():
+            note(f"filter_seen_{how}", np.abs(change).mean())
+        note("filter_energy", 100 * (seen["antialias"] ** 2).sum() / (seen["nearest"] ** 2).sum())
+        means = np.rint(exact.reshape(NETWORK, 2, NETWORK, 2).mean(axis=(1, 3))).astype(np.uint8)
+        note("resize", np.abs(_resize(image, "nearest") - means).mean())
+        noisy, _ = confounders.poisson_noise(image, key, n0=N0)
+        note("noise_nearest", (_resize(noisy, "nearest") - _resize(image, "nearest")).std())
+        note("noise_antialias", (_resize(noisy, "antialias") - _resize(image, "antialias")).std())
+        note("noise_resized_first", (confounders.poisson_noise(means, key, n0=N0)[0] - means.astype(float)).std())
+        high, _ = confounders.poisson_noise(image, key, n0=N0_HIGH)
+        note("noise_high", (_resize(high, "nearest") - _resize(image, "nearest")).std())
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def _resize(image: np.ndarray, how: str) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize((NETWORK, NETWORK), INTERPOLATIONS[how])).astype(float)
+
+
+def _drawn_disc(image: np.ndarray) -> np.ndarray:
+    """The filter with its disc drawn by Pillow, as the authors do, instead of computed."""
+    smooth = scipy.fft.ifft2(scipy.fft.fft2(image) * scipy.fft.ifftshift(_disc())).real
+    return np.rint(np.clip(smooth, 0, 255))
+
+
+def augmentation(image: np.ndarray) -> dict[str, float]:
+    """Grey levels between our augmentation and the same maps by SciPy (as Keras does it), without and with shear."""
+    import torch
+
+    from sourcematters.training import affine_matrices, augment
+
+    small = np.asarray(Image.fromarray(image).resize((NETWORK, NETWORK), INTERPOLATIONS["antialias"]))
+    names = [f"image {k}" for k in range(4)]
+    matrices = affine_matrices(names, Training(), 0, 0)
+    ours = augment(torch.from_numpy(np.stack([small] * 4)).unsqueeze(1), matrices)[:, 0].numpy()
+    centre = (NETWORK - 1) / 2
+    angle = np.deg2rad(0.1)
+    shear = np.array([[1, -np.sin(angle)], [0, np.cos(angle)]])
+    off, sheared = [], []
+    for matrix, drawn in zip(matrices.numpy().astype(float), ours, strict=True):
+        linear, shift = matrix[:, :2], matrix[:, 2] * NETWORK / 2
+
+        def by_scipy(linear: np.ndarray, shift: np.ndarray = shift) -> np.ndarray:
+            turned, moved = linear[::-1, ::-1], shift[::-1]  # x, y to row, column
+            offset = moved + centre - turned @ [centre, centre]
+            return scipy.ndimage.affine_transform(small.astype(float), turned, offset, order=1, mode="nearest")
+
+        zoom = np.linalg.norm(linear, axis=0)
+        plain = by_scipy(linear)
+        off.append(np.abs(plain - drawn).mean())
+        sheared.append(np.abs(by_scipy((linear / zoom) @ shear @ np.diag(zoom)) - plain).mean())
+    return {"augmentation_off": np.mean(off), "shear_change": np.mean(sheared)}
+
+
+def splits(folder: Path, nih: Path) -> dict[str, float]:
+    """The authors' split files beside our own splits: sizes, classes, patients, carriers."""
+    theirs, _ = split_files.read(folder, split_files.LUNG_MASS)
+    gender, _ = split_files.read(folder, split_files.GENDER)
+    found: dict[str, float] = {}
+    test = theirs[theirs["split"] == "test"]
+    found |= {"test_negatives": (test["label"] == 0).sum(), "test_positives": (test["label"] == 1).sum()}
+    columns = tables.fold_columns(theirs)
+    shares = [100 * theirs.loc[theirs[column] == "val", "label"].mean() for column in columns]
+    found["val_positives_low"] = min(theirs.loc[theirs[column] == "val", "label"].sum() for column in columns)
+    found["val_positives_high"] = max(theirs.loc[theirs[column] == "val", "label"].sum() for column in columns)
+    sizes = [int((theirs[column] == "val").sum()) for column in columns]
+    trains = [int((theirs[column] == "train").sum()) for column in columns]
+    found |= {"val_low": min(sizes), "val_high": max(sizes)}
+    found |= {"val_share_low": min(shares), "val_share_high": max(shares)}
+    found |= {"dev_share": 100 * theirs.loc[theirs["split"] == "dev", "label"].mean()}
+    found |= {"test_share": 100 * test["label"].mean(), "last_batch": min((n - 1) % 32 + 1 for n in trains)}
+    vals = [set(theirs.loc[theirs[column] == "val", "image_id"]) for column in columns]
+    found["val_shared"] = 100 * np.mean([len(a & b) / len(a) for a, b in itertools.permutations(vals, 2)])
+
+    ours = [paper.listed(nih, task="lung-mass", seed=seed) for seed in range(5)]
+    tests = [table[table["split"] == "test"] for table in ours]
+    found |= {"our_test_negatives": np.mean([(t["label"] == 0).sum() for t in tests])}
+    found |= {"our_test_positives": np.mean([(t["label"] == 1).sum() for t in tests])}
+    parts = [(table, design.fold_parts(table, fold=fold)) for table in ours for fold in range(5)]
+    shares = [100 * table.loc[part == "val", "label"].mean() for table, part in parts]
+    found |= {"our_val_share_low": min(shares), "our_val_share_high": max(shares)}
+
+    # The authors draw round(p * 99) carriers of all positives, those of the test and of every part included.
+    positives = int(theirs["label"].sum())
+    part = theirs.loc[theirs["label"] == 1, columns[0]].value_counts()
+    half = scipy.stats.hypergeom(positives, round(0.5 * positives), part["train"])
+    tenth = scipy.stats.hypergeom(positives, round(0.1 * positives), part["val"])
+    found |= {"train_positives": part["train"], "val_positives": part["val"]}
+    found |= {"carriers_sd": half.std(), "val_without_carrier": 100 * tenth.pmf(0)}
+
+    leaks = tables.leaks(gender)["patients"]
+    found |= {"leak_low": leaks.min(), "leak_high": leaks.max()}
+    found |= {"gender_images": len(gender), "gender_patients": gender["patient_id"].nunique()}
+    found["gender_most_images"] = gender["patient_id"].value_counts().max()
+    own = paper.listed(nih, task="atelectasis-gender", seed=0)
+    found |= {"our_gender_images": len(own), "our_gender_patients": own["patient_id"].nunique()}
+    women = {}
+    for p in (0.2, 0.5):
+        used = gender[gender[tables.fold_column(0, p)].isin(["train", "val"]) & (gender["label"] == 1)]
+        sex = paper.listed(nih, task="atelectasis-gender", splits=folder).set_index("image_id")["sex"]
+        women[p] = {name for name in used["image_id"] if sex[name] == "F"}
+    found["gender_nested"] = 100 * len(women[0.2] & women[0.5]) / len(women[0.2])
+    return found
+
+
+def fit() -> dict[str, float]:
+    """Mean change of a test score when Adam's epsilon is 1e-7, and when the seed is another; 64 px phantoms."""
+    import torch
+
+    from sourcematters.models import Classifier, reproducible
+    from sourcematters.sources import resolve
+    from sourcematters.training import Pixels, fine_tune, score
+
+    cohort = tables.check(phantoms.population(0, 120).assign(path="-"), origin="phantoms")
+    cohort = tables.split_by_patient(cohort, seed=0, strata=["sex"])
+    rows = cohort[["patient_id", "image_id", "sex", "label"]].itertuples(index=False)
+    base = np.stack([phantoms.draw(0, p, i, sex=s, lesion=bool(y), size=64) for p, i, s, y in rows])
+    carrier = np.stack([confounders.draw_tag(image, 0, height=128)[0] for image in base])
+    chosen = design.sets(cohort, confounders.tag(), p_art=0.5, fold=0, seed=0)
+    training = Training(size=64, epochs=10, patience=10, learning_rate=1e-3, batch_size=16)
+    clean, device, banks = chosen[chosen["part"] == "clean"], torch.device("cpu"), Pixels(base, carrier)
+
+    def scores(seed: int, epsilon: float) -> np.ndarray:
+        adam = functools.partial(torch.optim.Adam, eps=epsilon)
+        with reproducible(seed, device), mock.patch("torch.optim.Adam", adam):
+            model = Classifier(resolve("random", "test_resnet"), "test_resnet", size=64)
+            fine_tune(model, banks, chosen, training, seed=seed, device=device)
+            return score(model, banks, clean, training, device=device)
+
+    plain, other = scores(0, 1e-8), scores(1, 1e-8)
+    return {
+        "fit_epsilon": np.abs(scores(0, 1e-7) - plain).mean(),
+        "fit_epsilon_first_step": np.abs(scores(0, 3.16e-6) - plain).mean(),
+        "fit_seed": np.abs(other - plain).mean(),
+    }
+
+
+def drawn(count: int = 2) -> list[np.ndarray]:
+    """Phantoms of 1024 px."""
+    people = phantoms.population(0, 40).drop_duplicates("patient_id").head(count)
+    rows = people[["patient_id", "image_id", "sex", "label"]].itertuples(index=False)
+    return [phantoms.draw(0, p, i, sex=s, lesion=bool(y), size=SIZE) for p, i, s, y in rows]
+
+
+def radiographs(folder: Path, count: int = 12) -> list[np.ndarray]:
+    """Every so many-th of a folder's PNGs by name, those of 1024 px."""
+    paths = sorted(folder.glob("*.png"))
+    images = [read_grey(path) for path in paths[:: max(1, len(paths) // count)][:count]]
+    return [image for image in images if image.shape == (SIZE, SIZE)]
+
+
+def without_data() -> dict[str, float]:
+    """Everything that needs no data beside the package."""
+    images = drawn()
+    found = tag() | disc() | arithmetic() | aucs() | tests() | published_numbers()
+    return found | pixels(images, "phantom") | augmentation(images[0])
+
+
+def on_page() -> dict[str, str]:
+    """Name -> number, as the page has it."""
+    return {name: number for number, name in NUMBER.findall(PAGE.read_text())}
+
+
+def said(value: float) -> str:
+    """Three digits, or the whole of a whole number."""
+    return f"{value:d}" if isinstance(value, int | np.integer) else f"{float(f'{value:.3g}'):.10g}"
+
+
+def main() -> None:
+    """Measure, print `name: value`, and write the page if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("images", "splits", "nih"):
+        parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    found = without_data() | tag_of_the_light_font()
+    if options.images:
+        found |= pixels(radiographs(options.images), "real")
+    if options.splits and options.nih:
+        found |= splits(options.splits, options.nih)
+    if options.fit:
+        found |= fit()
+    for name, value in found.items():
+        print(f"{name}: {said(value)}")
+    if options.write:
+        text = NUMBER.sub(lambda m: f"{said(found[m[2]])}<!-- {m[2]} -->" if m[2] in found else m[0], PAGE.read_text())
+        PAGE.write_text(text)
+        print("not measured in this call:", ", ".join(name for name in on_page() if name not in found) or "none")
+
+
+if __name__ == "__main__":
+    main()
