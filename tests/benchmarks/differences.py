@@ -15,7 +15,6 @@ but for `fit`, which takes too long there, and whose digits depend on the proces
 """
 
 import argparse
-import functools
 import itertools
 import re
 from pathlib import Path
@@ -302,8 +301,12 @@ def fit() -> dict[str, float]:
     training = Training(size=64, epochs=20, patience=20, learning_rate=1e-3, batch_size=16)
     clean, device, banks = chosen[chosen["part"] == "clean"], torch.device("cpu"), Pixels(base, carrier)
 
+    torch_adam = torch.optim.Adam
+
     def scores(seed: int, epsilon: float) -> np.ndarray:
-        adam = functools.partial(torch.optim.Adam, eps=epsilon)
+        def adam(parameters, **settings):
+            return torch_adam(parameters, **settings | {"eps": epsilon})
+
         with reproducible(seed, device), mock.patch("torch.optim.Adam", adam):
             model = Classifier(resolve("random", "test_resnet"), "test_resnet", size=64)
             fine_tune(model, banks, chosen, training, seed=seed, device=device)
