@@ -1,8 +1,9 @@
 """Confounders: what co-occurs with the positive class, and how it gets into the pixels.
 
 An *alteration* is a pure function of (image, key): the same image with the same key gives the same pixels in
-any process and any order. Images are grey uint8 of shape (H, W), at native size: artefacts are burnt in
-before the image is resized or augmented. With the altered image comes the artefact's mask, bool (H, W).
+any process and any order. An alteration declares its pixel space: grey, uint8 (H, W), or Hounsfield, int16
+(H, W), in which a CT slice is before it is windowed. Artefacts are burnt in at native size, before the image is
+resized or augmented. With the altered image comes the artefact's mask, bool (H, W).
 
 A *confounder* says which alteration its carriers get, and which all the others get; a sampled confounder
 (gender) touches no pixel but chooses images by an attribute. To add one: write a function here, name it in
@@ -19,7 +20,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -27,25 +28,43 @@ import scipy.fft
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from sourcematters import seeds, taxonomy
+from sourcematters import quantum_noise, seeds, taxonomy
 from sourcematters.errors import StudyError
 
 Pixels = NDArray[np.uint8]
+Hounsfield = NDArray[np.int16]
 Mask = NDArray[np.bool_]
-Altered = tuple[Pixels, Mask]
+Altered = tuple[Pixels | Hounsfield, Mask]
 Value = bool | int | float | str
 
-# Attenuation coefficients per cm, water and air, and the window (in HU) that 0..255 stands for in Eq. 2.
-_MU_WATER, _MU_AIR = 0.1837, 0.1662
-_HU_LOW, _HU_HIGH = -1200.0, 800.0
+
+class _Space(NamedTuple):
+    dtype: type
+    needs: str
+    mend: str
+
+
+GREY, HOUNSFIELD = "grey", "hounsfield"
+_SPACES = {
+    GREY: _Space(
+        np.uint8,
+        "a grey uint8 image of shape (H, W)",
+        "Convert it first, e.g. PIL.Image.open(path).convert('L'), or sourcematters.pixels.window for a CT slice.",
+    ),
+    HOUNSFIELD: _Space(
+        np.int16,
+        "a CT slice in Hounsfield units, int16 of shape (H, W)",
+        "Read DICOM files by sourcematters.pixels.read; for noise on a grey image choose domain grey.",
+    ),
+}
 _LARGEST = 1e15  # numpy draws Poisson counts as 64-bit integers
 
 
 def _settled(function: Callable[..., Altered], given: dict[str, Any]) -> dict[str, Value]:
     """All parameters of `function`, defaults filled in and 500.0 written 500: one meaning, one text."""
     name = function.__name__
-    signature = inspect.signature(function).parameters.values()
-    defaults = {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY}
+    signature = inspect.signature(function).parameters
+    defaults = {p.name: p.default for p in signature.values() if p.kind is p.KEYWORD_ONLY}
     if unknown := sorted(set(given) - set(defaults)):
         known = ", ".join(sorted(defaults)) or "none"
         raise StudyError(f"{name}: unknown parameter {', '.join(unknown)}. Its parameters are: {known}.")
@@ -63,28 +82,33 @@ def _settled(function: Callable[..., Altered], given: dict[str, Any]) -> dict[st
         # A tag may touch the border; every other number is a length or a count.
         if value < 0 or value > _LARGEST or (value == 0 and parameter not in ("x", "y")):
             raise StudyError(f"{where} must be above 0 (at most {_LARGEST:g}).")
+        if signature[parameter].annotation is int and not float(value).is_integer():
+            raise StudyError(f"{where} must be a whole number.")
         settled[parameter] = int(value) if float(value).is_integer() else float(value)
     return settled
 
 
-def _checked(function: Callable[..., Altered]) -> Callable[..., Altered]:
-    """Refuse an image or a parameter that `function` cannot take, before it runs."""
+def _takes(*spaces: str) -> Callable[[Callable[..., Altered]], Callable[..., Altered]]:
+    """Declare the pixel spaces of a function; other images and bad parameters are refused before it runs."""
 
-    @functools.wraps(function)
-    def checked(image: Pixels, key: int, **parameters: Value) -> Altered:
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 2 or image.size == 0:
-            found = f"{getattr(image, 'dtype', type(image).__name__)} of shape {np.shape(image)}"
-            raise StudyError(
-                f"{function.__name__}: needs a grey uint8 image of shape (H, W), got {found}. "
-                "Convert it first, e.g. PIL.Image.open(path).convert('L')."
-            )
-        return function(image, key, **_settled(function, parameters))
+    def declare(function: Callable[..., Altered]) -> Callable[..., Altered]:
+        @functools.wraps(function)
+        def checked(image: Pixels | Hounsfield, key: int, **parameters: Value) -> Altered:
+            fine = isinstance(image, np.ndarray) and image.ndim == 2 and image.size > 0
+            if not fine or image.dtype not in [_SPACES[space].dtype for space in spaces]:
+                found = f"{getattr(image, 'dtype', type(image).__name__)} of shape {np.shape(image)}"
+                needs = " or ".join(_SPACES[space].needs for space in spaces)
+                raise StudyError(f"{function.__name__}: needs {needs}, got {found}. {_SPACES[spaces[0]].mend}")
+            return function(image, key, **_settled(function, parameters))
 
-    return checked
+        checked.spaces = spaces
+        return checked
+
+    return declare
 
 
-@_checked
-def original(image: Pixels, key: int) -> Altered:
+@_takes(GREY, HOUNSFIELD)
+def original(image: Pixels | Hounsfield, key: int) -> Altered:
     """The image as it is; the mask is empty."""
     return image.copy(), np.zeros(image.shape, bool)
 
@@ -97,7 +121,7 @@ def _font(size: float) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
 
 
-@_checked
+@_takes(GREY)
 def draw_tag(
     image: Pixels,
     key: int,
@@ -143,7 +167,7 @@ def draw_tag(
     return np.rint(image + (255 - image.astype(float)) * coverage).astype(np.uint8), mask
 
 
-@_checked
+@_takes(GREY)
 def low_pass(image: Pixels, key: int, *, diameter: float = 500, truncate: bool = False) -> Altered:
     """Denoising: the ideal low-pass of Eq. 1 on the 2-D spectrum; `key` is not used.
 
@@ -176,30 +200,14 @@ def low_pass(image: Pixels, key: int, *, diameter: float = 500, truncate: bool =
     return (smooth if truncate else np.rint(smooth)).astype(np.uint8), np.ones(image.shape, bool)
 
 
-@_checked
-def poisson_noise(image: Pixels, key: int, *, n0: float = 2e7) -> Altered:
-    """Quantum noise of a scan with `n0` photons per pixel (Eq. 2), drawn from a generator seeded by `key`.
-
-    Grey 0..255 is read as -1200..800 HU, HU as attenuation mu, and -ln(Poisson(n0 exp(-mu)) / n0) goes the
-    way back. The noise has sd 255/2000 * 1000/(0.1837 - 0.1662) / sqrt(n0 exp(-mu)) grey levels: about 1.8 at
-    n0 = 2e7, 2.05 at 1.5e7. The authors resize to 512 px first; here the noise has the image's own pixels.
-
-    U(0, 1) is added to the grey level first and the result is rounded *down*: with that dither floor(x + U)
-    equals x on average, whatever x, so neither noise nor image is biased; the dither itself adds 1/6 to the
-    variance. The result is clipped to [0, 255]. The mask is all True.
-    """
-    random = np.random.default_rng(key)
-    hu = (image + random.random(image.shape)) * ((_HU_HIGH - _HU_LOW) / 255) + _HU_LOW
-    per_hu = (_MU_WATER - _MU_AIR) / 1000
-    counts = random.poisson(n0 * np.exp(-(hu * per_hu + _MU_WATER)))
-    with np.errstate(divide="ignore"):  # no photon at all is infinite attenuation, clipped to white
-        noisy = (-np.log(counts / n0) - _MU_WATER) / per_hu
-    grey = (noisy - _HU_LOW) * (255 / (_HU_HIGH - _HU_LOW))
-    return np.floor(np.clip(grey, 0, 255)).astype(np.uint8), np.ones(image.shape, bool)
-
+# One equation in three spaces: they stand together in a module of their own.
+poisson_noise = _takes(GREY)(quantum_noise.poisson_noise)
+hounsfield_noise = _takes(HOUNSFIELD)(quantum_noise.hounsfield_noise)
+projection_noise = _takes(HOUNSFIELD)(quantum_noise.projection_noise)
 
 ALTERATIONS: dict[str, Callable[..., Altered]] = {
-    function.__name__: function for function in (original, draw_tag, low_pass, poisson_noise)
+    function.__name__: function
+    for function in (original, draw_tag, low_pass, poisson_noise, hounsfield_noise, projection_noise)
 }
 
 
@@ -226,6 +234,11 @@ class Alteration:
         inside = ", ".join(f"{name}={_text(value)}" for name, value in self.parameters)
         return f"{self.name}({inside})" if inside else self.name
 
+    @property
+    def space(self) -> str:
+        """The pixel space it acts in: grey, after a CT slice is windowed, or hounsfield, before."""
+        return ALTERATIONS[self.name].spaces[0]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: `{"name": ..., "parameters": {...}}`."""
         return {"name": self.name, "parameters": dict(self.parameters)}
@@ -246,8 +259,11 @@ def alteration(name: str, **parameters: Value) -> Alteration:
 ORIGINAL = Alteration("original")
 
 
-def apply(alteration: Alteration, image: Pixels, key: int) -> Altered:
-    """The altered image, uint8 (H, W), and the artefact's mask, bool (H, W)."""
+def apply(alteration: Alteration, image: Pixels | Hounsfield, key: int) -> Altered:
+    """The altered image, in the space it was given, and the artefact's mask, bool (H, W).
+
+    Raises StudyError for an image that is not in the alteration's pixel space.
+    """
     return ALTERATIONS[alteration.name](image, key, **dict(alteration.parameters))
 
 
@@ -319,14 +335,24 @@ def denoising(diameter: float = 500, truncate: bool = False) -> Confounder:
     return Confounder("denoising", "denoising", carrier=alteration("low_pass", diameter=diameter, truncate=truncate))
 
 
-def noise(n0: float = 2e7) -> Confounder:
-    """Poisson noise of `n0` photons per pixel against none."""
-    return Confounder("noise", "noise", carrier=alteration("poisson_noise", n0=n0))
+NOISE_DOMAINS = {"grey": "poisson_noise", "hounsfield": "hounsfield_noise", "projection": "projection_noise"}
+"""Where noise is drawn: in the grey image, in a CT slice's Hounsfield units, or in its projections."""
 
 
-def noise_high_vs_low(low: float = 2e7, high: float = 1.5e7) -> Confounder:
+def _noise(n0: float, domain: str) -> Alteration:
+    if domain not in NOISE_DOMAINS:
+        raise StudyError(f"noise: unknown domain {domain!r}. Choose one of {', '.join(NOISE_DOMAINS)}.")
+    return alteration(NOISE_DOMAINS[domain], n0=n0)
+
+
+def noise(n0: float = 2e7, domain: str = "grey") -> Confounder:
+    """Poisson noise of `n0` photons (per pixel; per ray in domain projection) against none."""
+    return Confounder("noise", "noise", carrier=_noise(n0, domain))
+
+
+def noise_high_vs_low(low: float = 2e7, high: float = 1.5e7, domain: str = "grey") -> Confounder:
     """Every image is noisy: carriers with `high` noise (fewer photons), the others with `low`."""
-    base, carrier = alteration("poisson_noise", n0=low), alteration("poisson_noise", n0=high)
+    base, carrier = _noise(low, domain), _noise(high, domain)
     if not high < low:
         raise StudyError(f"noise_high_vs_low: high={high:g} photons must be fewer than low={low:g}: fewer are noisier.")
     return Confounder("noise_high_vs_low", "noise", base=base, carrier=carrier)

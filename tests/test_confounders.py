@@ -22,7 +22,6 @@ from sourcematters.confounders import (
     draw_tag,
     key_for,
     low_pass,
-    poisson_noise,
 )
 from sourcematters.errors import StudyError
 
@@ -35,7 +34,17 @@ def textured(seed: int, rows: int, columns: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(60, 200, (rows, columns), dtype=np.uint8)
 
 
-EVERY = [ORIGINAL, alteration("draw_tag"), alteration("low_pass", diameter=20), alteration("poisson_noise")]
+def as_hu(image: np.ndarray) -> np.ndarray:
+    return image.astype(np.int16) * 4 - 900
+
+
+GREY_ONES = [ORIGINAL, alteration("draw_tag"), alteration("low_pass", diameter=20), alteration("poisson_noise")]
+HU_ONES = [alteration("hounsfield_noise"), alteration("projection_noise", views=12)]
+EVERY = GREY_ONES + HU_ONES
+
+
+def suited(each: Alteration, image: np.ndarray) -> np.ndarray:
+    return as_hu(image) if each.space == "hounsfield" else image
 
 
 # --- what every alteration keeps ------------------------------------------------------------------
@@ -44,14 +53,14 @@ EVERY = [ORIGINAL, alteration("draw_tag"), alteration("low_pass", diameter=20), 
 @pytest.mark.parametrize("each", EVERY, ids=lambda a: a.name)
 @pytest.mark.parametrize("shape", [(64, 64), (61, 90), (97, 50)])
 def test_an_alteration_is_pure_and_repeatable(each, shape):
-    image = textured(0, *shape)
+    image = suited(each, textured(0, *shape))
     before = image.copy()
     first, mask = apply(each, image, 7)
-    apply(each, textured(1, *shape), 8)  # another image in between must not matter
+    apply(each, suited(each, textured(1, *shape)), 8)  # another image in between must not matter
     second, _ = apply(each, image, 7)
     assert (image == before).all()
     assert not np.shares_memory(first, image)
-    assert first.dtype == np.uint8 and first.shape == mask.shape == shape and mask.dtype == bool
+    assert first.dtype == image.dtype and first.shape == mask.shape == shape and mask.dtype == bool
     assert (first == second).all()
     assert (first[~mask] == image[~mask]).all()
 
@@ -62,19 +71,38 @@ def test_every_alteration_is_tested_above():
 
 def test_only_noise_depends_on_the_key():
     image = textured(0, 64, 64)
-    differ = {each.name for each in EVERY if (apply(each, image, 1)[0] != apply(each, image, 2)[0]).any()}
-    assert differ == {"poisson_noise"}
+    pairs = {each.name: [apply(each, suited(each, image), key)[0] for key in (1, 2)] for each in EVERY}
+    differ = {name for name, (one, two) in pairs.items() if (one != two).any()}
+    assert differ == {"poisson_noise", "hounsfield_noise", "projection_noise"}
+
+
+MISSHAPEN = {
+    "float": np.zeros((8, 8)),
+    "colour": np.zeros((8, 8, 3), np.uint8),
+    "empty": np.zeros((0, 8), np.uint8),
+    "list": [[1, 2]],
+}
 
 
 @pytest.mark.parametrize("each", EVERY, ids=lambda a: a.name)
-@pytest.mark.parametrize(
-    "bad",
-    [np.zeros((8, 8)), np.zeros((8, 8, 3), np.uint8), np.zeros((0, 8), np.uint8), [[1, 2]]],
-    ids=["float", "colour", "empty", "list"],
-)
-def test_only_grey_uint8_images_are_taken(each, bad):
-    with pytest.raises(StudyError, match="needs a grey uint8 image"):
+@pytest.mark.parametrize("bad", MISSHAPEN.values(), ids=MISSHAPEN)
+def test_only_images_of_the_declared_space_are_taken(each, bad):
+    needs = "CT slice in Hounsfield units" if each in HU_ONES else "grey uint8 image"
+    with pytest.raises(StudyError, match=f"{each.name}: needs a {needs}"):
         apply(each, bad, 0)
+
+
+def test_each_alteration_knows_its_pixel_space():
+    assert {each.space for each in GREY_ONES} == {"grey"} and {each.space for each in HU_ONES} == {"hounsfield"}
+    for each in HU_ONES:
+        with pytest.raises(StudyError, match=r"needs a CT slice.*got uint8 of shape \(8, 8\).*choose domain grey"):
+            apply(each, flat(1, 8, 8), 0)
+    for each in GREY_ONES[1:]:
+        with pytest.raises(StudyError, match="needs a grey uint8.*got int16.*pixels.window"):
+            apply(each, as_hu(flat(1, 8, 8)), 0)
+    hu = as_hu(textured(0, 9, 8))
+    unchanged, mask = apply(ORIGINAL, hu, 0)
+    assert (unchanged == hu).all() and unchanged.dtype == np.int16 and not mask.any()
 
 
 # --- tag ------------------------------------------------------------------------------------------
@@ -202,58 +230,6 @@ def test_low_pass_keeps_the_mean_and_changes_nothing_twice(seed, rows, columns, 
     assert np.sqrt(np.mean((once.astype(float) - twice) ** 2)) <= 1.0
 
 
-# --- noise ----------------------------------------------------------------------------------------
-
-
-def sd_in_grey(grey: float, n0: float) -> float:
-    """Closed form: the sd of -ln(Poisson(N)/n0) is 1/sqrt(N), brought to grey levels; 1/6 is the dither's."""
-    hu = grey * 2000 / 255 - 1200
-    mu = hu * (0.1837 - 0.1662) / 1000 + 0.1837
-    noise = 255 / 2000 * 1000 / (0.1837 - 0.1662) / math.sqrt(n0 * math.exp(-mu))
-    return math.sqrt(noise**2 + 1 / 6)
-
-
-@pytest.mark.parametrize("grey", [30, 128, 220])
-@pytest.mark.parametrize("n0", [2e7, 1.5e7, 2e6])
-def test_noise_has_the_closed_forms_mean_and_sd(grey, n0):
-    n = 400
-    noisy = poisson_noise(flat(grey, n, n), 11, n0=n0)[0].astype(float)
-    # Four standard errors of a mean and of an sd over n^2 pixels.
-    expected = sd_in_grey(grey + 0.5, n0)
-    assert noisy.mean() == pytest.approx(grey, abs=4 * expected / n)
-    assert noisy.std() == pytest.approx(expected, abs=4 * expected / n / math.sqrt(2))
-
-
-def test_closed_form_is_the_published_strength():
-    without_dither = [math.sqrt(sd_in_grey(128, n0) ** 2 - 1 / 6) for n0 in (2e7, 1.5e7)]
-    assert without_dither == pytest.approx([1.8, 2.05], abs=0.03)
-
-
-def test_noise_is_white():
-    noisy = poisson_noise(flat(128, 300, 300), 5)[0] - 128.0
-    for shift in ((1, 0), (0, 1), (1, 1)):
-        correlation = np.mean(noisy * np.roll(noisy, shift, (0, 1))) / noisy.var()
-        assert abs(correlation) < 4 / 300
-
-
-def test_noise_at_the_ends_of_the_scale_is_clipped_not_wrapped():
-    black, white = (poisson_noise(flat(grey, 100, 100), 1)[0] for grey in (0, 255))
-    assert black.max() < 15 and black.min() == 0 and (black == 0).mean() > 0.4
-    assert white.min() > 240 and white.max() == 255 and (white == 255).mean() > 0.4
-
-
-def test_a_scan_without_photons_is_white_and_warns_nobody():
-    with np.errstate(all="raise"):
-        assert (poisson_noise(flat(128), 0, n0=1e-6)[0] == 255).all()
-
-
-@settings(max_examples=25, deadline=None)
-@given(key=st.integers(0, 2**63), grey=st.integers(25, 230), n0=st.sampled_from([2e6, 1.5e7, 2e7]))
-def test_noise_is_unbiased_at_every_grey(key, grey, n0):
-    noisy = poisson_noise(flat(grey, 100, 100), key, n0=n0)[0].astype(float)
-    assert noisy.mean() == pytest.approx(grey, abs=5.5 * sd_in_grey(grey, n0) / 100)
-
-
 # --- alterations and their keys -------------------------------------------------------------------
 
 
@@ -288,6 +264,9 @@ def test_labels_lose_no_digit():
         ("poisson_noise", {"n0": -1.0}, "n0=-1.0 must be above 0"),
         ("poisson_noise", {"n0": "2e7"}, "n0='2e7' must be a number"),
         ("poisson_noise", {"n0": 1e19}, "at most 1e"),
+        ("hounsfield_noise", {"n0": 0}, "n0=0 must be above 0"),
+        ("projection_noise", {"views": 2.5}, "views=2.5 must be a whole number"),
+        ("projection_noise", {"pixel_mm": 0}, "pixel_mm=0 must be above 0"),
         ("draw_tag", {"letter": ""}, "letter='' must be a text"),
         ("draw_tag", {"x": -1}, "x=-1 must be"),
     ],
@@ -297,7 +276,7 @@ def test_bad_parameters_are_refused_when_named_and_when_used(name, parameters, s
         alteration(name, **parameters)
     if name in ALTERATIONS:
         with pytest.raises(StudyError, match=says):
-            ALTERATIONS[name](flat(1), 0, **parameters)
+            ALTERATIONS[name](suited(Alteration(name), flat(1)), 0, **parameters)
 
 
 def test_keys_depend_on_seed_image_and_alteration_only():
@@ -363,6 +342,25 @@ def test_high_noise_must_be_higher_than_low():
         confounders.noise_high_vs_low(low=1e7, high=2e7)
 
 
+@pytest.mark.parametrize("make", [confounders.noise, confounders.noise_high_vs_low])
+def test_noise_has_three_domains_and_the_old_one_keeps_its_identity(make):
+    assert make() == make(domain="grey")
+    low = {"name": "poisson_noise", "parameters": {"n0": 20_000_000}}
+    assert low in (make().to_dict()["base"], make().to_dict()["carrier"])
+    by_domain = [make(domain=domain) for domain in confounders.NOISE_DOMAINS]
+    assert [c.carrier.name for c in by_domain] == ["poisson_noise", "hounsfield_noise", "projection_noise"]
+    assert len({c.name for c in by_domain}) == 1 and len(set(by_domain)) == 3
+    assert all(dict(c.carrier.parameters)["n0"] == dict(make().carrier.parameters)["n0"] for c in by_domain)
+    with pytest.raises(StudyError, match="unknown domain 'HU'.*grey, hounsfield, projection"):
+        make(domain="HU")
+
+
+def test_high_and_low_noise_lie_in_one_domain():
+    design = confounders.noise_high_vs_low(domain="projection")
+    assert design.base == confounders.noise(domain="projection").carrier
+    assert design.base.space == design.carrier.space == "hounsfield"
+
+
 # --- real images ----------------------------------------------------------------------------------
 
 
@@ -377,4 +375,5 @@ def test_effects_on_real_radiographs_are_as_strong_as_published(shared_data):
     # The study reports a mean change of 1.12 grey levels for denoising at 1024 px, over other images.
     assert mean_change("low_pass") == pytest.approx(1.12, rel=0.35)
     # The mean absolute deviation of a normal variable is sqrt(2/pi) of its sd.
-    assert mean_change("poisson_noise") == pytest.approx(math.sqrt(2 / math.pi) * sd_in_grey(128, 2e7), rel=0.1)
+    # The published sd is 1.8 grey levels; 1/6 is the variance of the dither.
+    assert mean_change("poisson_noise") == pytest.approx(math.sqrt(2 / math.pi * (1.8**2 + 1 / 6)), rel=0.1)
