@@ -1,4 +1,6 @@
 import struct
+import sys
+import types
 import zlib
 
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sourcematters.errors import StudyError
-from sourcematters.pixels import decode, read_grey
+from sourcematters.pixels import decode, is_dicom, read, read_grey, window
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(8, 32)
 
@@ -115,6 +117,67 @@ def test_decompression_bomb(tmp_path, monkeypatch, limit):
     save(tmp_path / "a.png", np.zeros((10, 10), dtype=np.uint8))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)  # over twice the limit an error, else a warning
     assert "more pixels" in complaint(tmp_path / "a.png")
+
+
+@pytest.fixture
+def slices(monkeypatch):
+    """Stands for the reader of DICOM: any file is one slice, and the paths it was asked for."""
+    asked = []
+
+    def read_hu(path):
+        asked.append(path)
+        return np.array([[-1000, 0]], dtype=np.int16)
+
+    monkeypatch.setitem(sys.modules, "sourcematters.dicom", types.SimpleNamespace(read_hu=read_hu))
+    return asked
+
+
+def test_dicom_is_known_by_its_name_or_its_magic(tmp_path, slices):
+    named, unnamed = tmp_path / "a.DCM", tmp_path / "000001"
+    named.write_bytes(b"implicit, without a preamble")
+    unnamed.write_bytes(bytes(128) + b"DICM" + bytes(4))
+    for path in (named, unnamed, str(unnamed)):
+        assert is_dicom(path)
+        np.testing.assert_array_equal(read(path), [[-1000, 0]])
+    assert slices == [named, unnamed, str(unnamed)]
+
+
+def test_other_images_are_read_as_grey(tmp_path, slices):
+    path = save(tmp_path / "a.png", RAMP)
+    shifted = tmp_path / "shifted"
+    shifted.write_bytes(bytes(127) + b"DICM" + bytes(9))
+    assert not is_dicom(path) and not is_dicom(shifted) and not is_dicom(tmp_path)
+    np.testing.assert_array_equal(read(path), RAMP)
+    assert read(path).dtype == np.uint8 and slices == []
+    with pytest.raises(StudyError, match="no such image"):
+        read(tmp_path / "none.dcm")
+
+
+def test_a_dicom_file_is_no_grey_image(tmp_path):
+    path = tmp_path / "slice.dcm"
+    path.write_bytes(bytes(128) + b"DICM")
+    assert "a DICOM file" in complaint(path) and "pixels.read" in complaint(path)
+
+
+def test_the_lung_window_by_hand():
+    # Centre -600, width 1500: from -1350 to 150 HU, 255/1500 = 0.17 grey levels each.
+    hu = np.array([[-3000, -1350, -1349, -1347, -1000], [-600, 0, 149, 150, 3000]], dtype=np.int16)
+    grey = window(hu, -600, 1500)
+    # 1 * .17 = .17; 3 * .17 = .51; 350 * .17 = 59.5 (to even); 750 * .17 = 127.5; 1350 * .17 = 229.5; 254.83.
+    np.testing.assert_array_equal(grey, [[0, 0, 0, 1, 60], [128, 230, 255, 255, 255]])
+    assert grey.dtype == np.uint8
+
+
+def test_a_window_of_255_counts_every_unit():
+    hu = np.arange(-200, 300, dtype=np.int16).reshape(1, -1)
+    np.testing.assert_array_equal(window(hu, 27.5, 255)[0], np.clip(hu[0] + 100, 0, 255))
+    assert window(np.array([[-32768, 32767]], dtype=np.int16), 0, 1).tolist() == [[0, 255]]
+
+
+@pytest.mark.parametrize(("centre", "width"), [(0, 0), (0, -5), (0, np.nan), (np.inf, 10)])
+def test_windows_that_are_none(centre, width):
+    with pytest.raises(StudyError, match="the width is above 0"):
+        window(np.zeros((2, 2), np.int16), centre, width)
 
 
 def test_nih_images(shared_data):
