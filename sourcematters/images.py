@@ -5,6 +5,7 @@ a uint8 array (N, size, size), grey, memory-mapped, in the order of the cohort t
 a hash of the files' content and of every setting, so a bank can be found again but never mistaken.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -20,10 +21,10 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
-from sourcematters.confounders import ORIGINAL, Alteration, apply, key_for
+from sourcematters.confounders import HOUNSFIELD, ORIGINAL, Alteration, apply, key_for
 from sourcematters.errors import StudyError
 from sourcematters.files import explained, sha256, write_csv
-from sourcematters.pixels import read_grey
+from sourcematters.pixels import read, window
 from sourcematters.processes import over_processes, progress
 
 INTERPOLATIONS = {"nearest": Image.Resampling.NEAREST, "antialias": Image.Resampling.BILINEAR}
@@ -32,32 +33,87 @@ INTERPOLATIONS = {"nearest": Image.Resampling.NEAREST, "antialias": Image.Resamp
 ROWS_A_TASK = 8
 
 
+LUNG = (-600.0, 1500.0)
+"""The lung window, centre and width in HU."""
+
+
+def checked_window(window: Sequence[float]) -> tuple[float, float]:
+    """`window` as two floats, so that one window has one text: [-600, 1500] is (-600.0, 1500.0).
+
+    Raises StudyError if it is not a centre and a width above 0.
+    """
+    with contextlib.suppress(TypeError, ValueError):
+        centre, width = map(float, window)
+        if math.isfinite(centre) and 0 < width < math.inf:
+            return centre, width
+    raise StudyError(f"window = {window!r}: it must be centre and width in HU, the width above 0.")
+
+
 @dataclass(frozen=True)
 class Rendering:
-    """How an image becomes the network's pixels: altered at native size, then resized to a square."""
+    """How an image becomes the network's pixels: altered at native size, cropped, then resized to a square.
+
+    `window` (centre, width, in HU) makes a CT slice grey; other images ignore it. `crop` is the side in px of the
+    square kept from the centre at native size; 0 keeps the whole image.
+    """
 
     alteration: Alteration = ORIGINAL
     size: int = 512
     interpolation: str = "nearest"
     seed: int = 0
+    window: tuple[float, float] = LUNG
+    crop: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "window", checked_window(self.window))
         if self.interpolation not in INTERPOLATIONS:
             raise StudyError(f"interpolation {self.interpolation!r}: choose one of {', '.join(INTERPOLATIONS)}.")
         if not 8 <= self.size <= 4096:
             raise StudyError(f"image size {self.size}: choose 8 to 4096 px.")
+        if not (self.crop == 0 or self.crop >= 8) or self.crop != int(self.crop):
+            raise StudyError(f"crop {self.crop}: choose a whole number, 8 px or more, or 0 for the whole image.")
 
 
 def render(path: str, image_id: str, renderings: Sequence[Rendering]) -> list[NDArray[np.uint8]]:
-    """Decode one file once and return it as each rendering: uint8 (size, size), 0..255."""
-    image = read_grey(path)
-    rendered = []
-    for rendering in renderings:
-        altered, _ = apply(rendering.alteration, image, key_for(rendering.seed, image_id, rendering.alteration))
-        square = (rendering.size, rendering.size)
-        resized = Image.fromarray(altered).resize(square, INTERPOLATIONS[rendering.interpolation])
-        rendered.append(np.asarray(resized))
-    return rendered
+    """Decode one file once and return it as each rendering: uint8 (size, size), 0..255.
+
+    A CT slice is altered before it is windowed if the alteration acts on Hounsfield units, after it otherwise.
+    Raises StudyError naming the file for such an alteration of any other image, and for an image smaller than the
+    crop.
+    """
+    image = read(path)
+    return [_rendered(image, path, image_id, rendering) for rendering in renderings]
+
+
+def _rendered(image: NDArray, path: str, image_id: str, rendering: Rendering) -> NDArray[np.uint8]:
+    alteration, key = rendering.alteration, key_for(rendering.seed, image_id, rendering.alteration)
+    is_ct, before = image.dtype == np.int16, alteration.space == HOUNSFIELD
+    if before and not is_ct:
+        raise StudyError(
+            f"{path}: {alteration.name} needs a CT slice in Hounsfield units (a DICOM file), and this is a grey image. "
+            "Choose noise in domain grey, or a cohort of CT slices."
+        )
+    if before:
+        image, _ = apply(alteration, image, key)
+    if is_ct:
+        image = window(image, *rendering.window)
+    if not before:
+        image, _ = apply(alteration, image, key)
+    if rendering.crop:
+        image = _cropped(image, rendering.crop, path)
+    square = (rendering.size, rendering.size)
+    return np.asarray(Image.fromarray(image).resize(square, INTERPOLATIONS[rendering.interpolation]))
+
+
+def _cropped(image: NDArray[np.uint8], side: int, path: str) -> NDArray[np.uint8]:
+    rows, columns = image.shape
+    if side > min(rows, columns):
+        raise StudyError(
+            f"{path}: {columns} x {rows} px (width x height) are too few for crop {side}. "
+            "Choose a smaller crop, or 0 for the whole image."
+        )
+    top, left = (rows - side) // 2, (columns - side) // 2
+    return image[top : top + side, left : left + side]
 
 
 def fingerprints(cohort: pd.DataFrame, folder: str | Path) -> pd.Series:
@@ -93,6 +149,13 @@ def bank_path(content: pd.Series, rendering: Rendering, folder: str | Path) -> P
     settings = [rendering.alteration.label, rendering.size, rendering.interpolation]
     if rendering.alteration != ORIGINAL:
         settings.append(rendering.seed)
+    # What is at its default adds nothing: the banks of radiographs were named before there was CT. Whoever changes
+    # a default must therefore write it here. Which files are CT is not known here, so a window of one's own renames
+    # the banks of radiographs too; that makes them again, but mistakes none.
+    if rendering.crop:
+        settings.append({"crop": rendering.crop})
+    if rendering.window != LUNG:
+        settings.append({"window": rendering.window})
     text = json.dumps([list(content.index), list(content), settings])
     key = hashlib.sha256(text.encode()).hexdigest()[:12]
     return Path(folder) / f"{rendering.alteration.name}-{rendering.size}px-{rendering.interpolation}-{key}.npy"

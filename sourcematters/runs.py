@@ -13,7 +13,7 @@ import platform
 import shutil
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -150,8 +150,11 @@ def _execute(spec: RunSpec, workspace: Workspace, target: Path, device: str, sho
 def renderings(spec: RunSpec) -> tuple[Rendering, Rendering]:
     """How the images without and with the confounder are rendered; the same for a sampled confounder."""
     carrier = spec.base if spec.confounder is None or spec.confounder.sampled else spec.confounder.carrier
-    size, interpolation = spec.training.size, spec.training.interpolation
-    return Rendering(spec.base, size, interpolation, spec.seed), Rendering(carrier, size, interpolation, spec.seed)
+    settings = spec.training
+    base = Rendering(
+        spec.base, settings.size, settings.interpolation, spec.seed, window=settings.window, crop=settings.crop
+    )
+    return base, replace(base, alteration=carrier)
 
 
 def _banks(spec: RunSpec, workspace: Workspace) -> list:

@@ -11,7 +11,7 @@ from typing import Any
 from sourcematters.confounders import ORIGINAL, Alteration, Confounder
 from sourcematters.design import n_carriers
 from sourcematters.errors import StudyError
-from sourcematters.images import INTERPOLATIONS
+from sourcematters.images import INTERPOLATIONS, LUNG, checked_window
 from sourcematters.sources import Source
 
 
@@ -19,13 +19,16 @@ from sourcematters.sources import Source
 class Training:
     """Everything about a fine-tuning that changes its result. The defaults are the paper's (lung mass, X-ray).
 
-    Sizes in px, rotation in degrees, shift as a share of the width, zoom as 1 +- zoom per axis.
+    `crop` and `window` as in `images.Rendering`: the centre square in px (0: the whole image), and centre and width
+    in HU, for CT only. Sizes in px, rotation in degrees, shift as a share of the width, zoom as 1 +- zoom per axis.
     `bn_momentum` 0 keeps each backbone's own. `precision` is fp32, bf16 (autocast), or auto, which `grids.plan`
     settles before a run is named.
     """
 
     size: int = 512
     interpolation: str = "nearest"
+    crop: int = 0
+    window: tuple[float, float] = LUNG
     epochs: int = 200
     patience: int = 30
     learning_rate: float = 1e-5
@@ -38,9 +41,14 @@ class Training:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "window", checked_window(self.window))
         wanted = {
             "size": (self.size >= 16, "at least 16 px"),
             "interpolation": (self.interpolation in INTERPOLATIONS, f"one of {', '.join(INTERPOLATIONS)}"),
+            "crop": (
+                self.crop == 0 or (self.crop >= 16 and self.crop == int(self.crop)),
+                "at least 16 px, or 0 for the whole image",
+            ),
             "epochs": (self.epochs >= 1, "at least 1"),
             "patience": (self.patience >= 1, "at least 1"),
             "learning_rate": (0 < self.learning_rate < 1, "between 0 and 1"),

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from sourcematters import images
-from sourcematters.confounders import alteration
+from sourcematters.confounders import alteration, apply, key_for
 from sourcematters.errors import StudyError
 from sourcematters.images import Rendering
+from sourcematters.pixels import window
 
 
 def make_cohort(folder, n=11, size=(48, 40)):
@@ -129,7 +130,107 @@ def test_a_missing_or_truncated_image_is_named_and_no_bank_is_left(tmp_path):
     assert not list((tmp_path / "bank").glob("*.npy"))
 
 
-@pytest.mark.parametrize("wrong", [{"interpolation": "cubic"}, {"size": 4}, {"size": 5000}])
+def chest(side=40):
+    """A slice in HU: air, a body of water, and a ramp of lung."""
+    hu = np.full((side, side), -1000, np.int16)
+    hu[5:-5, 5:-5] = 0
+    hu[10:-10, 10:-10] = np.linspace(-900, -300, side - 20).astype(np.int16)
+    return hu
+
+
+@pytest.fixture
+def ct(monkeypatch):
+    """One file, which reads as a CT slice."""
+    monkeypatch.setattr(images, "read", lambda path: chest())
+    return lambda **settings: images.render("a.dcm", "a", [Rendering(size=40, **settings)])[0]
+
+
+def test_a_ct_slice_is_windowed(ct):
+    assert np.array_equal(ct(), window(chest(), -600, 1500))
+    assert np.array_equal(ct(window=(40, 400)), window(chest(), 40, 400))
+    assert not np.array_equal(ct(), ct(window=(40, 400)))
+
+
+@pytest.mark.parametrize("name", ["hounsfield_noise", "projection_noise"])
+def test_noise_in_hounsfield_units_acts_before_the_window(ct, name):
+    noise = alteration(name, n0=1e5)
+    noisy = apply(noise, chest(), key_for(0, "a", noise))[0]
+    assert np.array_equal(ct(alteration=noise), window(noisy, -600, 1500))
+    assert not np.array_equal(ct(alteration=noise), ct(alteration=noise, seed=1))
+
+
+@pytest.mark.parametrize("each", [alteration("poisson_noise", n0=1e5), alteration("low_pass", diameter=9)])
+def test_a_grey_alteration_acts_after_the_window(ct, each):
+    grey = window(chest(), -600, 1500)
+    assert np.array_equal(ct(alteration=each), apply(each, grey, key_for(0, "a", each))[0])
+
+
+def test_noise_in_hounsfield_units_needs_a_ct_slice(tmp_path):
+    cohort = make_cohort(tmp_path, n=1)
+    noise = Rendering(alteration("hounsfield_noise"), 16)
+    with pytest.raises(StudyError, match=r"img00.png: hounsfield_noise needs a CT slice.*domain grey"):
+        images.build(cohort, [noise], tmp_path / "bank")
+
+
+@pytest.mark.parametrize("side", [39, 40])
+def test_the_crop_keeps_the_centre_at_native_size(tmp_path, side):
+    cohort = make_cohort(tmp_path, n=1, size=(48, 41))
+    native = np.asarray(Image.open(cohort["path"][0]))
+    bank = images.build(cohort, [Rendering(size=side, crop=side)], tmp_path / "bank")[0]
+    top, left = {39: (4, 1), 40: (4, 0)}[side]
+    assert np.array_equal(bank[0], native[top : top + side, left : left + side])
+
+
+def test_the_crop_comes_after_the_artefact(tmp_path):
+    Image.fromarray(np.zeros((1024, 1024), np.uint8)).save(tmp_path / "z.png")
+    whole, cut = images.render(
+        str(tmp_path / "z.png"),
+        "z",
+        [Rendering(alteration("draw_tag"), 1024), Rendering(alteration("draw_tag"), 724, crop=724)],
+    )
+    assert np.array_equal(cut, whole[150:874, 150:874]) and cut.max() == 255
+
+
+def test_an_image_smaller_than_the_crop_is_named(tmp_path):
+    cohort = make_cohort(tmp_path, n=1, size=(48, 40))
+    with pytest.raises(StudyError, match=r"img00.png: 40 x 48 px .* too few for crop 41"):
+        images.build(cohort, [Rendering(size=16, crop=41)], tmp_path / "bank")
+
+
+def test_banks_of_radiographs_keep_the_names_they_had_before_ct():
+    content = pd.Series(["x", "y"], index=["a", "b"])
+    tag = Rendering(alteration("draw_tag"), 64, "antialias", 3)
+    # Computed with the version that knew neither window nor crop.
+    assert images.bank_path(content, tag, "f").name == "draw_tag-64px-antialias-4fa8a7d5f57a.npy"
+    assert images.bank_path(content, Rendering(size=64, interpolation="antialias"), "f").name == (
+        "original-64px-antialias-4c47744801a4.npy"
+    )
+
+
+def test_window_and_crop_enter_a_banks_name():
+    content = pd.Series(["x"], index=["a"])
+    settings = [{}, {"crop": 32}, {"crop": 33}, {"window": (-600, 1400)}, {"window": (-500, 1500)}, {"seed": 32}]
+    settings += [{"crop": 32, "window": (-600, 1400)}]
+    noise = alteration("poisson_noise")
+    names = {images.bank_path(content, Rendering(noise, **each), "f") for each in settings}
+    assert len(names) == len(settings)
+    assert Rendering(window=[-600, 1500]) == Rendering() and hash(Rendering(window=[-600, 1500])) == hash(Rendering())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"interpolation": "cubic"},
+        {"size": 4},
+        {"size": 5000},
+        {"crop": -1},
+        {"crop": 3},
+        {"window": (0, 0)},
+        {"window": (1, 2, 3)},
+        {"window": 5},
+    ],
+    ids=str,
+)
 def test_settings_that_make_no_sense(wrong):
     with pytest.raises(StudyError):
         Rendering(**wrong)

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from sourcematters import confounders, sources, specs
+from sourcematters import confounders, runs, sources, specs
 from sourcematters.errors import StudyError
 from sourcematters.specs import RunSpec, Training
 
@@ -38,6 +38,8 @@ def test_the_id_reads_and_ends_in_a_hash():
         {"fold": 3},
         {"seed": 1},
         {"training": Training(epochs=199)},
+        {"training": Training(crop=362)},
+        {"training": Training(window=(40, 400))},
         {"confounder": confounders.tag(height=63)},
         {"source": dataclasses.replace(RANDOM, identity="sha256:1")},
         {"source": dataclasses.replace(RANDOM, mean=(0.5, 0.5, 0.5))},
@@ -51,8 +53,19 @@ def test_whatever_changes_the_result_changes_the_id(change):
 def test_two_ways_to_say_the_same_are_one_run():
     assert spec(p_art=1).id == spec(p_art=1.0).id
     assert spec(confounder=confounders.denoising(500)).id == spec(confounder=confounders.denoising(500.0)).id
+    assert spec(training=Training(window=[-600, 1500])).id == spec().id
     elsewhere = dataclasses.replace(RANDOM, location="/another/machine")
     assert spec(source=elsewhere).id == spec().id
+
+
+def test_ct_settings_reach_the_rendering_of_both_kinds_of_image():
+    noise = confounders.noise_high_vs_low(domain="hounsfield")
+    training = Training(size=96, crop=64, window=(40, 400))
+    base, carrier = runs.renderings(spec(confounder=noise, base=noise.base, training=training, seed=3))
+    assert (base.alteration, carrier.alteration) == (noise.base, noise.carrier)
+    for rendering in (base, carrier):
+        assert (rendering.size, rendering.crop, rendering.window, rendering.seed) == (96, 64, (40, 400), 3)
+        assert rendering.interpolation == "nearest"
 
 
 def test_without_the_confounder_all_drawn_ones_share_one_fit():
@@ -119,6 +132,13 @@ def test_axes_that_make_no_grid(axis, message):
         {"size": 8},
         {"patience": 0},
         {"rotation": -1},
+        {"crop": -1},
+        {"crop": 8},
+        {"crop": 362.5},
+        {"window": (-600, 0)},
+        {"window": (-600,)},
+        {"window": ("lung", 1500)},
+        {"window": None},
     ],
     ids=str,
 )
@@ -132,4 +152,5 @@ def test_the_defaults_are_the_papers():
     paper = Training()
     assert (paper.size, paper.batch_size, paper.epochs, paper.patience) == (512, 32, 200, 30)
     assert (paper.learning_rate, paper.dropout, paper.bn_momentum) == (1e-5, 0.5, 0.01)
+    assert (paper.crop, paper.window) == (0, (-600, 1500))
     assert (paper.rotation, paper.shift, paper.zoom, paper.interpolation) == (10, 0.1, 0.1, "nearest")
