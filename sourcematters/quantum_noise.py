@@ -8,8 +8,9 @@ definition of HU (attenuation relative to water's) air is 0 at -1000 HU: under E
 much as bone, and each pixel is seen through one cm of itself only. So its noise is nearly the same everywhere,
 and white. In a scanner it is strongest along the rays that cross most of the patient, and correlated.
 
-Source: Juodelyte et al. 2024, Eq. 2 (https://arxiv.org/abs/2403.04484); Kak and Slaney 1988, chapters 3 and 5
-(https://engineering.purdue.edu/~malcolm/pct/), through scikit-image's `radon` and `iradon`.
+Source: Juodelyte et al. 2024, Eq. 2 (https://arxiv.org/abs/2403.04484); Kak and Slaney, Principles of
+Computerized Tomographic Imaging, IEEE Press 1988, chapters 3 and 5, through scikit-image's `radon` and `iradon`
+(https://scikit-image.org/docs/stable/api/skimage.transform.html).
 """
 
 import numpy as np
