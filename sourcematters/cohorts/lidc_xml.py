@@ -1,0 +1,315 @@
+"""LIDC-IDRI's annotations as TCIA distributes them: XML, one file a read of one CT series.
+
+Up to four radiologists read each scan. Each marked nodules of 3 mm and more by outlines and ratings, smaller
+ones by a point, and whatever else looked like a nodule (a non-nodule) by a point. What a "read" holds is what
+each of them said last, after seeing the others' marks (McNitt-Gray et al., Academic Radiology 14(12), 2007;
+Armato et al., Medical Physics 38(2), 2011, https://doi.org/10.1118/1.3528204). What the outlines enclose, and
+which of them are the same nodule, is told by `lidc_nodules`.
+
+Nothing here names a patient or a pixel size: the series and its images do, by their UIDs.
+"""
+
+import math
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+
+from sourcematters.errors import StudyError
+
+CT_READ = "{http://www.nih.gov}LidcReadMessage"
+CHEST_FILM_READ = "{http://www.nih.gov/idri}IdriReadMessage"
+NS = "{http://www.nih.gov}"
+MAX_BYTES = 16 * 2**20  # of one file; the largest of the release has 2.2 MB
+MAX_COORDINATE = 1023  # px; LIDC-IDRI's slices are 512 px wide, one point of the release is at x = 534
+
+RECIPE = """Give the folder with LIDC-IDRI's XML files anywhere below it (TCIA's DICOM tree has them beside the
+slices), or LIDC-XML-only.zip, "Radiologist Annotations/Segmentations" on
+https://www.cancerimagingarchive.net/collection/lidc-idri/."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contour:
+    """One outline, or one point, on one slice.
+
+    `points` is int32 (n, 2), columns x (to the right) and y (down) in pixels, the first pixel being 0; `z_mm` is
+    the slice's position as the file has it, which names the slice less surely than `sop_uid`. `inclusion` is
+    False where the outline cuts a hole into the nodule.
+    """
+
+    sop_uid: str
+    z_mm: float
+    inclusion: bool
+    points: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Nodule:
+    """What one reader marked as one finding.
+
+    `kind` is "nodule" (3 mm and more: some contour has more than one point), "small" (a nodule below 3 mm, one
+    point) or "non-nodule". `ratings` are the characteristics that were given, by the files' own names: subtlety,
+    internalStructure, calcification, sphericity, margin, lobulation, spiculation, texture, malignancy.
+    """
+
+    id: str
+    kind: str
+    contours: tuple[Contour, ...]
+    ratings: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def malignancy(self) -> int | None:
+        """1 (highly unlikely) to 5 (highly suspicious), or None where it was not rated."""
+        return self.ratings.get("malignancy")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """All findings in one CT series: `readers[i]` is what the i-th reading session of `file` marked.
+
+    Readers are anonymous, and the first of one read is not the first of another.
+    """
+
+    file: str
+    series_uid: str
+    study_uid: str
+    readers: tuple[tuple[Nodule, ...], ...]
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Reads, one a series, sorted by file, and what became of every other file.
+
+    `problems` has one row (`file`, `what`) for each file that was left out, whole: a read that lacks an outline
+    would make a nodule look less agreed on than it is. `duplicates` counts files that repeat another's read,
+    `chest_films` the reads of chest X-rays. files = reads + duplicates + chest films + problems.
+    """
+
+    reads: list[Read]
+    problems: pd.DataFrame
+    files: int
+    duplicates: int
+    chest_films: int
+
+
+def read(source: str | Path) -> Annotations:
+    """Read every XML file in `source`, a folder or a zip file; files are named relative to it.
+
+    A file that is not a read as LIDC-IDRI has them (cut off, not UTF-8, with a DTD, above `MAX_BYTES`, an
+    impossible coordinate, a second read of a series that says something else, ...) becomes a row of `problems`.
+
+    Raises StudyError if there is no such source, it is no zip file, or it holds no XML file.
+    """
+    reads: dict[str, Read] = {}
+    problems, counts = [], {"files": 0, "duplicates": 0, "chest_films": 0}
+    for file, data in _files(Path(source)):
+        counts["files"] += 1
+        try:
+            if isinstance(data, StudyError):
+                raise data
+            new = _parse(file, data)
+            if new is None:
+                counts["chest_films"] += 1
+                continue
+            old = reads.setdefault(new.series_uid, new)
+            if old is new:
+                continue
+            if _content(old) != _content(new):
+                raise StudyError(f"another read of the series in {old.file}, and not the same; that one is used")
+            counts["duplicates"] += 1
+        except StudyError as error:
+            problems.append((file, str(error)))
+    if not counts["files"]:
+        raise StudyError(f"{source}: no XML file in it.\n{RECIPE}")
+    return Annotations(list(reads.values()), pd.DataFrame(problems, columns=["file", "what"], dtype=object), **counts)
+
+
+def table(annotations: Annotations) -> pd.DataFrame:
+    """One row a contour, in the order of the files.
+
+    Columns: `file, series_uid, study_uid, reader` (0, 1, ...), `nodule` (its number among the reader's findings,
+    from 0, since the files' own ids repeat), `id` (the file's own), `kind, malignancy` (1 to 5, NaN without),
+    `sop_uid, z_mm, inclusion, x0, y0, x1, y1` (px, the box around the points, all four inside it), `points` (count).
+    """
+    columns = "file series_uid study_uid reader nodule id kind malignancy sop_uid z_mm inclusion x0 y0 x1 y1 points"
+    rows = [
+        (read.file, read.series_uid, read.study_uid, reader, number, nodule.id, nodule.kind, nodule.malignancy)
+        + (contour.sop_uid, contour.z_mm, contour.inclusion, *contour.points.min(0), *contour.points.max(0))
+        + (len(contour.points),)
+        for read in annotations.reads
+        for reader, nodules in enumerate(read.readers)
+        for number, nodule in enumerate(nodules)
+        for contour in nodule.contours
+    ]
+    return pd.DataFrame(rows, columns=columns.split()).astype({"malignancy": float, "inclusion": bool})
+
+
+def _files(source: Path) -> Iterator[tuple[str, bytes | StudyError]]:
+    """Name and content of each XML file, sorted by name; an error where the content is not to be had."""
+    if source.is_dir():
+        paths = [Path(folder, name) for folder, _, names in os.walk(source, onerror=_refuse) for name in names]
+        for path in sorted(path for path in paths if path.name.lower().endswith(".xml")):
+            try:
+                if not path.is_file():
+                    raise StudyError("not a regular file")
+                with path.open("rb") as stream:
+                    yield path.relative_to(source).as_posix(), _limited(stream)
+            except (StudyError, OSError) as error:
+                yield path.relative_to(source).as_posix(), StudyError(f"not readable: {error}")
+    elif source.is_file():
+        try:
+            archive = zipfile.ZipFile(source)
+        except (zipfile.BadZipFile, OSError, ValueError) as error:
+            raise StudyError(f"{source}: not a readable zip file ({error}). Download it again.\n{RECIPE}") from error
+        with archive:
+            for member in sorted(archive.infolist(), key=lambda member: member.filename):
+                if not member.filename.lower().endswith(".xml"):
+                    continue
+                try:
+                    with archive.open(member) as stream:
+                        yield member.filename, _limited(stream)
+                # RuntimeError: encrypted; NotImplementedError: an unknown compression; ValueError: a broken header.
+                except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError) as error:
+                    yield member.filename, StudyError(f"not readable: {error}")
+    else:
+        raise StudyError(f"{source}: there is no such file or folder.\n{RECIPE}")
+
+
+def _refuse(error: OSError) -> None:
+    raise StudyError(f"{error.filename}: folder not readable ({error.strerror}). Change its permissions.") from error
+
+
+def _limited(stream) -> bytes:
+    # What a zip's directory says about sizes is not to be relied on, so the limit is on what comes out.
+    data = stream.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise StudyError(f"larger than {MAX_BYTES:,} bytes, as no file of LIDC-IDRI is")
+    return data
+
+
+def _parse(file: str, data: bytes) -> Read | None:
+    """A CT read, or None for a read of a chest film. Raises StudyError, without the file's name, for all else."""
+    # Text instead of bytes makes the parser ignore the encoding a file declares, which could hide a DTD from the
+    # search below. Without a DTD there are no entities to expand or to fetch; the release has none.
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise StudyError(f"not UTF-8, as LIDC-IDRI's files are ({error.reason} at byte {error.start})") from error
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise StudyError("has a document type definition; LIDC-IDRI's files have none, and it could do harm")
+    try:
+        root = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise StudyError(f"not XML, or cut off ({error})") from error
+    if root.tag == CHEST_FILM_READ:
+        return None
+    if root.tag != CT_READ:
+        raise StudyError(f"its root is {_short(root.tag)}, neither LIDC's nor IDRI's read message")
+    sessions = root.findall(NS + "readingSession")
+    if not sessions:
+        raise StudyError("no readingSession in it")
+    header = root.find(NS + "ResponseHeader")
+    if header is None:
+        raise StudyError("no ResponseHeader in it")
+    return Read(
+        file,
+        _uid(header, "SeriesInstanceUid", "ResponseHeader"),
+        _uid(header, "StudyInstanceUID", "ResponseHeader"),
+        tuple(_findings(session, f"readingSession {number}") for number, session in enumerate(sessions, 1)),
+    )
+
+
+def _findings(session: ElementTree.Element, where: str) -> tuple[Nodule, ...]:
+    found = []
+    for element in session:
+        if element.tag == NS + "unblindedReadNodule":
+            name = _text(element, "noduleID", where)
+            here = f"{where}, nodule {_short(name)}"
+            contours = tuple(_contour(roi, "edgeMap", here) for roi in element.findall(NS + "roi"))
+            kind = "nodule" if any(len(contour.points) > 1 for contour in contours) else "small"
+            ratings = _ratings(element.find(NS + "characteristics"), here)
+        elif element.tag == NS + "nonNodule":
+            name = _text(element, "nonNoduleID", where)
+            here = f"{where}, non-nodule {_short(name)}"
+            contours, kind, ratings = (_contour(element, "locus", here),), "non-nodule", {}
+        else:
+            continue
+        if not contours:
+            raise StudyError(f"{here}: no roi")
+        found.append(Nodule(name, kind, contours, ratings))
+    return tuple(found)
+
+
+def _contour(element: ElementTree.Element, edge: str, where: str) -> Contour:
+    inclusion = _text(element, "inclusion", where) if edge == "edgeMap" else "TRUE"
+    if inclusion not in ("TRUE", "FALSE"):
+        raise StudyError(f"{where}: inclusion is {_short(inclusion)}, neither TRUE nor FALSE")
+    position = _text(element, "imageZposition", where)
+    try:
+        z_mm = float(position)
+    except ValueError:
+        z_mm = math.nan
+    if not math.isfinite(z_mm):
+        raise StudyError(f"{where}: imageZposition is {_short(position)}, not a number of mm")
+    points = [[_pixel(point, axis, where) for axis in ("xCoord", "yCoord")] for point in element.findall(NS + edge)]
+    if not points:
+        raise StudyError(f"{where}: no {edge}")
+    sop_uid = _uid(element, "imageSOP_UID", where)
+    return Contour(sop_uid, z_mm, inclusion == "TRUE", np.array(points, dtype=np.int32))
+
+
+def _ratings(element: ElementTree.Element | None, where: str) -> dict[str, int]:
+    """The ratings that were given: a few nodules have an empty list of them, or 0 for all."""
+    ratings = {}
+    for rating in element if element is not None else ():
+        name, text = rating.tag.removeprefix(NS), (rating.text or "").strip()
+        highest = 5 if name == "malignancy" else 6
+        if not re.fullmatch(r"[0-9]", text) or int(text) > highest:
+            raise StudyError(f"{where}: {_short(name)} is {_short(text)}, not a rating from 1 to {highest}")
+        if text != "0":
+            ratings[name] = int(text)
+    return ratings
+
+
+def _pixel(point: ElementTree.Element, axis: str, where: str) -> int:
+    text = point.findtext(NS + axis, "").strip()
+    # isdecimal alone would pass other scripts' digits, and int alone 1_0.
+    if not (text.isascii() and text.isdecimal() and len(text) <= 4 and int(text) <= MAX_COORDINATE):
+        raise StudyError(f"{where}: {axis} is {_short(text)}, not a pixel from 0 to {MAX_COORDINATE}")
+    return int(text)
+
+
+def _uid(element: ElementTree.Element, name: str, where: str) -> str:
+    text = _text(element, name, where)
+    if not re.fullmatch(r"[0-9.]{1,64}", text):
+        raise StudyError(f"{where}: {name} is {_short(text)}, not a DICOM UID")
+    return text
+
+
+def _text(element: ElementTree.Element, name: str, where: str) -> str:
+    text = element.findtext(NS + name, "").strip()
+    if not text:
+        raise StudyError(f"{where}: no {name}")
+    return text
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _content(read: Read) -> tuple:
+    """All that a read says, to compare it with another's; arrays do not compare by ==."""
+    return read.study_uid, [
+        [
+            (n.id, n.kind, n.ratings, [(c.sop_uid, c.z_mm, c.inclusion, c.points.tolist()) for c in n.contours])
+            for n in nodules
+        ]
+        for nodules in read.readers
+    ]
