@@ -2,12 +2,14 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from tiny_study import write_notebook, write_profile
 
 from sourcematters import __main__, profiles
+from sourcematters.cohorts import lidc_xml
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +45,11 @@ def command(root, monkeypatch, capsys):
     yield call
     for name, handler in handlers.items():
         signal.signal(name, handler)
+
+
+@pytest.fixture(scope="session")
+def lidc_release(shared_data: Path):
+    """The annotations of the real LIDC-IDRI release, and the processor's seconds that reading them took."""
+    started = time.process_time()
+    annotations = lidc_xml.read(shared_data / "LIDC-XML-only.zip")
+    return annotations, time.process_time() - started

@@ -196,12 +196,14 @@ def _limited(stream) -> bytes:
 
 def _parse(file: str, data: bytes) -> Read | None:
     """A CT read, or None for a read of a chest film. Raises StudyError, without the file's name, for all else."""
-    # Text instead of bytes makes the parser ignore the encoding a file declares, which could hide a DTD from the
-    # search below. Without a DTD there are no entities to expand or to fetch; the release has none.
+    # Text instead of bytes makes the parser ignore the encoding a file declares, but where zeros tell of UTF-16:
+    # either could hide a DTD from the search below. Without a DTD there are no entities to expand or to fetch.
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise StudyError(f"not UTF-8, as LIDC-IDRI's files are ({error.reason} at byte {error.start})") from error
+    if "\0" in text:
+        raise StudyError("not UTF-8 text, as LIDC-IDRI's files are (it has zero bytes)")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise StudyError("has a document type definition; LIDC-IDRI's files have none, and it could do harm")
     try:
