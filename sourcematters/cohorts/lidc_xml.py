@@ -9,6 +9,8 @@ which of them are the same nodule, is told by `lidc_nodules`.
 Nothing here names a patient or a pixel size: the series and its images do, by their UIDs.
 """
 
+import contextlib
+import gc
 import math
 import os
 import re
@@ -207,7 +209,8 @@ def _parse(file: str, data: bytes) -> Read | None:
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise StudyError("has a document type definition; LIDC-IDRI's files have none, and it could do harm")
     try:
-        root = ElementTree.fromstring(text)
+        with _no_collection():
+            root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
         raise StudyError(f"not XML, or cut off ({error})") from error
     if root.tag == CHEST_FILM_READ:
@@ -226,6 +229,18 @@ def _parse(file: str, data: bytes) -> Read | None:
         _uid(header, "StudyInstanceUID", "ResponseHeader"),
         tuple(_findings(session, f"readingSession {number}") for number, session in enumerate(sessions, 1)),
     )
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """No garbage collection: a tree has no cycles, and to search each for them takes twice the parsing itself."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _findings(session: ElementTree.Element, where: str) -> tuple[Nodule, ...]:
