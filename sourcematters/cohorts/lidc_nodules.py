@@ -101,7 +101,8 @@ def group(read: Read) -> list[Group]:
 
     Two marks are of one nodule if on any slice the pixels that they enclose, outlines included, share one; so is
     what is linked by a third. With the outlines, since the smallest nodules enclose a pixel or two and readers
-    differ by as much. One reader's two marks are linked likewise, and he counts once in `Group.readers`.
+    differ by as much (in the release, the groups are the same without). One reader's two marks are linked
+    likewise, and he counts once in `Group.readers`.
     """
     marks = [(reader, n) for reader, nodules in enumerate(read.readers) for n in nodules if n.kind == "nodule"]
     slices: dict[str, list[tuple[int, np.ndarray]]] = {}

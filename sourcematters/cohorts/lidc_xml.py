@@ -42,8 +42,9 @@ class Contour:
     """One outline, or one point, on one slice.
 
     `points` is int32 (n, 2), columns x (to the right) and y (down) in pixels, the first pixel being 0; `z_mm` is
-    the slice's position as the file has it, which names the slice less surely than `sop_uid`. `inclusion` is
-    False where the outline cuts a hole into the nodule.
+    the slice's position as the file has it: `sop_uid` names the slice, while in four of the release's files a
+    position belongs to two slices, or a slice has two. `inclusion` is False where the outline cuts a hole into
+    the nodule.
     """
 
     sop_uid: str
