@@ -1,0 +1,321 @@
+"""One CT slice in one DICOM file: its Hounsfield units, its header, and a writer for slices of our own.
+
+DICOM part 3 (PS3.3, https://dicom.nema.org/medical/dicom/current/output/html/part03.html) says what is read:
+
+- *Hounsfield units* are stored value x Rescale Slope + Rescale Intercept (CT Image Module, C.8.2.1). A localizer
+  (the scout view) is a projection and need not be in them, so it is refused.
+- *MONOCHROME1 and MONOCHROME2* (C.7.6.3.1.2) say whether the smallest value is shown white or black. That is a
+  matter of display, after rescaling: water is 0 HU in both, so nothing is inverted here.
+- *Pixel padding* (C.7.5.1.1.2) fills what the scanner did not measure. GE scanners of LIDC-IDRI write -2000
+  outside their circle, -3024 after rescaling; other makers need not declare theirs. Declared padding becomes AIR,
+  and what else lies below AIR (-1024, the scale's usual floor) is raised to it.
+
+`Unusable` says why a file gives no Hounsfield units, with a short `kind` that can be counted.
+"""
+
+import contextlib
+import math
+import os
+import uuid
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
+from pydicom.valuerep import format_number_as_ds
+
+from sourcematters.errors import StudyError
+from sourcematters.files import replacing
+
+AIR = -1024
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+HEADER = {
+    "patient_id": "str",
+    "study_uid": "str",
+    "series_uid": "str",
+    "sop_uid": "str",
+    "modality": "str",
+    "z_mm": "float",
+    "instance": "float",
+    "rows": "float",
+    "columns": "float",
+    "spacing_row_mm": "float",
+    "spacing_column_mm": "float",
+    "thickness_mm": "float",
+    "orientation": "str",
+    "kernel": "str",
+}
+"""What `read_header` returns, in order; numbers may be nan only in `instance` and `thickness_mm`."""
+
+KEYWORDS = """SOPClassUID SOPInstanceUID Modality ImageType PatientID StudyInstanceUID SeriesInstanceUID InstanceNumber
+    ImagePositionPatient ImageOrientationPatient Rows Columns PixelSpacing SliceThickness ConvolutionKernel
+    NumberOfFrames SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation
+    RescaleSlope RescaleIntercept RescaleType""".split()
+
+PACKAGES = {"HTJ2K": "openjpeg", "High-Throughput": "openjpeg", "JPEG 2000": "openjpeg", "JPEG": "libjpeg"}
+
+
+class Unusable(StudyError):
+    """A file that gives no Hounsfield units; `kind` sorts the reason, `what` is the message without the path."""
+
+    kind: str
+    what: str
+
+
+def read_hu(path: str | Path) -> NDArray[np.int16]:
+    """Hounsfield units of one axial slice: int16 (rows, columns), AIR (-1024) or more.
+
+    Fractions, which a slope other than 1 can make, are rounded. Bits above Bits Stored are ignored, as PS3.5
+    section 8.1.1 asks, except to recognise padding: some files declare 63536 beside 12 stored bits.
+
+    Raises Unusable (a StudyError) naming the file when it is missing, no DICOM, damaged or cut short; holds no CT,
+    a localizer, several frames, colour; has no rescale tags, or values beyond int16; or is compressed in a
+    way that no installed package can decode.
+    """
+    with _explained(path):
+        dataset = pydicom.dcmread(path)
+        _check(path, dataset)
+        _check_decoder(path, dataset)
+        words = pydicom.pixels.pixel_array(dataset, correct_unused_bits=False).view(np.uint16)
+        kind = np.int16 if dataset.PixelRepresentation else np.uint16
+        unused = 16 - dataset.BitsStored
+        stored = (words << unused).view(kind) >> unused
+        hu = np.rint(stored * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept))
+        if dataset.get("PixelPaddingValue") is not None:
+            first = int(dataset.PixelPaddingValue) & 0xFFFF
+            last = int(dataset.get("PixelPaddingRangeLimit", first)) & 0xFFFF
+            # Files disagree on whether padding is signed, so it is read as the pixels are.
+            low, high = sorted(np.array([first, last], np.uint16).view(kind).tolist())
+            hu[(words == first) | ((stored >= low) & (stored <= high))] = AIR
+        if hu.max() > np.iinfo(np.int16).max:
+            raise _unusable(
+                path,
+                "no Hounsfield units",
+                f"the largest value is {hu.max():.0f} HU, beyond any scanner's range (slope {dataset.RescaleSlope}, "
+                f"intercept {dataset.RescaleIntercept}). Its rescale or padding tags are wrong; leave the file out.",
+            )
+        return np.maximum(hu, AIR).astype(np.int16)
+
+
+def read_header(path: str | Path) -> tuple[Any, ...]:
+    """The values of HEADER for one CT slice, read without its pixels.
+
+    `z_mm` is the position along the slice's normal, from Image Position and Orientation (Patient) (C.7.6.2.1.1),
+    the normal taken towards the head: for an untilted axial slice, Image Position's third value.
+    `spacing_row_mm` is the distance between rows, `spacing_column_mm` between columns; `orientation` is the
+    tag's six numbers.
+
+    Raises Unusable as `read_hu` does, save for what only the pixels tell, and when identifiers or geometry are
+    missing, or an uncompressed file ends before its pixels do.
+    """
+    with _explained(path):
+        with open(path, "rb") as file:
+            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=KEYWORDS)
+            rest = os.fstat(file.fileno()).st_size - file.tell()
+        _check(path, dataset)
+        needed = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+        geometry = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
+        numbers = {tag: [float(value) for value in dataset.get(tag) or []] for tag in geometry}
+        absent = [tag for tag in needed if not dataset.get(tag)]
+        absent += [tag for tag, n in geometry.items() if len(numbers[tag]) != n or not np.isfinite(numbers[tag]).all()]
+        if absent:
+            raise _unusable(path, "incomplete header", f"no usable {', '.join(absent)}: it has no place in a series.")
+        position, orientation, spacing = numbers.values()
+        normal = np.cross(orientation[:3], orientation[3:])
+        if abs(np.linalg.norm(normal) - 1) > 0.01 or min(spacing) <= 0:
+            raise _unusable(
+                path,
+                "incomplete header",
+                f"ImageOrientationPatient {orientation} or PixelSpacing {spacing} is no geometry.",
+            )
+        syntax = dataset.file_meta.TransferSyntaxUID
+        if not (syntax.is_encapsulated or syntax.is_deflated):
+            head = 8 if syntax.is_implicit_VR else 12  # tag, type and length of the pixels' own element
+            _check_size(path, rest - head, 2 * dataset.Rows * dataset.Columns)
+        normal *= np.sign(normal[np.abs(normal).argmax()])
+        kernel = dataset.get("ConvolutionKernel") or ""
+        return (
+            *(str(dataset[tag].value).strip() for tag in needed),
+            dataset.Modality,
+            float(normal @ position),
+            _number(dataset.get("InstanceNumber")),
+            float(dataset.Rows),
+            float(dataset.Columns),
+            *spacing,
+            _number(dataset.get("SliceThickness")),
+            "\\".join(f"{value:.10g}" for value in orientation),
+            kernel if isinstance(kernel, str) else "\\".join(kernel),
+        )
+
+
+def write_slice(
+    path: str | Path,
+    hu: NDArray[np.integer],
+    *,
+    patient_id: str,
+    study_uid: str,
+    series_uid: str,
+    sop_uid: str,
+    z_mm: float,
+    instance: int = 1,
+    spacing_mm: tuple[float, float] = (0.7, 0.7),
+    thickness_mm: float = 2.5,
+    intercept: int = -1024,
+    signed: bool = True,
+    kernel: str = "",
+) -> None:
+    """Write Hounsfield units (rows, columns) as a CT Image: explicit VR little endian, 16 bits, slope 1, axial.
+
+    The slice is centred on the patient's axis. The same arguments give the same bytes: the file has no date.
+    `uid` makes identifiers. All of the file is written, or nothing.
+
+    Raises StudyError when `hu` is not a 2-D array of integers that 16 bits hold after `intercept`, or when an
+    identifier is not valid in DICOM.
+    """
+    hu = np.asarray(hu)
+    kind = np.dtype("<i2" if signed else "<u2")
+    if hu.ndim != 2 or not hu.size or max(hu.shape) > 0xFFFF or not np.issubdtype(hu.dtype, np.integer):
+        raise StudyError(f"{path}: a slice is a 2-D array of integers, not {hu.dtype} {hu.shape}.")
+    stored = hu.astype(np.int64) - intercept
+    if stored.min() < np.iinfo(kind).min or stored.max() > np.iinfo(kind).max:
+        raise StudyError(
+            f"{path}: {hu.min()} to {hu.max()} HU do not fit {'' if signed else 'un'}signed 16 bits with intercept "
+            f"{intercept}; choose another."
+        )
+    for identifier in (study_uid, series_uid, sop_uid):
+        if not UID(identifier, pydicom.config.IGNORE).is_valid:
+            raise StudyError(f"{path}: {identifier!r} is not a DICOM identifier; `dicom.uid` makes one.")
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    for tag in (  # the standard wants these present even when nothing is known
+        "PatientName PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID AccessionNumber "
+        "SeriesNumber PositionReferenceIndicator Manufacturer AcquisitionNumber KVP"
+    ).split():
+        setattr(dataset, tag, None)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, sop_uid
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study_uid, series_uid
+    dataset.FrameOfReferenceUID = uid(study_uid, "frame of reference")
+    dataset.ImageType, dataset.Modality, dataset.PatientPosition = ["ORIGINAL", "PRIMARY", "AXIAL"], "CT", "HFS"
+    dataset.PatientID, dataset.InstanceNumber = patient_id, instance
+    if kernel:
+        dataset.ConvolutionKernel = kernel
+    dataset.Rows, dataset.Columns = hu.shape
+    corner = [-(n - 1) / 2 * step for n, step in zip(hu.shape[::-1], spacing_mm[::-1], strict=True)]
+    dataset.ImagePositionPatient = [format_number_as_ds(float(value)) for value in (*corner, z_mm)]
+    dataset.ImageOrientationPatient = list(AXIAL)
+    dataset.PixelSpacing = [format_number_as_ds(float(step)) for step in spacing_mm]
+    dataset.SliceThickness = format_number_as_ds(float(thickness_mm))
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+    dataset.PixelRepresentation = int(signed)
+    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = intercept, 1, "HU"
+    dataset.PixelData = stored.astype(kind).tobytes()
+    dataset["PixelData"].VR = "OW"
+    with replacing(path) as beside:
+        dataset.save_as(beside, enforce_file_format=True)
+
+
+def uid(*names: object) -> str:
+    """A DICOM identifier that these names always give: a name-based UUID below 2.25 (PS3.5, B.2)."""
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, repr(tuple(map(str, names)))).int}"
+
+
+def _check(path: str | Path, dataset: pydicom.Dataset) -> None:
+    modality, form = dataset.get("Modality") or "none", dataset.get("PhotometricInterpretation")
+    kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
+    kind = kind.name if kind else "of no SOP class"
+    if modality != "CT":
+        raise _unusable(path, f"not CT: {modality}", f"modality {modality} ({kind}); only CT is in Hounsfield units.")
+    if not dataset.get("Rows") or not dataset.get("Columns"):
+        raise _unusable(path, "no image", f"it holds no image ({kind}).")
+    frames, samples = int(dataset.get("NumberOfFrames") or 1), dataset.get("SamplesPerPixel")
+    if frames != 1:
+        raise _unusable(path, "multi-frame", f"{frames} frames in one file ({kind}). Give one file a slice.")
+    if samples != 1 or form not in ("MONOCHROME1", "MONOCHROME2"):
+        raise _unusable(path, "colour", f"{samples} samples a pixel, {form}: a picture, no measurement.")
+    bits = tuple(dataset.get(tag) for tag in ("BitsAllocated", "BitsStored", "HighBit"))
+    if None in bits or bits[0] != 16 or not 1 <= bits[1] <= 16 or bits[2] != bits[1] - 1:
+        raise _unusable(path, "damaged", f"bits allocated, stored, high are {bits}; CT has (16, n, n - 1).")
+    if dataset.get("PixelRepresentation") not in (0, 1):
+        raise _unusable(path, "damaged", "no PixelRepresentation: signed or unsigned is not said.")
+    if "LOCALIZER" in (dataset.get("ImageType") or []):
+        raise _unusable(path, "localizer", "a localizer (scout view) is a projection, no slice.")
+    scale = [_number(dataset.get(tag)) for tag in ("RescaleSlope", "RescaleIntercept")]
+    if not np.isfinite(scale).all() or scale[0] <= 0:
+        raise _unusable(
+            path,
+            "no Hounsfield units",
+            f"RescaleSlope is {dataset.get('RescaleSlope')}, RescaleIntercept {dataset.get('RescaleIntercept')}: "
+            "its values cannot be turned into Hounsfield units. Export the series again with these tags.",
+        )
+    # "US" is "unspecified"; what is original CT is in Hounsfield units whatever else this optional tag says.
+    if (dataset.get("RescaleType") or "HU") not in ("HU", "US"):
+        raise _unusable(path, "no Hounsfield units", f"its values are in {dataset.RescaleType}, not in HU.")
+
+
+def _check_decoder(path: str | Path, dataset: pydicom.Dataset) -> None:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if "PixelData" not in dataset:
+        raise _unusable(path, "damaged", "its pixels are missing: the file is cut short. Download it again.")
+    if not syntax.is_encapsulated:
+        _check_size(path, len(dataset.PixelData), 2 * dataset.Rows * dataset.Columns)
+        return
+    try:
+        available = pydicom.pixels.get_decoder(syntax).is_available
+    except NotImplementedError:
+        available = False
+    if not available:
+        plugin = next((plugin for name, plugin in PACKAGES.items() if name in syntax.name), None)
+        package = "pyjpegls" if "JPEG-LS" in syntax.name else f"pylibjpeg[{plugin}]" if plugin else None
+        mend = f'Install its decoder: pip install "{package}"' if package else "Store it uncompressed"
+        raise _unusable(
+            path, "no decoder", f"compressed as {syntax.name} ({syntax}), which cannot be decoded here. {mend}."
+        )
+
+
+def _check_size(path: str | Path, size: int, needed: int) -> None:
+    if size < needed:
+        raise _unusable(
+            path,
+            "damaged",
+            f"cut short: its pixels need {needed:,} bytes, {max(size, 0):,} are left. Copy or download it again.",
+        )
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None or value == "" else float(value)
+
+
+def _unusable(path: str | Path, kind: str, what: str) -> Unusable:
+    # Attributes, not arguments of the exception: it must survive the way back from a worker process.
+    error = Unusable(f"{path}: {what}")
+    error.kind, error.what = kind, what
+    return error
+
+
+@contextlib.contextmanager
+def _explained(path: str | Path) -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except StudyError:
+        raise
+    except InvalidDicomError as error:
+        raise _unusable(path, "not DICOM", "not a DICOM file (no DICM mark after 128 bytes).") from error
+    except FileNotFoundError as error:
+        raise _unusable(path, "unreadable", "there is no such file.") from error
+    except OSError as error:
+        raise _unusable(path, "unreadable", f"cannot be read ({error.strerror or error}).") from error
+    except Exception as error:  # pydicom raises whatever a broken file provokes, often at the first use of a value.
+        reason = " ".join(str(error).split())
+        raise _unusable(
+            path, "damaged", f"truncated or corrupt ({type(error).__name__}: {reason}). Copy or download it again."
+        ) from error
