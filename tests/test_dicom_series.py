@@ -89,14 +89,16 @@ def test_a_copy_goes_and_a_conflict_takes_both(tmp_path):
     paths = write_series(tmp_path, positions=range(6))
     shutil.copy(paths[0], tmp_path / "copy.dcm")
     edit(paths[2], to=tmp_path / "other.dcm", SliceThickness=9)  # position 3, under the same identifier
+    (tmp_path / "longer.dcm").write_bytes(paths[4].read_bytes() + bytes(8))  # position 1, another size
     table, scans, problems = dicom_series.series(dicom_series.index(tmp_path)[0])
-    assert table["z_mm"].tolist() == [0, 1, 2, 4, 5] and table["slice"].tolist() == [0, 1, 2, 3, 4]
-    assert scans[["slices", "copies", "missing"]].iloc[0].tolist() == [5, 1, 1]
-    assert counts(problems) == {"copy": 1, "conflict": 2, "missing slices": 1}
+    assert table["z_mm"].tolist() == [0, 2, 4, 5] and table["slice"].tolist() == [0, 1, 2, 3]
+    assert scans[["slices", "copies"]].iloc[0].tolist() == [4, 1]
+    assert counts(problems)["copy"] == 1 and counts(problems)["conflict"] == 4
     copied = problems[problems["kind"] == "copy"].iloc[0]
     # "LIDC-IDRI-0001/..." comes before "copy.dcm", and the first path stays.
     assert copied["where"] == str(tmp_path / "copy.dcm") and str(paths[0]) in copied["what"]
-    assert set(problems.loc[problems["kind"] == "conflict", "where"]) == {str(paths[2]), str(tmp_path / "other.dcm")}
+    conflict = {*map(str, paths[2:5:2]), str(tmp_path / "other.dcm"), str(tmp_path / "longer.dcm")}
+    assert set(problems.loc[problems["kind"] == "conflict", "where"]) == conflict
 
 
 def test_slices_that_share_a_position_stay_and_are_named(tmp_path):
@@ -158,6 +160,12 @@ def test_positions_rounded_to_a_tenth_are_even():
     # 0.625 mm written with one decimal: gaps of 0.6 and 0.7.
     _, scans, problems = dicom_series.series(table_of(np.round(0.625 * np.arange(40), 1)))
     assert problems.empty and scans["spacing_mm"].iloc[0] == pytest.approx(0.6)
+
+
+def test_slices_too_near_are_uneven():
+    _, scans, problems = dicom_series.series(table_of([0, 1, 2, 2.125, 3.125]))
+    assert scans["uneven"].iloc[0] == 1 and scans["missing"].iloc[0] == 0
+    assert problems["what"].tolist() == ["a gap of 0.125 mm between z = 2 and 2.125 mm, spacing 1 mm."]
 
 
 def test_a_single_slice_has_no_spacing():
@@ -225,11 +233,28 @@ def test_a_file_is_read_again_only_when_it_changed(tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(again, fresh, check_exact=True)
     pd.testing.assert_frame_equal(problems_again, problems)
     assert fresh["kernel"].tolist() == ["NA"] * 3 and fresh["instance"].isna().sum() == 1
-    edit(paths[1], SliceThickness=9)
-    paths[2].unlink()
+    edit(paths[0], SliceThickness=9)
     changed, _ = dicom_series.index(root, cache=cache)
-    assert read == [str(paths[1])] and len(changed) == 2 and set(changed["thickness_mm"]) == {2.5, 9.0}
-    assert len(pd.read_csv(cache)) == 3
+    assert read == [str(paths[0])] and changed["path"].tolist() == [str(path) for path in paths]
+    assert changed["thickness_mm"].fillna(0).tolist() == [9, 0, 2.5]
+    paths[2].unlink()
+    assert len(dicom_series.index(root, cache=cache)[0]) == 2 and len(pd.read_csv(cache)) == 3 and len(read) == 1
+
+
+def test_what_could_not_be_opened_is_tried_again(tmp_path, monkeypatch):
+    first, *_ = write_series(tmp_path / "ct")
+
+    def denied(path):
+        if path == str(first):
+            dicom.read_header(tmp_path)  # a folder: the system refuses, as it would without permission
+        return dicom.read_header(path)
+
+    monkeypatch.setattr(dicom_series, "read_header", denied)
+    slices, problems = dicom_series.index(tmp_path / "ct", cache=tmp_path / "index.csv")
+    assert len(slices) == 3 and counts(problems) == {"unreadable": 1}
+    monkeypatch.undo()
+    slices, problems = dicom_series.index(tmp_path / "ct", cache=tmp_path / "index.csv")
+    assert len(slices) == 4 and problems.empty
 
 
 def test_an_interrupted_index_keeps_what_it_read(tmp_path, monkeypatch):
