@@ -56,6 +56,8 @@ def index(root: str | Path, *, cache: str | Path | None = None, workers: int = 1
     """
     files, problems = _files(Path(root))
     known = _remembered(cache)
+    if cache is not None:  # which may lie below the root, and changes with every reading
+        files = files[files["path"] != os.path.abspath(cache)]
     table = files.merge(known, how="left", on=list(STAMP), indicator=True)
     new = table.loc[table["_merge"] == "left_only", "path"].tolist()
     table = table[table["_merge"] == "both"].drop(columns="_merge")
