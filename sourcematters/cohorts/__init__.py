@@ -1,14 +1,17 @@
 """Cohorts: which images, of which patients, with which label.
 
-Three ways in, one table out (see `cohorts.table`): drawn phantoms, the NIH ChestX-ray14 release, or a CSV.
+Radiographs: drawn phantoms, the NIH ChestX-ray14 release, or a CSV. CT: LIDC-IDRI as it is distributed, or phantoms
+in its format. All of them give the one table of `cohorts.table`.
 """
 
+import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from sourcematters.cohorts import nih_cxr14, paper, phantom, table
+from sourcematters.cohorts import ct_phantom, lidc_idri, nih_cxr14, paper, phantom, table
 from sourcematters.errors import StudyError
 
 
@@ -30,13 +33,18 @@ def open_cohort(
 
     `data` is "phantoms" (`patients` of them, `size` pixels, drawn into the folder `cache` by `workers`
     processes; task "lesion"), a ChestX-ray14 folder (task: one of its findings, or one of the paper's tasks in
-    `paper.TASKS`), or a .csv or .csv.gz with the columns of `cohorts.table` (task: any name; without `split` one is
-    drawn). `view` keeps one projection. `attrs`: name (a short slug), task, origin, notes.
+    `paper.TASKS`), a LIDC-IDRI folder (task lung-mass-ct, see `open_ct_cohort`), or a .csv or .csv.gz with the
+    columns of `cohorts.table` (task: any name; without `split` one is drawn). `view` keeps one projection. `attrs`:
+    name (a short slug), task, origin, notes.
 
     For the paper's tasks view and `test_fraction` are the paper's, `splits` chooses ours ("own"), the authors'
     ("published"), or a folder of theirs, and `require_files=False` lets images be missing, to be reported by `verify`.
     Raises StudyError saying what is wrong and where.
     """
+    if lidc_idri.is_release(data):
+        if task != lidc_idri.TASK or view or str(splits) != "own":
+            raise StudyError(f"{data}: LIDC-IDRI has the task {lidc_idri.TASK}, no views, and no published splits.")
+        return open_ct_cohort(data, cache=cache, seed=seed, workers=workers)
     if task not in paper.TASKS and str(splits) != "own":
         raise StudyError(
             f"splits {str(splits)!r}: only {' and '.join(paper.TASKS)} have published ones, not task {task!r}."
@@ -56,6 +64,41 @@ def open_cohort(
     if view not in ("", paper.TASKS[task].view):
         raise StudyError(f"task {task} is defined in view {paper.TASKS[task].view}: leave view empty, not {view!r}.")
     return paper.cohort(data, task=task, splits=splits, seed=seed, require_files=require_files)
+
+
+def open_ct_cohort(
+    data: str | Path,
+    *,
+    cache: str | Path,
+    patients: int = 60,
+    readers: int = 3,
+    margin_mm: float = 10.0,
+    images: Sequence[int] = lidc_idri.IMAGES,
+    seed: int = 0,
+    workers: int = 1,
+) -> pd.DataFrame:
+    """The checked cohort of lung mass on CT slices (see `lidc_idri.cohort`).
+
+    `data` is a folder with LIDC-IDRI as TCIA distributes it, or "phantoms": `patients` of them, drawn into the folder
+    `cache` as DICOM series with annotations and read by the same reader. `cache` also remembers the slices' headers.
+    Raises StudyError saying what is wrong and where.
+    """
+    drawn = str(data) == "phantoms"
+    root = ct_phantom.write(cache, patients=patients, seed=seed, workers=workers) if drawn else Path(data)
+    digest = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]
+    cohort = lidc_idri.cohort(
+        root,
+        cache=Path(cache) / f"headers-{digest}.csv",
+        readers=readers,
+        margin_mm=margin_mm,
+        images=tuple(images),
+        seed=seed,
+        workers=workers,
+    )
+    if drawn:
+        cohort.attrs["name"] = "ct-phantoms"
+        cohort.attrs["notes"] = [phantom.DISCLAIMER, *cohort.attrs["notes"]]
+    return cohort
 
 
 def _from_csv(path: Path, *, task: str, view: str, test_fraction: float, seed: int) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from sourcematters.cohorts import table as tables
 from sourcematters.processes import over_processes, progress
 
 IMAGES_A_TASK = 32
+DISCLAIMER = "Phantoms drawn by the package: they show a mechanism and are no evidence about real images."
 
 
 def cohort(
@@ -49,12 +50,11 @@ def cohort(
         for chunk, _ in over_processes(partial(_draw, seed=seed, size=size), chunks, workers):
             bar.update(len(chunk))
     tables.write_csv(folder / "phantoms.csv", table)
-    notes = ["Phantoms drawn by the package: they show a mechanism and are no evidence about real radiographs."]
     table.attrs = {
         "name": "phantoms",
         "task": "lesion",
         "origin": str(folder / "phantoms.csv"),
-        "notes": notes,
+        "notes": [DISCLAIMER],
     }
     return table
 

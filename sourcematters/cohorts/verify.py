@@ -9,7 +9,7 @@ import pandas as pd
 
 from sourcematters.cohorts import table as tables
 from sourcematters.errors import StudyError
-from sourcematters.pixels import decode
+from sourcematters.pixels import decode, is_dicom, read
 from sourcematters.processes import over_processes, progress
 
 IMAGES_A_TASK = 32
@@ -36,8 +36,8 @@ def report(table: pd.DataFrame, *, workers: int = 1) -> tuple[str, pd.DataFrame]
     Problems, one row an image and problem: `path, image_id, problem`: a file missing or unreadable (and
     why), a blank image, the same pixels under two ids, a patient in both parts. The text counts images and
     patients by class, part and attribute (ages in bands; attributes of more than 10 values are left out),
-    and sizes and modes of the files as Pillow names them; it shows the first 50 problems. Of folds that the cohort
-    brings it names the patients that are in two parts.
+    sizes and modes of the files (as Pillow names them), and what the cohort left out; it shows the first 50 problems.
+    Of folds that the cohort brings it names the patients that are in two parts.
     """
     opened = _open_all(table, workers)
     problems = pd.DataFrame(
@@ -93,13 +93,16 @@ def _open(paths: list[str]) -> list[Opened]:
 
 def _open_one(path: str) -> Opened:
     try:
-        image = decode(path)
+        if is_dicom(path):
+            mode, pixels = "CT, in Hounsfield units", read(path)
+        else:
+            image = decode(path)
+            mode, pixels = image.mode, np.asarray(image.convert("L"))
     except StudyError as error:
         return Opened(problem=str(error).removeprefix(f"{path}: "))
-    grey = np.asarray(image.convert("L"))
-    size = f"{grey.shape[1]} x {grey.shape[0]}"
-    blank = f"blank: every pixel is {grey.flat[0]}." if grey.min() == grey.max() else ""
-    return Opened(size, image.mode, hashlib.sha256(size.encode() + grey.tobytes()).hexdigest(), blank)
+    size = f"{pixels.shape[1]} x {pixels.shape[0]}"
+    blank = f"blank: every pixel is {pixels.flat[0]}." if pixels.min() == pixels.max() else ""
+    return Opened(size, mode, hashlib.sha256(size.encode() + pixels.tobytes()).hexdigest(), blank)
 
 
 def _problems(table: pd.DataFrame, opened: list[Opened]) -> Iterator[tuple[str, str, str]]:
@@ -122,6 +125,12 @@ def _sections(table: pd.DataFrame, opened: list[Opened], problems: pd.DataFrame)
     for what in ("size", "mode"):
         seen = pd.Series([getattr(file, what) or "(not opened)" for file in opened]).value_counts()
         yield f"Files by {what}\n" + "\n".join(f"{number:>9,}  {value}" for value, number in seen.items())
+    if left_out := attrs.get("problems"):
+        kinds = pd.DataFrame(left_out, columns=["kind", "where", "what"]).groupby("kind", sort=False)
+        lines = [
+            f"{len(rows):>9,}  {kind}, such as {rows['where'].iloc[0]}: {rows['what'].iloc[0]}" for kind, rows in kinds
+        ]
+        yield "Left out of the cohort, or odd\n" + "\n".join(lines)
     shared = tables.shared_patients(table)
     yield f"Patients in both dev and test: {len(shared)}"
     if tables.fold_columns(table):
