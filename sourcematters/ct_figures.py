@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from sourcematters.confounders import NOISE_DOMAINS, Hounsfield, alteration, apply, key_for
 from sourcematters.errors import StudyError
-from sourcematters.figures import NATURAL, NORMAL, RADIOLOGY, SMALL
 from sourcematters.images import LUNG
 from sourcematters.pixels import window
+from sourcematters.style import NATURAL, NORMAL, RADIOLOGY, SMALL
 
 DOMAINS = {"hounsfield": "noise in the image", "projection": "noise in the projections"}
 STYLES = {"hounsfield": NATURAL, "projection": RADIOLOGY}
-SHOWN_SDS = 2  # differences are drawn from -2 to 2 times the (geometric) mean sd of both noises
+SHOWN_SDS = 3  # differences are drawn from -3 to 3 of their standard deviations
 BINS = 24
 
 
@@ -75,25 +75,24 @@ def noise_domains(hu: Hounsfield, *, n0: float, seed: int, note: str = "") -> Fi
 
     `hu` is int16 (H, W) in Hounsfield units, `n0` the photons per pixel and per ray. Above: the slice in the lung
     window, clean and under both noises. Below: the power spectra, each over the noise's variance in the inscribed
-    square (white noise lies at 1), and what was added, both on one grey scale. Raises StudyError for an image that
-    is not in Hounsfield units, or below 70 px.
+    square (white noise lies at 1), and what was added, each in units of its standard deviation.
+    Raises StudyError for an image that is not in Hounsfield units, or below 70 px.
     """
     noises, table = _noises(hu, n0, seed), noise_domains_table(hu, n0=n0, seed=seed)
     sds = table.groupby("domain")["sd_hu"].first()
-    limit = SHOWN_SDS * np.sqrt(sds.prod())
     figure = Figure(figsize=(7.2, 5.2), layout="constrained")
     grid = figure.subplots(2, 3)
     _slice(grid[0, 0], window(hu, *LUNG), "without noise", vmin=0, vmax=255)
     for column, (domain, noise) in enumerate(noises.items(), 1):
         noisy = (hu + noise).astype(np.int16)
         _slice(grid[0, column], window(noisy, *LUNG), DOMAINS[domain], vmin=0, vmax=255)
-        drawn = _slice(grid[1, column], noise, "", vmin=-limit, vmax=limit)
+        drawn = _slice(grid[1, column], noise / sds[domain], "", vmin=-SHOWN_SDS, vmax=SHOWN_SDS)
         correlation = table.loc[table["domain"] == domain, "neighbour_autocorrelation"].iloc[0].round(2) + 0
         grid[1, column].set_xlabel(
             f"sd {sds[domain]:.1f} HU, neighbours correlate {correlation:+.2f}".replace("-", "\u2212"), fontsize=SMALL
         )
     bar = figure.colorbar(drawn, ax=grid[1, 1:], shrink=0.8, aspect=25, pad=0.02)
-    bar.set_label("added, HU", fontsize=SMALL)
+    bar.set_label("added, in sd of its own", fontsize=SMALL)
     bar.ax.tick_params(labelsize=SMALL, length=2.5)
     bar.outline.set_visible(False)
     _spectra(grid[1, 0], table)

@@ -3,6 +3,7 @@
 Nothing here touches pyplot or any global setting. `save` and `caption` serve every figure of the package.
 """
 
+import itertools
 import numbers
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -31,7 +32,7 @@ def caption(*, data: Iterable[str], sources: Iterable[str] = ()) -> str:
     `data` and `sources` are names, as in the results table. Empty for real images and published weights.
     """
     said = []
-    if "phantoms" in set(data):
+    if any(name.endswith("phantoms") for name in data):
         said.append("phantoms, not patients")
     if any(source.removesuffix(MATCHED).endswith("-standin") for source in sources):
         said.append("stand-ins, not ImageNet or RadImageNet")
@@ -104,7 +105,47 @@ def robustness(
         grid[-1, column].set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
         title = TITLES.get(name, name.replace("_", " "))
         titles.append(f"{title}\n{tasks[name]}" if len(set(tasks.values())) > 1 else title)
-    _label(figure, grid, titles=titles, measure="AUC", folds=_folds(data))
+    _label(figure, grid, titles=titles, rows=ROWS.values(), measure="AUC", folds=_folds(data))
+    _legend(figure, note)
+    return figure
+
+
+def by_task(
+    *,
+    data: pd.DataFrame,
+    confounders: Iterable[str],
+    test_set: str = "ood",
+    baseline: Mapping[str, float] | None = None,
+    note: str = "",
+) -> Figure:
+    """Fig. 4: AUC of one test set against the confounder's strength, a row a task, a column a confounder.
+
+    `data` is the table of `metrics.summarise` for one backbone, `baseline` as in `robustness`. With X-ray and CT as
+    tasks, and the two designs of noise as `confounders`, it is the paper's figure. Raises StudyError as `robustness`
+    does, and if nothing is left to draw.
+    """
+    metrics.check(data, metrics.SUMMARY, "figure")
+    names = list(confounders)
+    data = data[data["confounder"].isin(names) & (data["test_set"] == test_set)]
+    if data.empty or data["backbone"].nunique() > 1:
+        found = ", ".join(sorted(data["backbone"].unique())) or "no row"
+        raise StudyError(f"figure: {', '.join(names)} in test set {test_set}: {found}; one backbone is drawn.")
+    tasks, style = list(dict.fromkeys(data["task"])), styles(data["source"])
+    figure = Figure(figsize=(1.0 + 1.75 * max(len(names), 2), 0.4 + 2.1 * len(tasks)), layout="constrained")
+    grid = figure.subplots(len(tasks), len(names), sharex=True, sharey=True, squeeze=False)
+    for axes, (task, name) in zip(grid.flat, itertools.product(tasks, names), strict=True):
+        axes.axhline(0.5, zorder=0, label="chance", **CHANCE)
+        if (level := (baseline or {}).get(task)) is not None:
+            axes.axhline(_level(level, f"figure, baseline of {task}"), zorder=0, label=PUBLISHED, **BASELINE)
+        panel = data[(data["task"] == task) & (data["confounder"] == name)]
+        _curves(axes, panel, style)
+        if panel.empty:
+            axes.text(0.5, 0.7, "no such runs", ha="center", fontsize=SMALL, color="#707070")
+    strengths = sorted(data["p_art"].unique())
+    grid[-1, 0].set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
+    titles = [TITLES.get(name, name.replace("_", " ")) for name in names]
+    rows = [f"{task}\n{ROWS[test_set]}" for task in tasks]
+    _label(figure, grid, titles=titles, rows=rows, measure="AUC", folds=_folds(data))
     _legend(figure, note)
     return figure
 
@@ -132,7 +173,7 @@ def against(*, data: pd.DataFrame, note: str = "") -> Figure:
         strengths = sorted(in_column["p_art"].unique())
         grid[-1, column].set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
     titles = [published.PANELS[name].title for name in names]
-    _label(figure, grid, titles=titles, measure="AUC as published", folds=f"ours: {_folds(data)}")
+    _label(figure, grid, titles=titles, rows=ROWS.values(), measure="AUC as published", folds=f"ours: {_folds(data)}")
     _legend(figure, textwrap.fill(note, 26 * max(len(names), 2)))
     return figure
 
@@ -149,10 +190,12 @@ def _published(axes: Axes, panel: pd.DataFrame, style: dict[str, Style]) -> None
         )  # fmt: skip
 
 
-def _label(figure: Figure, grid: NDArray[np.object_], *, titles: list[str], measure: str, folds: str) -> None:
+def _label(
+    figure: Figure, grid: NDArray[np.object_], *, titles: list[str], rows: Iterable[str], measure: str, folds: str
+) -> None:
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=NORMAL, weight="bold")
-    for axes, label in zip(grid[:, 0], ROWS.values(), strict=True):
+    for axes, label in zip(grid[:, 0], rows, strict=True):
         axes.set_ylabel(f"{label}\n{measure}", fontsize=NORMAL)
     figure.supxlabel(f"strength of the correlation, $p_\\mathrm{{art}}$\n{folds}", fontsize=SMALL + 0.5)
 

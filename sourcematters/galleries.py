@@ -11,8 +11,9 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from sourcematters.confounders import ORIGINAL, Confounder, Pixels, apply, key_for
+from sourcematters.confounders import ORIGINAL, Confounder, Hounsfield, Pixels, key_for
 from sourcematters.errors import StudyError
+from sourcematters.images import LUNG, altered_grey
 from sourcematters.style import NORMAL, OTHERS, SMALL, TITLES
 
 
@@ -27,28 +28,41 @@ class _Pair(NamedTuple):
         return self.carrying.astype(int) - self.without
 
 
-def _pairs(image: Pixels, confounders: Iterable[Confounder], seed: int, image_id: str) -> list[_Pair]:
+def _pairs(
+    image: Pixels | Hounsfield,
+    confounders: Iterable[Confounder],
+    seed: int,
+    image_id: str,
+    window: tuple[float, float],
+) -> list[_Pair]:
     """The image as the others have it and as a carrier has it, for each drawn confounder."""
     pairs = []
     for confounder in confounders:
         if confounder.sampled:
             raise StudyError(f"gallery: {confounder.name} is sampled, it changes no pixel. Leave it out.")
-        without, _ = apply(confounder.base, image, key_for(seed, image_id, confounder.base))
-        carrying, mask = apply(confounder.carrier, image, key_for(seed, image_id, confounder.carrier))
+        without, _ = altered_grey(image, confounder.base, key_for(seed, image_id, confounder.base), window)
+        carrying, mask = altered_grey(image, confounder.carrier, key_for(seed, image_id, confounder.carrier), window)
         pairs.append(_Pair(confounder, without, carrying, mask))
     if not pairs:
         raise StudyError("gallery: no confounder to draw.")
     return pairs
 
 
-def gallery_table(*, image: Pixels, confounders: Iterable[Confounder], seed: int, image_id: str) -> pd.DataFrame:
+def gallery_table(
+    *,
+    image: Pixels | Hounsfield,
+    confounders: Iterable[Confounder],
+    seed: int,
+    image_id: str,
+    window: tuple[float, float] = LUNG,
+) -> pd.DataFrame:
     """What the gallery shows, in grey levels: one row a confounder.
 
     Columns `confounder, others, carriers, masked_pixels, changed_pixels, mean_change, largest_change`; the
     changes are absolute, the mean is over all pixels.
     """
     rows = []
-    for pair in _pairs(image, confounders, seed, image_id):
+    for pair in _pairs(image, confounders, seed, image_id, window):
         change = np.abs(pair.difference)
         drawn = (pair.confounder.name, pair.confounder.base.label, pair.confounder.carrier.label)
         rows.append((*drawn, pair.mask.sum(), np.count_nonzero(change), change.mean(), change.max()))
@@ -58,24 +72,26 @@ def gallery_table(*, image: Pixels, confounders: Iterable[Confounder], seed: int
 
 def gallery(
     *,
-    image: Pixels,
+    image: Pixels | Hounsfield,
     confounders: Iterable[Confounder],
     seed: int,
     image_id: str,
+    window: tuple[float, float] = LUNG,
     zoom: float = 8,
     note: str = "",
 ) -> Figure:
     """Fig. 2: a row a drawn confounder; without it, with it, the difference, and both magnified.
 
-    `image` is grey uint8 (H, W) at native size; the noise is what `image_id` gets in the study. The
-    difference is signed, amplified by the factor printed under it (mid-grey is no change). The magnified
+    `image` is grey uint8 (H, W), or a CT slice in HU (int16), shown in `window`, at native size; the noise is what
+    `image_id` gets in the study. The difference is signed, amplified by the factor printed under it (mid-grey is no
+    change). The magnified
     detail is the part, 1/`zoom` of the shorter side, that changes most; its contrast is stretched, alike on
     both sides. The paper's Fig. 2 uses diameter 200 and n0 2e6 to make the effects visible. Raises StudyError
     for a sampled confounder, for none, or for a zoom below 1.
     """
     if not zoom >= 1:
         raise StudyError(f"gallery: zoom={zoom!r} must be 1 or more.")
-    pairs = _pairs(image, confounders, seed, image_id)
+    pairs = _pairs(image, confounders, seed, image_id, window)
     side = max(1, round(min(image.shape) / zoom))
     titles = ["without", "with", "difference", f"without, \u00d7 {zoom:g}", f"with, \u00d7 {zoom:g}"]
     figure = Figure(figsize=(7.2, 0.4 + 1.5 * len(pairs)), layout="constrained")

@@ -86,23 +86,35 @@ def render(path: str, image_id: str, renderings: Sequence[Rendering]) -> list[ND
 
 
 def _rendered(image: NDArray, path: str, image_id: str, rendering: Rendering) -> NDArray[np.uint8]:
-    alteration, key = rendering.alteration, key_for(rendering.seed, image_id, rendering.alteration)
-    is_ct, before = image.dtype == np.int16, alteration.space == HOUNSFIELD
-    if before and not is_ct:
-        raise StudyError(
-            f"{path}: {alteration.name} needs a CT slice in Hounsfield units (a DICOM file), and this is a grey image. "
-            "Choose noise in domain grey, or a cohort of CT slices."
-        )
-    if before:
-        image, _ = apply(alteration, image, key)
-    if is_ct:
-        image = window(image, *rendering.window)
-    if not before:
-        image, _ = apply(alteration, image, key)
+    key = key_for(rendering.seed, image_id, rendering.alteration)
+    try:
+        image, _ = altered_grey(image, rendering.alteration, key, rendering.window)
+    except StudyError as error:
+        raise StudyError(f"{path}: {error}") from error
     if rendering.crop:
         image = _cropped(image, rendering.crop, path)
     square = (rendering.size, rendering.size)
     return np.asarray(Image.fromarray(image).resize(square, INTERPOLATIONS[rendering.interpolation]))
+
+
+def altered_grey(
+    image: NDArray, alteration: Alteration, key: int, window_hu: tuple[float, float] = LUNG
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """A grey image (uint8) or CT slice (int16, HU), altered, as grey uint8 (H, W), and the artefact's mask.
+
+    A CT slice is altered before it is windowed if the alteration acts on Hounsfield units, after it otherwise.
+    Raises StudyError for an alteration of Hounsfield units of any other image.
+    """
+    is_ct, before = image.dtype == np.int16, alteration.space == HOUNSFIELD
+    if before and not is_ct:
+        raise StudyError(
+            f"{alteration.name} needs a CT slice in Hounsfield units (a DICOM file), and this is a grey image. "
+            "Choose noise in domain grey, or a cohort of CT slices."
+        )
+    if before:
+        image, mask = apply(alteration, image, key)
+        return window(image, *window_hu), mask
+    return apply(alteration, window(image, *window_hu) if is_ct else image, key)
 
 
 def _cropped(image: NDArray[np.uint8], side: int, path: str) -> NDArray[np.uint8]:

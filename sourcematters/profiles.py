@@ -253,6 +253,7 @@ def outline(notebook: Notebook, given: Mapping[str, Any]) -> "list[RunSpec]":
 
     Of a spec the digest of the cohort and the identity of the source are empty, so its id is not the run's.
     """
+    from sourcematters.cohorts import lidc_idri
     from sourcematters.sources import Source
     from sourcematters.specs import Training, grid
 
@@ -260,9 +261,10 @@ def outline(notebook: Notebook, given: Mapping[str, Any]) -> "list[RunSpec]":
     # The cell is the study's own code, as much as any module; it draws nothing and reads no file.
     exec(notebook.confounders, cell := dict(values))
     settings = {field.name: values[field.name] for field in fields(Training) if field.name in values}
+    # A notebook on CT has no choice of task.
     return grid(
-        data=values["data"],
-        task=values["task"],
+        data=values.get("data") or values["lidc_folder"],
+        task=values.get("task") or lidc_idri.TASK,
         cohort="",
         confounders=cell["confounders"],
         p_art=values["p_art"],

@@ -198,3 +198,36 @@ def test_a_mean_that_exceeds_1_by_rounding_draws_no_negative_bar():
     (bars,) = (c for c in axes.containers if isinstance(c, ErrorbarContainer))
     (low, high) = bars.lines[2][0].get_segments()[0][:, 1]
     assert (low, high) == pytest.approx((0.9, 1.0))
+
+
+def test_by_task_draws_a_row_a_task_of_one_test_set():
+    x_ray, ct = summary(("noise", "noise_high_vs_low")), summary(("noise",)).assign(task="mass-ct")
+    ct["mean"] -= 0.1
+    data = pd.concat([x_ray, ct])
+    designs = ["noise", "noise_high_vs_low"]
+    figure = figures.by_task(data=data, confounders=designs, baseline={"mass-ct": 0.9}, note="phantoms")
+    grid = panels(figure, 2)
+    assert [axes.get_title() for axes in grid[0]] == ["noise vs none", "noise, high vs low"]
+    assert [axes.get_ylabel() for axes in grid[:, 0]] == [f"{task}\no.o.d. test\nAUC" for task in ("mass", "mass-ct")]
+    for row, table in enumerate((x_ray, ct)):
+        for column, name in enumerate(designs):
+            for source, container in curves(grid[row, column]).items():
+                expected = panel_rows(table, name, "ood", source)["mean"].to_numpy()
+                assert container.lines[0].get_ydata() == pytest.approx(expected)
+    assert not curves(grid[1, 1]) and grid[1, 1].texts[0].get_text() == "no such runs"
+    published = [{line.get_label() for line in axes.lines} for axes in grid[:, 0]]
+    assert "published state of the art" not in published[0] and "published state of the art" in published[1]
+
+
+def test_by_task_draws_one_backbone_and_not_nothing():
+    data = pd.concat([summary(), summary().assign(backbone="densenet121")])
+    with pytest.raises(StudyError, match="densenet121, resnet50; one backbone is drawn"):
+        figures.by_task(data=data, confounders=["noise"])
+    with pytest.raises(StudyError, match="gender in test set ood: no row"):
+        figures.by_task(data=summary(), confounders=["gender"])
+
+
+def test_phantoms_of_either_kind_are_not_patients():
+    assert figures.caption(data=["cxr14", "ct-phantoms"]) == "phantoms, not patients"
+    assert figures.caption(data=["phantoms"]) == "phantoms, not patients"
+    assert figures.caption(data=["cxr14", "lidc"]) == ""

@@ -84,3 +84,18 @@ def test_sheet_shows_the_first_image_of_different_patients():
     figure = galleries.sheet(cohort=cohort, bank=bank, per_class=2)
     shown = [axes.images[0].get_array().max() for axes in figure.axes]
     assert shown == [0, 3, 2, 4]
+
+
+def test_a_ct_slice_is_altered_in_hounsfield_units_and_shown_in_its_window():
+    hu = np.random.default_rng(1).integers(-1000, 400, (64, 64)).astype(np.int16)
+    noise = confounders.noise(n0=1e6, domain="hounsfield")
+    tables = []
+    for centre, width in ((-600, 1500), (40, 400)):
+        shown = {"image": hu, "confounders": [noise], "seed": 3, "image_id": "a", "window": (centre, width)}
+        left, right = (pixels(axes) for axes in galleries.gallery(**shown).axes[:2])
+        noisy, _ = confounders.apply(noise.carrier, hu, confounders.key_for(3, "a", noise.carrier))
+        for seen, slice_hu in ((left, hu), (right, noisy)):
+            grey = (slice_hu - (centre - width / 2)) / width * 255
+            assert np.abs(seen - np.clip(grey, 0, 255)).max() <= 0.5 + 1e-9
+        tables.append(galleries.gallery_table(**shown))
+    assert tables[0]["mean_change"].item() != tables[1]["mean_change"].item()

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 SMALL = {
     "patients": "36",
+    "ct_patients": "14",
     "sources": "[random, other]",
     "folds": "2",
     "p_art": "[0, 1]",
@@ -42,25 +43,29 @@ def small(tmp_path_factory):
 def study(tmp_path_factory, small):
     """All notebooks, run in order as ./run_all.sh runs them, with parameters that cost seconds."""
     plan = profiles.plan(ROOT, "demo", small.items(), (), tmp_path_factory.mktemp("results"))
-    assert [notebook.name[:2] for notebook, _ in plan.steps] == ["00", "10", "20", "21", "22", "24", "30", "31", "32"]
+    assert [notebook.name[:2] for notebook, _ in plan.steps] == [
+        "00", "10", "11", "20", "21", "22", "23", "24", "30", "31", "32",
+    ]  # fmt: skip
     index = pipeline.run(plan)
     return plan.folder, index.read_text()
 
 
-def cohort_of(folder):
-    (path,) = (folder.parent / "cohorts").glob("*.csv")
-    return pd.read_csv(path)
+def cohort_of(folder, ct=False):
+    tables = map(pd.read_csv, (folder.parent / "cohorts").glob("*.csv"))
+    (table,) = (table for table in tables if ("series_uid" in table) == ct)
+    return table
 
 
 def predictions_of(folder, run_id):
     return pd.read_csv(folder.parent / "runs" / run_id / "predictions.csv")
 
 
-KEYS = ["confounder", "source", "test_set", "p_art"]
+KEYS = ["task", "confounder", "source", "test_set", "p_art"]
 GRIDS = {
     "tag": ["tag"],
     "denoising": ["denoising"],
     "noise_xray": ["noise", "noise_high_vs_low"],
+    "noise_ct": ["noise", "noise_high_vs_low"],
     "gender": ["gender"],
 }
 
@@ -81,8 +86,9 @@ def test_the_dry_run_foretold_every_run(study, small):
     for notebook, given in profiles.plan(ROOT, "demo", small.items(), (), folder.parent).steps:
         if not notebook.confounders:
             continue
-        foretold = grids.plan_table(profiles.outline(notebook, given)).drop(columns="run_id")
-        made = pd.read_csv(folder / "plans" / f"{notebook.name}.csv").drop(columns="run_id")
+        # The name of the data is known when it is opened.
+        foretold = grids.plan_table(profiles.outline(notebook, given)).drop(columns=["run_id", "data"])
+        made = pd.read_csv(folder / "plans" / f"{notebook.name}.csv").drop(columns=["run_id", "data"])
         pd.testing.assert_frame_equal(foretold, made)
 
 
@@ -103,8 +109,8 @@ def test_figures_show_mean_and_interval_over_the_folds(study, stem):
 
 def test_carriers_in_the_tests_are_what_the_design_says(study):
     folder, _ = study
-    cohort = cohort_of(folder).set_index("image_id")
     for stem, names in GRIDS.items():
+        cohort = cohort_of(folder, ct=stem == "noise_ct").set_index("image_id")
         table = pd.read_csv(folder / "tables" / f"{stem}.csv").drop_duplicates("run_id")
         for run in table.itertuples():
             predictions = predictions_of(folder, run.run_id)
@@ -134,10 +140,13 @@ def test_the_figures_notebook_gathers_all_of_it(study):
         gathered.sort_values(keys).reset_index(drop=True), every.sort_values(keys).reset_index(drop=True)
     )
     assert set(pd.read_csv(folder / "figures" / "fig3.csv")["confounder"]) == {"tag", "denoising", "gender"}
-    assert set(pd.read_csv(folder / "figures" / "fig4_xray.csv")["confounder"]) == {"noise", "noise_high_vs_low"}
-    robust = pd.read_csv(folder / "tables" / "robustness.csv").set_index(["confounder", "source"])
+    panels = pd.read_csv(folder / "figures" / "fig4.csv")[["task", "confounder"]].drop_duplicates()
+    assert sorted(panels.itertuples(index=False, name=None)) == [
+        (task, design) for task in ("lesion", "lung-mass-ct") for design in ("noise", "noise_high_vs_low")
+    ]
+    robust = pd.read_csv(folder / "tables" / "robustness.csv").set_index(["task", "confounder", "source"])
     mean = every.groupby(KEYS)["auc"].mean()
-    assert len(robust) == 5 * 2
+    assert len(robust) == 7 * 2
     for names in robust.index:
         assert robust.loc[names, "gap"] == pytest.approx(mean[(*names, "iid", 1.0)] - mean[(*names, "ood", 1.0)])
 
@@ -155,23 +164,26 @@ def test_table_1_counts_the_images_that_the_runs_used(study):
     runs = pd.read_csv(folder / "tables" / "gender.csv")["run_id"]
     sizes = {predictions_of(folder, run).groupby("test_set").size()["ood"] for run in runs}
     assert sizes == {int(table.loc["gender", "test"])} and max(sizes) < int(drawn["test"])
-    assert len(table) == 2 and (table["size"] == "32").all() and table["paper_test"].isna().all()
+    assert len(table) == 3 and (table["size"] == "32").all() and table["paper_test"].isna().all()
+    ct = cohort_of(folder, ct=True)
+    assert int(table.loc["noise, noise_high_vs_low", "test"]) == (ct["split"] == "test").sum()
 
 
 def test_statistics_compare_the_two_sources(study):
     folder, _ = study
     every = pd.read_csv(folder / "tables" / "all_runs.csv").query("test_set == 'ood'")
-    runs = every.set_index(["confounder", "p_art", "source", "fold"])
+    runs = every.set_index(["task", "confounder", "p_art", "source", "fold"])
     tests = pd.read_csv(folder / "tables" / "tests.csv")
     bootstrap = pd.read_csv(folder / "tables" / "bootstrap.csv")
-    assert len(tests) == len(bootstrap) == 5 * 2, "confounders x strengths"
+    assert len(tests) == len(bootstrap) == 7 * 2, "panels x strengths"
     for row, boot in zip(tests.itertuples(), bootstrap.itertuples(), strict=True):
-        a, b = ([runs.loc[(row.confounder, row.p_art, s, f), "auc"] for f in (0, 1)] for s in ("random", "other"))
+        of = (row.task, row.confounder, row.p_art)
+        a, b = ([runs.loc[(*of, source, fold), "auc"] for fold in (0, 1)] for source in ("random", "other"))
         # Four values, dealt two and two: three different splits, each with its mirror image.
         splits = [abs(a[0] + x - y - z) for x, y, z in ((a[1], *b), (b[0], a[1], b[1]), (b[1], a[1], b[0]))]
         reached = sum(split >= splits[0] - 1e-9 for split in splits)
         assert (row.a, row.b, row.p, row.floor) == ("random", "other", pytest.approx(reached / 3), pytest.approx(1 / 3))
-        assert row.family_size == 10 and row.p_holm == 1 == row.floor_holm
+        assert row.family_size == 14 and row.p_holm == 1 == row.floor_holm
         difference = pytest.approx((sum(a) - sum(b)) / 2)
         assert row.difference == difference and boot.difference == difference
         assert boot.ci_low <= boot.difference <= boot.ci_high
@@ -186,18 +198,18 @@ def test_statistics_compare_the_two_sources(study):
 def test_against_the_paper_says_that_it_means_nothing(study):
     folder, _ = study
     table = pd.read_csv(folder / "tables" / "against_the_paper.csv")
-    # Only random has a published curve: four panels, two strengths, i.i.d. in three of them.
-    assert len(table) == (4 + 3) * 2 and set(table["source"]) == {"random"} and not table["comparable"].any()
+    # Only random has a published curve: six panels, two strengths, i.i.d. in three of them.
+    assert len(table) == (6 + 3) * 2 and set(table["source"]) == {"random"} and not table["comparable"].any()
     every = pd.read_csv(folder / "tables" / "all_runs.csv").query("source == 'random'")
-    mean = every.groupby(["confounder", "test_set", "p_art"])["auc_keras"].mean()
+    mean = every.groupby(["task", "confounder", "test_set", "p_art"])["auc_keras"].mean()
     for row in table.itertuples():
-        assert row.ours == pytest.approx(mean[row.confounder, row.test_set, row.p_art])
+        assert row.ours == pytest.approx(mean[row.task, row.confounder, row.test_set, row.p_art])
         assert row.difference == pytest.approx(row.ours - row.published)
     tag = table.query("panel == 'tag' and test_set == 'ood' and p_art == 1").iloc[0]
     assert tag["published"] == 0.69
     executed = json.loads((folder / "notebooks" / "32_against_the_paper.ipynb").read_text())
     text = "".join("".join(o.get("text", [])) for cell in executed["cells"] for o in cell.get("outputs", []))
-    assert "This comparison means nothing: data phantoms, not cxr14" in text
+    assert "This comparison means nothing: data ct-phantoms, not lidc; data phantoms, not cxr14" in text
 
 
 def test_preparation_counts_the_cohort(study):
@@ -212,6 +224,23 @@ def test_preparation_counts_the_cohort(study):
     assert pd.read_csv(folder / "tables" / "cohort_problems.csv").empty
 
 
+def test_the_preparation_of_ct_says_what_it_found_and_left_out(study):
+    folder, _ = study
+    cohort = cohort_of(folder, ct=True)
+    executed = json.loads((folder / "notebooks" / "11_prepare_lidc_idri.ipynb").read_text())
+    outputs = [output for cell in executed["cells"] for output in cell.get("outputs", [])]
+    text = "".join("".join(output.get("text", [])) for output in outputs)
+    assert "14 patients, 14 CT series, 336 slices" in text and "14 CT reads" in text
+    assert f"No problems: all {len(cohort)} images were opened." in text
+    assert (cohort["label"].mean(), cohort.groupby("patient_id")["split"].nunique().max()) == (0.5, 1)
+    left_out = pd.read_csv(folder / "tables" / "lidc_left_out.csv")
+    assert "not CT: CR" in set(left_out["kind"])
+    noise = pd.read_csv(folder / "figures" / "noise_domains.csv").drop_duplicates("domain").set_index("domain")
+    # White noise has uncorrelated neighbours; back-projection correlates them.
+    assert abs(noise.loc["hounsfield", "neighbour_autocorrelation"]) < 0.05
+    assert noise.loc["projection", "neighbour_autocorrelation"] > 0.08
+
+
 def test_the_walkthrough_shows_every_artefact(study):
     folder, _ = study
     table = pd.read_csv(folder / "figures" / "fig2_artefacts.csv").set_index("confounder")
@@ -224,7 +253,7 @@ def test_the_walkthrough_shows_every_artefact(study):
 def test_the_page_shows_the_figures_and_says_what_they_are(study):
     folder, page = study
     assert "Phantoms, not patients" in page
-    for name in ("fig1_miccat", "fig2_artefacts", "fig3", "fig4_xray", "against_the_paper", "calibration"):
+    for name in ("fig1_miccat", "fig2_artefacts", "fig3", "fig4", "noise_domains", "against_the_paper", "calibration"):
         assert f"figures/{name}.png" in page
     for notebook in (folder / "notebooks").glob("*.ipynb"):
         assert f"notebooks/{notebook.stem}.html" in page
@@ -238,7 +267,7 @@ def test_a_second_call_trains_nothing_and_changes_no_table(study, small):
         path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and ".locks" not in path.parts
     }
     tables = {path: path.read_bytes() for path in folder.rglob("*.csv")}
-    pipeline.run(profiles.plan(ROOT, "demo", small.items(), ["20", "30"], folder.parent))
+    pipeline.run(profiles.plan(ROOT, "demo", small.items(), ["20", "23", "30"], folder.parent))
     after = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and ".locks" not in path.parts}
     assert after == before and tables == {path: path.read_bytes() for path in folder.rglob("*.csv")}
 

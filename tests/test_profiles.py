@@ -249,20 +249,23 @@ def runs_of(profile, *overrides):
 def test_the_paper_profile_is_every_run_of_figures_3_and_4():
     runs = runs_of("paper")
     assert {name: len(specs) for name, specs in runs.items()} == {
-        "20_tag": 90, "21_denoising": 90, "22_noise_xray": 180, "24_gender": 90,
+        "20_tag": 90, "21_denoising": 90, "22_noise_xray": 180, "23_noise_ct": 180, "24_gender": 90,
     }  # fmt: skip
     for name, specs in runs.items():
-        gender = name == "24_gender"
         assert {(s.source.name, s.p_art, s.fold) for s in specs} == {
             (source, p, fold)
             for source in ("imagenet", "radimagenet-keras", "random")
             for p in (0, 0.1, 0.2, 0.5, 0.8, 1)
             for fold in range(5)
         }
+        task, size, crop, batch_size = {
+            "24_gender": ("atelectasis-gender", 256, 0, 64),
+            "23_noise_ct": ("lung-mass-ct", 362, 362, 32),
+        }.get(name, ("lung-mass", 512, 0, 32))
         for spec in specs:
             training = spec.training
-            assert spec.task == ("atelectasis-gender" if gender else "lung-mass") and spec.backbone == "resnet50"
-            assert (training.size, training.batch_size) == ((256, 64) if gender else (512, 32))
+            assert spec.task == task and spec.backbone == "resnet50"
+            assert (training.size, training.crop, training.batch_size) == (size, crop, batch_size)
             assert (training.epochs, training.patience, training.learning_rate) == (200, 30, 1e-5)
             assert (training.dropout, training.bn_momentum, training.precision) == (0.5, 0.01, "fp32")
             assert (training.rotation, training.shift, training.zoom) == (10, 0.1, 0.1)
@@ -273,16 +276,17 @@ def test_the_paper_profile_is_every_run_of_figures_3_and_4():
         "denoising: low_pass(diameter=500, truncate=False) against original",
         "noise: poisson_noise(n0=2e+07) against original",
         "noise_high_vs_low: poisson_noise(n0=1.5e+07) against poisson_noise(n0=2e+07)",
+        "noise: hounsfield_noise(n0=2e+07) against original",
+        "noise_high_vs_low: hounsfield_noise(n0=1.5e+07) against hounsfield_noise(n0=2e+07)",
         "gender: sex F against M",
     }
 
 
 def test_the_paper_profile_agrees_with_the_settings_that_published_results_are_compared_at():
     for name, panel in published.PANELS.items():
-        if panel.data != "cxr14":
-            continue
-        specs = [s for specs in runs_of("paper").values() for s in specs if s.confounder.name == panel.confounder]
-        assert {spec.task for spec in specs} == {panel.task}, name
+        specs = [s for specs in runs_of("paper").values() for s in specs if s.task == panel.task]
+        specs = [spec for spec in specs if spec.confounder.name == panel.confounder]
+        assert len(specs) == 90, name
         for setting, value in panel.training.items():
             assert {getattr(spec.training, setting) for spec in specs} == {value}, (name, setting)
 
@@ -293,9 +297,11 @@ def test_every_value_of_the_paper_profile_says_where_it_comes_from():
     unmarked = [
         line.split(":")[0].strip()
         for line in values
-        if not re.search(r"\[(code|files|eq|recalled)\]|keras\.io|Keras's default", line)
+        if not re.search(r"\[(code|files|eq|recalled)\]|keras\.io|Keras's default|\bours\b", line)
     ]
-    assert unmarked == ["data", "weights"] and len(values) == 28
+    files = ["data", "weights", "lidc_folder"]
+    again = ["size", "crop"]  # for the notebook that prepares CT
+    assert unmarked == [*files, *again] and len(values) == 38
 
 
 def test_dry_run_lists_every_run_without_images_or_weights(command, monkeypatch):
@@ -303,9 +309,9 @@ def test_dry_run_lists_every_run_without_images_or_weights(command, monkeypatch)
     code, out, _ = command("run", "--profile", "paper", "--dry-run")
     assert code == 0
     listed = re.findall(r"p_art ([\d.]+) +(\S+) +fold (\d)", out)
-    assert len(listed) == 450 and len(set(listed)) == 90
+    assert len(listed) == 630 and len(set(listed)) == 90
     # Four drawn confounders share p_art = 0, but high against low noise trains on noisy images there.
-    assert out.rstrip().endswith("450 runs, 420 fine-tunings")
+    assert out.rstrip().endswith("630 runs, 600 fine-tunings")
     assert "tag: draw_tag(height=64" in out and "gender: sex F against M" in out
 
 

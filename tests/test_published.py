@@ -47,6 +47,7 @@ def test_the_papers_p_values_are_shares_of_all_permutations():
 SPEC = {
     "training": {
         "size": 512,
+        "crop": 0,
         "batch_size": 32,
         "epochs": 200,
         "patience": 30,
@@ -117,7 +118,7 @@ def test_what_is_not_the_papers_is_named(runs, columns, training, says):
 def test_ct_and_x_rays_are_laid_on_their_own_panels(runs):
     table = pd.concat([
         results([0.3, 0.4], confounder="noise"),
-        results([0.3, 0.4], confounder="noise", data="lidc", p_art=0.2),
+        results([0.3, 0.4], confounder="noise", data="lidc", task="lung-mass-ct", p_art=0.2),
     ])  # fmt: skip
     folder = runs(table)
     for run_id in table["run_id"]:

@@ -110,7 +110,7 @@ def test_the_papers_targets_are_those_of_its_panels():
         target = published.TARGETS[panel.data, panel.task]
         assert panel.confounder in target.confounders.split(", ")
         assert (target.size, target.batch_size) == (panel.training["size"], panel.training["batch_size"])
-    ct = published.TARGETS["lidc", "lung-mass"]
+    ct = published.TARGETS["lidc", "lung-mass-ct"]
     assert tuple(ct) == ("noise, noise_high_vs_low", 1710, 500, 362, 32, "train_val, test, size, batch_size")
 
 

@@ -29,19 +29,19 @@ class Panel(NamedTuple):
 
 
 LUNG_MASS = {"size": 512, "batch_size": 32, "epochs": 200, "patience": 30, "learning_rate": 1e-5, "bn_momentum": 0.01}
-CT = LUNG_MASS | {"size": 362}
+CT = LUNG_MASS | {"size": 362, "crop": 362}
 ATELECTASIS = LUNG_MASS | {"size": 256, "batch_size": 64}
 PANELS = {
     "tag": Panel("tag", "tag", "cxr14", "lung-mass", {"carrier": {"height": 64}}, LUNG_MASS),
     "denoising": Panel("denoising", "denoising", "cxr14", "lung-mass", {"carrier": {"diameter": 500}}, LUNG_MASS),
     "gender": Panel("gender", "gender", "cxr14", "atelectasis-gender", {}, ATELECTASIS),
     "noise_xray": Panel("noise, X-ray", "noise", "cxr14", "lung-mass", {"carrier": {"n0": 2e7}}, LUNG_MASS),
-    "noise_ct": Panel("noise, CT", "noise", "lidc", "lung-mass", {"carrier": {"n0": 2e7}}, CT),
+    "noise_ct": Panel("noise, CT", "noise", "lidc", "lung-mass-ct", {"carrier": {"n0": 2e7}}, CT),
     "noise_ct_high_vs_low": Panel(
         "noise, high vs low, CT",
         "noise_high_vs_low",
         "lidc",
-        "lung-mass",
+        "lung-mass-ct",
         {"base": {"n0": 2e7}, "carrier": {"n0": 1.5e7}},
         CT,
     ),
@@ -64,7 +64,7 @@ TARGETS = {
     ("cxr14", "lung-mass"): Target(
         "tag, denoising, noise", 248, 83, LUNG_MASS["size"], LUNG_MASS["batch_size"], "size, batch_size"
     ),
-    ("lidc", "lung-mass"): Target(
+    ("lidc", "lung-mass-ct"): Target(
         "noise, noise_high_vs_low", 1710, 500, CT["size"], CT["batch_size"], "train_val, test, size, batch_size"
     ),
     ("cxr14", "atelectasis-gender"): Target(
@@ -127,7 +127,7 @@ def compare(results: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
     frames = []
     for name, panel in PANELS.items():
         # X-rays and CT share the names of their confounders; whatever is not CT is laid on the X-ray panels.
-        on_ct = results["data"].astype(str).str.startswith("lidc")
+        on_ct = results["task"].astype(str).str.endswith("-ct")
         ours = results[(results["confounder"] == panel.confounder) & (on_ct == (panel.data == "lidc"))]
         ours = ours[ours["source"].isin(list(SOURCES))]
         for data, part in ours.groupby("data", sort=False):
