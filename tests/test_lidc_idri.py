@@ -9,8 +9,8 @@ from dicom_files import write_series
 from matplotlib.path import Path as Polygon
 from test_lidc_xml import message, nodule, roi
 
-from sourcematters import __main__, dicom
-from sourcematters.cohorts import lidc_idri, open_cohort, open_ct_cohort
+from sourcematters import __main__, dicom, dicom_series
+from sourcematters.cohorts import lidc_idri, lidc_xml, open_cohort, open_ct_cohort
 from sourcematters.errors import StudyError
 
 PATIENTS = 4
@@ -96,6 +96,15 @@ def test_agreement_is_a_parameter(release, readers, positive):
 def test_the_margin_is_a_parameter(release):
     far = lidc_idri.cohort(release, margin_mm=30, reach_mm=45)
     assert set(far.query("label == 0")["z_mm"]) <= {0, 5, 10, 15}
+
+
+def test_an_outline_counts_even_if_it_encloses_nothing_or_its_slice_is_gone(release):
+    path = next((release / "LIDC-IDRI-0001").rglob("*.xml"))
+    line, gone = roi([(5, 5), (6, 5)], sop=slice_uid(1, 20), z="20"), roi(outline(5, 5, 5), sop="1.2.3", z="0")
+    path.write_text(path.read_text().replace("</readingSession>", nodule(line) + nodule(gone) + "</readingSession>", 1))
+    table = lidc_idri.cohort(release, margin_mm=12, reach_mm=46, seed=5).query("patient_id == 'LIDC-IDRI-0001'")
+    # Within 12 mm of 0 and 20 nothing is left below; above, 55 and 80 take all but what is far from 80.
+    assert set(table.query("label == 0")["z_mm"]) <= {95}
 
 
 def test_every_nodules_largest_slice_comes_first(release):
@@ -252,3 +261,36 @@ def test_real_outlines_on_slices_made_for_them(lidc_release, shared_data, tmp_pa
         assert table.loc[sop_uid, "readers"] == len(areas)
         diameter = 0.7 * 2 * np.sqrt(np.median(areas) / np.pi)
         assert table.loc[sop_uid, "diameter_mm"] == pytest.approx(diameter, abs=0.006)
+
+
+def test_the_real_annotations_hold_enough_for_the_papers_numbers(lidc_release, tmp_path, monkeypatch):
+    """Every read of the release, on slices made up around its outlines: headers only, 240 a scan."""
+    annotations, _ = lidc_release
+    rows = []
+    for number, read in enumerate(annotations.reads, 1):
+        heights = {c.sop_uid: c.z_mm for reader in read.readers for found in reader for c in found.contours}
+        low, high = (min(heights.values()), max(heights.values())) if heights else (0, 0)
+        for step, z in enumerate(np.linspace(low - 60, high + 60, 240 - len(heights))):
+            heights[f"2.25.{number}{step:05d}"] = z
+        rows += [(f"LIDC-IDRI-{number:04d}", read.study_uid, read.series_uid, uid, z) for uid, z in heights.items()]
+    slices = pd.DataFrame(rows, columns=["patient_id", "study_uid", "series_uid", "sop_uid", "z_mm"])
+    slices = slices.assign(
+        path=slices["sop_uid"] + ".dcm", size=1, modality="CT", instance=1, rows=512, columns=512, kernel="",
+        spacing_row_mm=0.7, spacing_column_mm=0.7, thickness_mm=2.5, orientation="1\\0\\0\\0\\1\\0",
+    )  # fmt: skip
+    nothing = pd.DataFrame(columns=dicom_series.PROBLEMS)
+    monkeypatch.setattr(dicom_series, "index", lambda root, **options: (slices, nothing))
+    monkeypatch.setattr(lidc_xml, "read", lambda source: annotations)
+    table = lidc_idri.cohort(tmp_path)
+    assert table.groupby(["split", "label"]).size().to_dict() == {
+        ("dev", 0): 855, ("dev", 1): 855, ("test", 0): 250, ("test", 1): 250,
+    }  # fmt: skip
+    assert (table.groupby("patient_id")["label"].mean() == 0.5).all()
+    assert (table.groupby("patient_id")["split"].nunique() == 1).all()
+    # No negative lies within 10 mm of an outline of its scan, whoever drew it.
+    outlined = {
+        read.series_uid: [c.z_mm for reader in read.readers for n in reader if n.kind == "nodule" for c in n.contours]
+        for read in annotations.reads
+    }
+    for row in table[table["label"] == 0].itertuples():
+        assert np.abs(np.array(outlined[row.series_uid]) - row.z_mm).min() >= 10 - 1e-9

@@ -41,13 +41,15 @@ class Survey:
     """What a folder of LIDC-IDRI holds.
 
     `slices` and `scans` as `dicom_series.series` gives them. `nodules`: one row a nodule of 3 mm or more and slice
-    on which somebody outlined it, `NODULES`, where `readers` did so on that slice, `readers_anywhere` on any.
+    on which somebody enclosed a pixel of it, `NODULES`, where `readers` did so on that slice, `readers_anywhere` on
+    any. `outlines`: `series_uid, z_mm` of every outline of such a nodule, also of one that encloses nothing.
     `problems`: `kind, where, what`, one row for whatever was left out or is odd. `notes`: sentences that count it.
     """
 
     slices: pd.DataFrame
     scans: pd.DataFrame
     nodules: pd.DataFrame
+    outlines: pd.DataFrame
     problems: pd.DataFrame
     notes: list[str]
 
@@ -91,7 +93,7 @@ def survey(root: str | Path, *, cache: str | Path | None = None, workers: int = 
         f"{by_nodule.sum():,} nodules of 3 mm or more, outlined {agreement} reader(s).",
         f"Left out or odd: {_counted(problems['kind'])}.",
     ]
-    return Survey(slices, scans, nodules, problems, notes)
+    return Survey(slices, scans, nodules, _outlines(annotations, slices), problems, notes)
 
 
 def cohort(
@@ -197,6 +199,21 @@ def _nodules(
     return pd.DataFrame(rows, columns=NODULES).astype({"malignancy": float}), problems
 
 
+def _outlines(annotations: lidc_xml.Annotations, slices: pd.DataFrame) -> pd.DataFrame:
+    """`Survey.outlines`: each at its slice's position, or where the annotation puts it if the slice is not here."""
+    rows = [
+        (read.series_uid, contour.sop_uid, contour.z_mm)
+        for read in annotations.reads
+        for reader in read.readers
+        for nodule in reader
+        if nodule.kind == "nodule"
+        for contour in nodule.contours
+    ]
+    table = pd.DataFrame(rows, columns=["series_uid", "sop_uid", "z_mm"])
+    table["z_mm"] = table["sop_uid"].map(slices.set_index("sop_uid")["z_mm"]).fillna(table["z_mm"])
+    return table[["series_uid", "z_mm"]].drop_duplicates(ignore_index=True)
+
+
 def _candidates(found: Survey, readers: int, margin_mm: float, reach_mm: float) -> pd.DataFrame:
     """Every slice that may be an image: label, patient_id, path, attributes and `round` (0: a nodule's largest)."""
     agreed = found.nodules[found.nodules["readers"] >= readers].copy()
@@ -209,12 +226,12 @@ def _candidates(found: Survey, readers: int, margin_mm: float, reach_mm: float) 
     pixel_mm = np.sqrt(slices["spacing_row_mm"] * slices["spacing_column_mm"])
     slices["diameter_mm"] = (slices["diameter_px"] * pixel_mm).round(2)
     slices["readers"] = slices["readers"].astype("Int64")
-    outlined = set(found.nodules["sop_uid"])
+    outlines = dict(list(found.outlines.groupby("series_uid")["z_mm"]))
     kept = []
-    for _, scan in slices.groupby("series_uid"):
+    for series_uid, scan in slices.groupby("series_uid"):
         positive = scan["label"] == 1
         if positive.any():
-            from_outline = _distance(scan["z_mm"], scan.loc[scan["sop_uid"].isin(outlined), "z_mm"])
+            from_outline = _distance(scan["z_mm"], outlines[series_uid])
             from_positive = _distance(scan["z_mm"], scan.loc[positive, "z_mm"])
             kept.append(scan[positive | ((from_outline >= margin_mm) & (from_positive <= reach_mm))])
     return pd.concat(kept) if kept else slices.iloc[:0]
