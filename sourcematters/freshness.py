@@ -55,9 +55,13 @@ def stamp(folder: Path, digest: str) -> None:
 
 
 def _tree(path: Path) -> Iterable[Path]:
-    """A named file; or a folder, what is in it, and the folders in those: adding a file there shows in their times."""
+    """A named file; or a folder, what is in it, and the folders in those: adding a file there shows in their times.
+
+    LIDC-IDRI's series lie one folder deeper.
+    """
     if path.exists():
-        yield from [path, *sorted(path.glob("*")), *sorted(p for p in path.glob("*/*") if p.is_dir())]
+        deeper = (p for pattern in ("*/*", "LIDC-IDRI-*/*/*") for p in path.glob(pattern) if p.is_dir())
+        yield from [path, *sorted(path.glob("*")), *sorted(deeper)]
 
 
 def _stat(path: str | Path) -> tuple[str, int, int]:

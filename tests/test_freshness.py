@@ -14,6 +14,7 @@ def made(tmp_path):
         "clone/notebooks/20_tag.ipynb": "{}",
         "data/images_001/images/one.png": "1",
         "data/labels.csv": "label",
+        "lidc/LIDC-IDRI-0001/study/series/1-001.dcm": "d",
         "mine.safetensors": "w",
         "results/demo/figures/tag.png": "p",
         "results/runs/r-1/done": "",
@@ -31,6 +32,7 @@ def sign(folder: Path, epochs=3):
     parameters = {
         "results": str(folder / "results/demo"),
         "data": str(folder / "data"),
+        "lidc_folder": str(folder / "lidc"),
         "weights": {"mine": {"path": str(folder / "mine.safetensors")}},
         "epochs": epochs,
     }
@@ -70,11 +72,12 @@ def touch(name):
         edit("results/demo/figures/tag.png"),
         lambda folder: (folder / "data/images_001/images/two.png").write_text("2"),
         lambda folder: (folder / "data/images_001/images/one.png").unlink(),
+        lambda folder: (folder / "lidc/LIDC-IDRI-0001/study/series/1-002.dcm").write_text("d"),
         lambda folder: (folder / "results/demo/figures/tag.png").unlink(),
         lambda folder: (folder / "results/runs/r-2/done").unlink(),
     ],
     ids=["code", "notebook", "image", "image's time", "labels", "weights", "figure", "one image more", "one image less",
-         "figure gone", "run gone"],
+         "one slice more", "figure gone", "run gone"],
 )  # fmt: skip
 def test_whatever_a_study_is_made_from_makes_it_stale(made, change):
     before = sign(made)
