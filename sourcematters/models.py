@@ -55,8 +55,11 @@ def reproducible(seed: int, device: torch.device) -> Iterator[None]:
     # cuBLAS is deterministic only with a fixed workspace (docs.nvidia.com/cuda/cublas, results reproducibility).
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
+    # It would write NaN into every new tensor, to unmask code that reads what nobody wrote; our operators do not.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
@@ -64,3 +67,4 @@ def reproducible(seed: int, device: torch.device) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = filled

@@ -5,6 +5,7 @@ import torch
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from sourcematters import sources, training
+from sourcematters.batches import Pixels
 from sourcematters.errors import StudyError
 from sourcematters.models import Classifier, reproducible, set_bn_momentum
 from sourcematters.specs import Training
@@ -32,73 +33,7 @@ def bright_and_dark(n=48):
     table = pd.DataFrame(
         {"row": np.arange(n), "image_id": [f"i{i}" for i in range(n)], "label": labels, "part": parts, "carries": 0}
     )
-    return training.Pixels(images, images), table
-
-
-# Pixels
-
-
-def test_a_batch_shows_the_artefact_only_where_it_is_carried():
-    base, carrier = np.zeros((4, 2, 2), np.uint8), np.full((4, 2, 2), 9, np.uint8)
-    batch = training.Pixels(base, carrier).batch(np.array([3, 1, 3]), np.array([True, False, False]))
-    assert batch.shape == (3, 1, 2, 2) and batch.dtype == torch.uint8
-    assert batch[:, 0, 0, 0].tolist() == [9, 0, 0]
-    assert base.max() == 0
-
-
-# Augmentation
-
-
-def test_no_augmentation_is_the_identity():
-    still = Training(rotation=0, shift=0, zoom=0)
-    images = torch.randint(0, 256, (3, 1, 17, 17), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    moved = training.augment(images, training.affine_matrices(["a", "b", "c"], still, 0, 0))
-    assert torch.allclose(moved, images.float(), atol=1e-3)
-
-
-def test_a_shift_of_a_quarter_moves_by_a_quarter_and_repeats_the_edge():
-    images = torch.arange(8.0).repeat(8, 1)[None, None]
-    matrix = torch.tensor([[[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]]])  # 0.5 of 2 is a quarter of the width
-    assert torch.allclose(training.augment(images, matrix)[0, 0, 0], torch.tensor([2.0, 3, 4, 5, 6, 7, 7, 7]))
-
-
-def test_matrices_stay_in_the_published_ranges_and_fill_them():
-    settings = Training(rotation=10, shift=0.1, zoom=0.1)
-    matrices = training.affine_matrices([str(i) for i in range(500)], settings, 0, 0).double().numpy()
-    zoom = np.linalg.norm(matrices[:, :, :2], axis=1)
-    angle = np.rad2deg(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
-    # The offset is the rotation of the shift, which is at most 10 % of the width (2) per axis.
-    rotation = matrices[:, :, :2] / zoom[:, None, :]
-    shift = np.einsum("bji,bj->bi", rotation, matrices[:, :, 2]) / 2
-    for values, low, high in ((zoom, 0.9, 1.1), (angle, -10, 10), (shift, -0.1, 0.1)):
-        width = high - low
-        assert low - 1e-6 <= values.min() < low + 0.02 * width
-        assert high - 0.02 * width < values.max() <= high + 1e-6
-        assert abs(values.mean() - (low + high) / 2) < 0.05 * width
-
-
-def test_augmentation_depends_on_seed_image_and_epoch_only():
-    def matrix(seed, image_id, epoch, company=()):
-        return training.affine_matrices([*company, image_id], Training(), seed, epoch)[-1]
-
-    assert torch.equal(matrix(1, "a", 2), matrix(1, "a", 2, company=["x", "y"]))
-    for other in (matrix(2, "a", 2), matrix(1, "b", 2), matrix(1, "a", 3)):
-        assert not torch.allclose(matrix(1, "a", 2), other)
-
-
-# Batches
-
-
-@pytest.mark.parametrize(("n", "size", "lengths"), [(10, 4, [4, 4, 2]), (9, 4, [4, 5]), (3, 8, [3]), (8, 4, [4, 4])])
-def test_batches_hold_every_image_once_and_never_a_single_one(n, size, lengths):
-    batches = training._batches([str(i) for i in range(n)], size, seed=0, epoch=0)
-    assert [len(batch) for batch in batches] == lengths
-    assert sorted(np.concatenate(batches)) == list(range(n))
-
-
-def test_the_order_changes_with_the_epoch():
-    one, two = (np.concatenate(training._batches([str(i) for i in range(50)], 8, 0, epoch)) for epoch in (0, 1))
-    assert not np.array_equal(one, two)
+    return Pixels(images, images), table
 
 
 # The model
@@ -125,14 +60,18 @@ def test_bn_momentum_reaches_every_layer():
 
 
 def test_reproducible_seeds_and_leaves_no_trace():
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.random.get_rng_state()
+    def settings():
+        flags = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+        return torch.get_num_threads(), *flags
+
+    before = settings(), torch.random.get_rng_state()
     with reproducible(3, CPU):
         first = torch.rand(3)
         assert torch.get_num_threads() == 1 and torch.are_deterministic_algorithms_enabled()
     with reproducible(3, CPU):
         assert torch.equal(torch.rand(3), first)
-    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before[:2]
-    assert torch.equal(torch.random.get_rng_state(), before[2])
+    assert settings() == before[0]
+    assert torch.equal(torch.random.get_rng_state(), before[1])
 
 
 def test_it_learns_what_is_there_to_learn():

@@ -204,11 +204,12 @@ def augmentation(image: np.ndarray) -> dict[str, float]:
     """Grey levels between our augmentation and the same maps by SciPy (as Keras does it), without and with shear."""
     import torch
 
-    from sourcematters.training import affine_matrices, augment
+    from sourcematters.batches import affine_matrices, augment
+    from sourcematters.seeds import keys
 
     small = np.asarray(Image.fromarray(image).resize((NETWORK, NETWORK), INTERPOLATIONS["antialias"]))
     names = [f"image {k}" for k in range(4)]
-    matrices = affine_matrices(names, Training(), 0, 0)
+    matrices = affine_matrices(keys(0, names, "augment"), Training(), 0)
     ours = augment(torch.from_numpy(np.stack([small] * 4)).unsqueeze(1), matrices)[:, 0].numpy()
     centre = (NETWORK - 1) / 2
     angle = np.deg2rad(0.1)
@@ -288,9 +289,10 @@ def fit() -> dict[str, float]:
     """
     import torch
 
+    from sourcematters.batches import Pixels
     from sourcematters.models import Classifier, reproducible
     from sourcematters.sources import resolve
-    from sourcematters.training import Pixels, fine_tune, score
+    from sourcematters.training import fine_tune, score
 
     cohort = tables.check(phantoms.population(0, 200).assign(path="-"), origin="phantoms")
     cohort = tables.split_by_patient(cohort, seed=0, strata=["sex"])
