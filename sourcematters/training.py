@@ -78,9 +78,10 @@ def fine_tune(
             model.train()
             losses = []
             for images, labels in batches.epoch(epoch):
+                # Before the forward pass, so that old gradients and new activations are not in memory together.
+                optimizer.zero_grad(set_to_none=True)
                 with autocast(device, training):
                     loss = functional.cross_entropy(model(images).float(), labels)
-                optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
                 losses.append(loss.detach() * len(labels))

@@ -1,0 +1,428 @@
+"""Measure what the software costs, as ratios: both ways side by side in one process, in turn, medians of 5 rounds.
+
+    python tests/benchmarks/speed.py                     # all parts: 20 to 40 minutes on two idle cores
+    python tests/benchmarks/speed.py --part a            # one of them
+    python tests/benchmarks/speed.py --nih FOLDER        # with ChestX-ray14's own table and images
+
+a  fine-tuning against the floor: the same steps and forward passes on one constant batch in memory
+b  an epoch against one that decodes, resizes and augments 1024 px PNGs by torchvision in a plain DataLoader
+c  preparing one confounder's sets, all strengths, against writing every set as PNG files
+d  the demo profile's time by notebook and stage, from the executed notebooks in results/demo
+e  seconds against the number of images, stage by stage, with the exponent of the fitted power; 112,120 rows of
+   metadata to a checked split; the image bank on one core and on two
+f  one ResNet50 step at the paper's sizes, bf16: seconds and peak memory (takes 8.5 GiB)
+
+The ratio of a pair is the median of the rounds' ratios, so that work of others on the machine slows both alike. Not
+part of the tests. Networks have random weights: they cost what pretrained ones do.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from sourcematters import confounders, design, images, phantoms, training
+from sourcematters.batches import Pixels, TrainingSet
+from sourcematters.cohorts import nih_cxr14
+from sourcematters.cohorts import table as tables
+from sourcematters.confounders import apply, key_for
+from sourcematters.images import Rendering
+from sourcematters.models import Classifier, reproducible, set_bn_momentum
+from sourcematters.pixels import read_grey
+from sourcematters.processes import cores
+from sourcematters.sources import resolve
+from sourcematters.specs import Training
+
+ROUNDS = 5
+CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
+
+Ways = dict[str, Callable[[], object]]
+
+
+def in_turn(ways: Ways, rounds: int = ROUNDS, reset: Callable[[], object] = lambda: None) -> pd.DataFrame:
+    """Seconds of each way (columns) in each round (rows); one round before goes uncounted. `reset` precedes each."""
+    taken = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name, way in ways.items():
+            reset()
+            start = time.perf_counter()
+            way()
+            if number:
+                taken[name].append(time.perf_counter() - start)
+    return pd.DataFrame(taken)
+
+
+def compare(title: str, ways: Ways, target: str, **options: object) -> None:
+    """Print the median seconds of two ways, and of the first over the second."""
+    seconds = in_turn(ways, **options)
+    one, other = seconds.columns
+    ratios = seconds[one] / seconds[other]
+    print(
+        f"{title}: {one} {seconds[one].median():.3f} s, {other} {seconds[other].median():.3f} s, "
+        f"ratio {ratios.median():.3f} ({ratios.min():.3f} to {ratios.max():.3f}; target {target})",
+        flush=True,
+    )
+
+
+def network(backbone: str, settings: Training) -> Classifier:
+    """An untrained classifier in its place."""
+    model = Classifier(resolve("random", backbone), backbone, size=settings.size, dropout=settings.dropout)
+    set_bn_momentum(model, settings.bn_momentum)
+    training.place(model, CPU)
+    return model
+
+
+def random_banks(n: int, size: int) -> Pixels:
+    """Two banks of noise."""
+    banks = np.random.default_rng(0).integers(0, 256, (2, n, size, size), dtype=np.uint8)
+    return Pixels(*banks)
+
+
+def one_set(n: int, part: str, first: int = 0) -> pd.DataFrame:
+    """A table as from `design.sets`: `n` images, half of the positives carry."""
+    rows = np.arange(first, first + n)
+    ids = [f"image {row}" for row in rows]
+    return pd.DataFrame({"row": rows, "image_id": ids, "label": rows % 2, "part": part, "carries": rows % 4 == 1})
+
+
+def step(model: Classifier, optimizer: torch.optim.Optimizer, settings: Training, batch: tuple) -> None:
+    """One step of training, as in `training.fine_tune`."""
+    pixels, labels = batch
+    optimizer.zero_grad(set_to_none=True)
+    with training.autocast(CPU, settings):
+        loss = functional.cross_entropy(model(pixels).float(), labels)
+    loss.backward()
+    optimizer.step()
+
+
+def adam(model: Classifier) -> torch.optim.Optimizer:
+    """The optimizer of `training.fine_tune`."""
+    return torch.optim.Adam(model.parameters(), lr=1e-5, eps=1e-7, fused=True)
+
+
+def constant(size: int, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """One batch, made once."""
+    return torch.randint(0, 256, (n, 1, size, size)).float(), torch.arange(n) % 2
+
+
+def floor(model: Classifier, settings: Training, n: int, n_val: int) -> None:
+    """What no software can avoid: the steps and forward passes of a fine-tuning, on batches that are just there."""
+    optimizer = adam(model)
+    batch, unseen = constant(settings.size, settings.batch_size), constant(settings.size, training.EVALUATION_BATCH)[0]
+    for _ in range(settings.epochs):
+        model.train()
+        for _ in range(n // settings.batch_size):
+            step(model, optimizer, settings, batch)
+        model.eval()
+        with torch.inference_mode(), training.autocast(CPU, settings):
+            for start in range(0, n_val, len(unseen)):
+                model(unseen[: n_val - start])
+
+
+def part_a(options: argparse.Namespace) -> None:
+    """Fine-tuning against the floor."""
+    cases = [("the demo's network, 64 px", "test_resnet", 64, 16, 480, 85, 3, "<= 1.15")]
+    cases += [("ResNet50, 224 px", "resnet50", 224, 32, 64, 4, 1, "<= 1.03")]
+    for title, backbone, size, batch, n, n_val, epochs, target in cases:
+        for precision in ("fp32", "bf16"):
+            settings = Training(size=size, batch_size=batch, epochs=epochs, precision=precision)
+            pixels, sets = random_banks(n + n_val, size), pd.concat([one_set(n, "train"), one_set(n_val, "val", n)])
+            with reproducible(0, CPU):
+                model = network(backbone, settings)
+                fit = partial(training.fine_tune, model, pixels, sets, settings, seed=0, device=CPU)
+                ways = {"fine-tuning": fit, "floor": partial(floor, model, settings, n, n_val)}
+                compare(f"(a) {title}, batch {batch}, {precision}, one thread", ways, target)
+
+
+class Decoding(torch.utils.data.Dataset):
+    """The usual dataset: a file is decoded, resized and augmented whenever it is asked for."""
+
+    def __init__(self, cohort: pd.DataFrame, settings: Training):
+        from torchvision import transforms
+
+        self.paths, self.labels = cohort["path"].tolist(), cohort["label"].tolist()
+        self.transform = transforms.Compose(
+            [
+                transforms.Grayscale(),
+                transforms.Resize((settings.size, settings.size), transforms.InterpolationMode.NEAREST),
+                transforms.RandomAffine(
+                    settings.rotation,
+                    translate=(settings.shift, settings.shift),
+                    scale=(1 - settings.zoom, 1 + settings.zoom),
+                    interpolation=transforms.InterpolationMode.BILINEAR,
+                ),
+                transforms.PILToTensor(),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.transform(Image.open(self.paths[index])), self.labels[index]
+
+
+def part_b(options: argparse.Namespace) -> None:
+    """An epoch against one that decodes PNGs."""
+    for title, backbone, size, batch, n, target in (
+        ("the demo's network, 64 px", "test_resnet", 64, 16, 128, "<= 0.1"),
+        ("ResNet50, 224 px", "resnet50", 224, 32, 32, "<= 1"),
+    ):
+        cohort = radiographs(options, n)
+        settings = Training(size=size, batch_size=batch)
+        train = one_set(n, "train").assign(image_id=cohort["image_id"])
+        bank = images.build(cohort, [Rendering(size=size)], options.scratch / "bank")[0]
+        with reproducible(0, CPU):
+            model = network(backbone, settings)
+            optimizer = adam(model)
+            ours = TrainingSet(Pixels(bank, bank), train, settings, seed=0, device=CPU)
+            decoding = torch.utils.data.DataLoader(Decoding(cohort, settings), batch, shuffle=True)
+            epochs = {"from the bank": partial(ours.epoch, 0), "decoding": partial(iter, decoding)}
+            ways = {name: partial(train_on, model, optimizer, settings, batches) for name, batches in epochs.items()}
+            compare(f"(b) an epoch of {n} images, {title}, batch {batch}, fp32, one thread", ways, target)
+            ways = {name: lambda batches=batches: list(batches()) for name, batches in epochs.items()}
+            compare("    its batches alone, without the network", ways, "none")
+
+
+def train_on(
+    model: Classifier, optimizer: torch.optim.Optimizer, settings: Training, batches: Callable[[], Iterator]
+) -> None:
+    """One epoch of steps on what `batches` gives."""
+    model.train()
+    for batch in batches():
+        step(model, optimizer, settings, batch)
+
+
+def part_c(options: argparse.Namespace) -> None:
+    """Preparing the sets of one confounder against writing them."""
+    n, size = 24, 512
+    cohort = tables.split_by_patient(radiographs(options, n), seed=0)
+    for confounder in (confounders.tag(), confounders.denoising()):
+        bank, copies = options.scratch / "c-bank", options.scratch / "c-copies"
+        renderings = [Rendering(confounder.base, size), Rendering(confounder.carrier, size)]
+
+        def prepare(confounder=confounder, renderings=renderings, bank=bank) -> None:
+            images.build(cohort, renderings, bank)
+            for strength in design.P_ART:
+                design.sets(cohort, confounder, p_art=strength, fold=0, seed=0)
+
+        def write(confounder=confounder, copies=copies) -> None:
+            for strength in design.P_ART:
+                rows = design.sets(cohort, confounder, p_art=strength, fold=0, seed=0)
+                # The o.o.d. and the clean test are the same at every strength.
+                rows = rows[(strength == 0) | ~rows["part"].isin(["ood", "clean"])]
+                for part, row, image_id, carries in rows[["part", "row", "image_id", "carries"]].to_numpy():
+                    folder = copies / f"{strength}" / part
+                    folder.mkdir(parents=True, exist_ok=True)
+                    how = confounder.carrier if carries else confounder.base
+                    pixels, _ = apply(how, read_grey(cohort["path"][row]), key_for(0, image_id, how))
+                    Image.fromarray(pixels).save(folder / f"{row}.png")
+
+        def reset(folders=(bank, copies)) -> None:
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+
+        compare(f"(c) {confounder.name}, {n} images", {"banks": prepare, "copies": write}, "<= 0.25", reset=reset)
+        prepare()
+        banks, written = (sum(f.stat().st_size for f in p.rglob("*") if f.is_file()) for p in (bank, copies))
+        print(
+            f"    {banks / (n * size**2):.3f} x one grey {size} px copy of the cohort (target <= 2.2); "
+            f"copies at native size take {written / banks:.1f} x as many bytes (target >= 4)",
+            flush=True,
+        )
+        reset()
+
+
+def part_d(options: argparse.Namespace) -> None:
+    """Where the demo's time goes."""
+    folder = options.results / "demo" / "notebooks"
+    executed = sorted(folder.glob("*.ipynb"))
+    if not executed:
+        print(f"(d) no executed notebooks in {folder}: run ./run_all.sh first, or name results with --results.")
+        return
+    spent = [cell for path in executed for cell in stages(path)]
+    table = pd.DataFrame(spent, columns=["notebook", "stage", "seconds"])
+    print("(d) seconds of the demo by notebook and stage, from the notebooks' own metadata")
+    by_stage = table.pivot_table("seconds", "notebook", "stage", "sum", 0.0, margins=True, margins_name="all")
+    print(by_stage.round(1).to_string(), flush=True)
+
+
+STAGES = {
+    "runs": ("grids.run(",),
+    "bank and sources": ("images.build(", "prepare_sources("),
+    "cohort": ("open_cohort(", "open_ct_cohort(", "verify."),
+    "figures and tables": ("figures.", "galleries.", "diagrams.", "statistics.", "metrics.", "published."),
+}
+"""A cell belongs to the first stage one of whose calls it makes."""
+
+
+def stages(path: Path) -> list[tuple[str, str, float]]:
+    """Notebook, stage and seconds of each executed cell, and of starting and ending the kernel."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    spent, total = [], notebook["metadata"]["papermill"]["duration"]
+    for cell in notebook["cells"]:
+        if seconds := cell["metadata"].get("papermill", {}).get("duration"):
+            text = "".join(cell["source"])
+            stage = next((name for name, calls in STAGES.items() if any(c in text for c in calls)), "other")
+            spent.append((path.stem, stage, seconds))
+    return [*spent, (path.stem, "kernel", total - sum(seconds for *_, seconds in spent))]
+
+
+def part_e(options: argparse.Namespace) -> None:
+    """Cost against the number of images."""
+    tag = confounders.tag()
+    sizes = [14_000, 28_000, 56_000, 112_000]
+    cohorts = {n: generated(n) for n in sizes}
+    split = {n: tables.split_by_patient(cohort, seed=0) for n, cohort in cohorts.items()}
+    growth("cohort check", {n: partial(tables.check, cohorts[n], origin="generated") for n in sizes})
+    growth("split", {n: partial(tables.split_by_patient, cohorts[n], seed=0) for n in sizes})
+    growth("design sets", {n: partial(design.sets, split[n], tag, p_art=0.5, fold=0, seed=0) for n in sizes})
+
+    drawn = radiographs(options, 400, size=256)
+    banks, sizes = options.scratch / "e-bank", [50, 100, 200, 400]
+    build = {
+        n: partial(images.build, drawn[:n], [Rendering(size=64), Rendering(tag.carrier, 64)], banks) for n in sizes
+    }
+    growth("image bank", build, reset=lambda: shutil.rmtree(banks, ignore_errors=True))
+    settings, sizes = Training(size=64, batch_size=16, epochs=1), [160, 320, 640, 1280]
+    pixels = random_banks(max(sizes), 64)
+    with reproducible(0, CPU):
+        model = network("test_resnet", settings)
+        optimizer = adam(model)
+
+        def epoch(n: int) -> None:
+            train = TrainingSet(pixels, one_set(n, "train"), settings, seed=0, device=CPU)
+            train_on(model, optimizer, settings, partial(train.epoch, 0))
+
+        growth("an epoch", {n: partial(epoch, n) for n in sizes})
+        score = partial(training.score, model, pixels, training=settings, device=CPU)
+        growth("scoring", {n: partial(score, rows=one_set(n, "clean")) for n in sizes})
+
+    seconds = in_turn({"split": partial(verified_split, options.nih)})["split"].median()
+    origin = "NIH's table" if options.nih else "generated"
+    print(f"(e) 112,120 rows ({origin}) to a checked split by patient: {seconds:.2f} s (target <= 10)", flush=True)
+
+    cohort, renderings = radiographs(options, 240), [Rendering(how) for how in (tag.base, tag.carrier)]
+    renderings.append(Rendering(confounders.denoising().carrier))
+    ways = {f"{w}": partial(images.build, cohort, renderings, banks, workers=w) for w in (1, 2)}
+    ways = {"one core": ways["1"], "two cores": ways["2"]}
+    title = f"(e) banks of {len(cohort)} images, original, tag and denoising at 512 px"
+    compare(title, ways, ">= 1.8", reset=lambda: shutil.rmtree(banks, ignore_errors=True), rounds=3)
+
+
+def growth(stage: str, ways: dict[int, Callable[[], object]], **options: object) -> None:
+    """Print a stage's seconds at each number of images, and the exponent of the power that fits them."""
+    median = in_turn(ways, **options).median()
+    exponent = np.polyfit(np.log(median.index.to_numpy(float)), np.log(median), 1)[0]
+    line = ", ".join(f"{n:,}: {1e3 * seconds:,.1f} ms" for n, seconds in median.items())
+    print(f"(e) {stage}: {line}; exponent {exponent:.2f} (target <= 1.05)", flush=True)
+
+
+def generated(n: int) -> pd.DataFrame:
+    """A table of `n` images of n / 4 patients."""
+    ids = [f"{i:08d}.png" for i in range(n)]
+    patients = [f"patient {i // 4}" for i in range(n)]
+    labels = np.random.default_rng(0).integers(0, 2, n)
+    return pd.DataFrame({"image_id": ids, "path": ids, "patient_id": patients, "label": labels})
+
+
+def verified_split(nih: Path | None) -> pd.DataFrame:
+    """All of ChestX-ray14's metadata (or as many generated rows), checked, split, and no patient in two parts."""
+    if nih:
+        table = nih_cxr14.read_metadata(nih)
+        table = table.assign(path=table["image_id"], label=(table["findings"] != nih_cxr14.NO_FINDING).astype(int))
+    else:
+        table = generated(112_120)
+    table = tables.split_by_patient(tables.check(table, origin="metadata"), seed=0)
+    assert len(table) == 112_120 and not tables.shared_patients(table)
+    return table
+
+
+def part_f(options: argparse.Namespace) -> None:
+    """One ResNet50 step at the paper's sizes, each in a process of its own, on all cores."""
+    spawn = multiprocessing.get_context("spawn")
+    for size, batch, seconds, gib in ((512, 32, 28, 9), (256, 64, 14.6, 4.7)):
+        print(f"(f) target: at most {seconds} s and {gib} GiB", flush=True)
+        process = spawn.Process(target=paper_step, args=(size, batch))
+        process.start()
+        process.join()
+
+
+def paper_step(size: int, batch: int) -> None:
+    """Time steps in bf16 and print the process's peak memory (its unit is bytes on macOS, KiB elsewhere)."""
+    settings = Training(size=size, batch_size=batch, precision="bf16")
+    with reproducible(0, CPU):
+        torch.set_num_threads(cores())
+        model = network("resnet50", settings).train()
+        optimizer, batch_of_noise = adam(model), constant(size, batch)
+        seconds = in_turn({"step": partial(step, model, optimizer, settings, batch_of_noise)})["step"].median()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    print(
+        f"(f) ResNet50, {size} px, batch {batch}, bf16, {cores()} threads: {seconds:.1f} s a step, peak {peak:.2f} GiB"
+    )
+
+
+@cache
+def _drawn(folder: Path, n: int, size: int) -> pd.DataFrame:
+    folder.mkdir(exist_ok=True)
+    table = phantoms.population(0, n // 2, 2)[:n]
+    table = table.assign(path=[str(folder / f"{i}-{size}.png") for i in table["image_id"]])
+    for row in table.itertuples():
+        drawn = phantoms.draw(0, row.patient_id, row.image_id, sex=row.sex, lesion=bool(row.label), size=size)
+        Image.fromarray(drawn).save(row.path)
+    return table
+
+
+def radiographs(options: argparse.Namespace, n: int, size: int = 1024) -> pd.DataFrame:
+    """A cohort of `n` PNGs: of ChestX-ray14 where its folder was given, else phantoms."""
+    if options.nih and size == 1024:
+        cohort = nih_cxr14.cohort(options.nih, finding="Pneumonia", limit_per_class=n // 2)
+        return cohort.drop(columns="split")
+    return tables.check(_drawn(options.scratch / "phantoms", n, size), origin="phantoms")
+
+
+def machine() -> str:
+    """The processor, its cores and what they do besides, the threads and the versions."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    name = names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"{name}, {cores()} cores{load}, {torch.get_num_threads()} torch threads, torch {torch.__version__}"
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parts = {"a": part_a, "b": part_b, "c": part_c, "d": part_d, "e": part_e, "f": part_f}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=parts, help="only this part")
+    parser.add_argument("--nih", type=Path, metavar="FOLDER", help="a ChestX-ray14 folder, with some images")
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help="where results/demo was made")
+    options = parser.parse_args()
+    os.environ["SOURCEMATTERS_HEADLESS"] = "1"
+    print(machine(), flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        options.scratch = Path(scratch)
+        for name, part in parts.items():
+            if options.part in (None, name):
+                part(options)
+    print(machine(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
