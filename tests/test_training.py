@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.metrics import log_loss as sklearn_log_loss
 
-from sourcematters import sources, training
+from sourcematters import batches, sources, training
 from sourcematters.batches import Pixels
 from sourcematters.errors import StudyError
 from sourcematters.models import Classifier, reproducible, set_bn_momentum
@@ -108,7 +108,8 @@ def test_it_stops_after_patience_epochs_without_a_better_one(monkeypatch):
     assert history["best"].tolist() == [1, 1, 0, 0, 0]
 
 
-def test_the_same_seed_gives_the_same_bytes():
+@pytest.mark.parametrize("share", [batches.RESIDENT_SHARE, 0])
+def test_the_same_seed_gives_the_same_bytes_from_memory_and_from_disk(monkeypatch, share):
     def weights():
         pixels, sets = bright_and_dark()
         model = make_model()
@@ -116,7 +117,9 @@ def test_the_same_seed_gives_the_same_bytes():
             training.fine_tune(model, pixels, sets, TINY, seed=0, device=CPU)
         return model.state_dict()
 
-    one, two = weights(), weights()
+    one = weights()
+    monkeypatch.setattr(batches, "RESIDENT_SHARE", share)
+    two = weights()
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
