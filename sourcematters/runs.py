@@ -2,8 +2,9 @@
 
 A run folder `runs/<id>/` holds spec.json, history.csv, predictions.csv, metrics.json, env.json and `done`. It is
 written as a hidden folder beside its place and renamed into it. All state is read off the files: done (the
-folder), running (a hidden folder whose heartbeat is fresh), failed (`<id>.failed/` with the traceback), missing.
-Metrics can always be recomputed from predictions.csv.
+folder), running (a hidden folder whose heartbeat is fresh), failed (`<id>.failed/` with the traceback), lost (a hidden
+folder whose process is gone), missing. Metrics can always be recomputed from predictions.csv. A run that was killed
+goes on from `.checkpoints/<id>.pt`.
 """
 
 import datetime
@@ -13,6 +14,7 @@ import platform
 import shutil
 import socket
 import time
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -30,6 +32,9 @@ from sourcematters.specs import RunSpec
 
 HEARTBEAT_SECONDS = 3600
 """A run on another machine counts as running if it finished an epoch within this time."""
+
+CHECKPOINT_SECONDS = 300
+"""What a killed run loses at most, if its epochs are shorter."""
 
 
 @dataclass(frozen=True)
@@ -67,28 +72,40 @@ def register(cohort: pd.DataFrame, workspace: Workspace) -> str:
     return digest
 
 
-def execute(spec: RunSpec, workspace: Workspace, *, device: str = "auto", show: bool = False) -> Path:
+def execute(
+    spec: RunSpec,
+    workspace: Workspace,
+    *,
+    device: str = "auto",
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    show: bool = False,
+) -> Path:
     """Make one run, unless it is done, and return its folder.
 
-    Computes on one thread (on a CPU) so that the bytes do not depend on the number of cores or workers.
+    Computes on one thread (on a CPU) so that the bytes do not depend on the number of cores or workers. After an
+    epoch it keeps where it stands, at most every `checkpoint_seconds`; the next call goes on there.
     """
     target = workspace.run(spec)
     with explained(target):
         (target.parent / ".locks").mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / ".locks" / f"{spec.id}.lock"):
             if not (target / "done").exists():
-                _execute(spec, workspace, target, device, show)
+                _execute(spec, workspace, target, device, checkpoint_seconds, show)
     return target
 
 
-def _execute(spec: RunSpec, workspace: Workspace, target: Path, device: str, show: bool) -> None:
+def _execute(
+    spec: RunSpec, workspace: Workspace, target: Path, device: str, checkpoint_seconds: float, show: bool
+) -> None:
     from safetensors.torch import load_file, save_file
 
     from sourcematters import training
+    from sourcematters.checkpoints import Checkpoint
     from sourcematters.models import Classifier, reproducible
 
     started = time.perf_counter()
-    fit_folder = execute(spec.fit, workspace, device=device, show=show) if spec.fit != spec else None
+    options = dict(device=device, checkpoint_seconds=checkpoint_seconds, show=show)
+    fit_folder = execute(spec.fit, workspace, **options) if spec.fit != spec else None
     for left in target.parent.glob(f".{spec.id}.*"):
         shutil.rmtree(left)
     beside = target.parent / f".{spec.id}.{socket.gethostname()}.{os.getpid()}"
@@ -109,6 +126,7 @@ def _execute(spec: RunSpec, workspace: Workspace, target: Path, device: str, sho
         )
         where = training.choose_device(device)
         settings, pixels = spec.training, training.Pixels(base, carrier)
+        checkpoint = Checkpoint(target.parent / ".checkpoints" / f"{spec.id}.pt", checkpoint_seconds, where)
         with reproducible(training.initial_seed(spec.seed, spec.fold), where):
             model = Classifier(spec.source, spec.backbone, size=settings.size, dropout=settings.dropout)
             if fit_folder is None:
@@ -120,6 +138,7 @@ def _execute(spec: RunSpec, workspace: Workspace, target: Path, device: str, sho
                     seed=spec.seed,
                     device=where,
                     on_epoch=lambda epoch: heartbeat.touch(),
+                    checkpoint=checkpoint,
                     show=show,
                 )
             else:
@@ -139,9 +158,10 @@ def _execute(spec: RunSpec, workspace: Workspace, target: Path, device: str, sho
                 {k: v.cpu().contiguous() for k, v in model.state_dict().items()},
                 beside / "weights.safetensors",
             )
-        write_json(beside / "env.json", _environment(where, time.perf_counter() - started))
+        write_json(beside / "env.json", _environment(where, checkpoint.spent + time.perf_counter() - started))
         heartbeat.unlink()
         (beside / "done").touch()
+        checkpoint.remove()
         os.replace(beside, target)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -185,13 +205,20 @@ def _environment(device: "torch.device", seconds: float) -> dict:  # noqa: F821
     }
 
 
-def state(run_id: str, runs: Path) -> str:
-    """The state of one run, read off its files: done, running, failed or missing."""
+def state(run_id: str, runs: Path, queued: Container[str] = ()) -> str:
+    """The state of one run, read off its files: done, running, failed, queued, lost or missing.
+
+    `queued` are the runs that a cluster has yet to do, see `slurm.queued`. Lost is a run whose process is gone: it
+    was killed, or its machine was.
+    """
     if (runs / run_id / "done").exists():
         return "done"
-    if any(_is_alive(beside, run_id) for beside in runs.glob(f".{run_id}.*")):
+    attempts = list(runs.glob(f".{run_id}.*"))
+    if any(_is_alive(beside, run_id) for beside in attempts):
         return "running"
-    return "failed" if (runs / f"{run_id}.failed").exists() else "missing"
+    if (runs / f"{run_id}.failed").exists():
+        return "failed"
+    return "queued" if run_id in queued else "lost" if attempts else "missing"
 
 
 def _is_alive(beside: Path, run_id: str) -> bool:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from sourcematters import metrics
 from sourcematters.batches import Pixels, TrainingSet, feed, slices
+from sourcematters.checkpoints import Checkpoint
 from sourcematters.errors import StudyError
 from sourcematters.models import Classifier, set_bn_momentum
 from sourcematters.processes import progress
@@ -57,12 +58,14 @@ def fine_tune(
     seed: int,
     device: torch.device,
     on_epoch: Callable[[int], None] = lambda epoch: None,
+    checkpoint: Checkpoint | None = None,
     show: bool = False,
 ) -> pd.DataFrame:
     """Train all layers on the `train` part and leave the weights with the lowest `val` loss in `model`.
 
     Cross-entropy, Adam, early stopping after `patience` epochs without a better validation loss. `sets` is a
-    table from `design.sets`. Returns the history: epoch, train_loss, val_loss, val_auc, best (0/1).
+    table from `design.sets`. Goes on after the last epoch that `checkpoint` kept, with the numbers of a fine-tuning
+    that was not interrupted. Returns the history: epoch, train_loss, val_loss, val_auc, best (0/1).
     Raises StudyError when the loss is not finite.
     """
     if training.bn_momentum:
@@ -73,8 +76,18 @@ def fine_tune(
     train, val = sets[sets["part"] == "train"], sets[sets["part"] == "val"]
     batches = TrainingSet(pixels, train, training, seed=seed, device=device)
     history, best_loss, best_weights, since_best = [], math.inf, None, 0
-    with progress(range(training.epochs), desc="fine-tuning", unit="epoch", disable=not show) as bar:
+    if checkpoint and (kept := checkpoint.read()):
+        model.load_state_dict(kept["model"])
+        optimizer.load_state_dict(kept["optimizer"])
+        history, best_loss, best_weights, since_best = (
+            kept[name] for name in ("history", "best_loss", "best_weights", "since_best")
+        )
+    epochs = range(len(history), training.epochs)
+    options = dict(total=training.epochs, initial=len(history), disable=not show)
+    with progress(epochs, desc="fine-tuning", unit="epoch", **options) as bar:
         for epoch in bar:
+            if since_best >= training.patience:
+                break
             model.train()
             losses = []
             for images, labels in batches.epoch(epoch):
@@ -99,8 +112,17 @@ def fine_tune(
             history.append((epoch, train_loss, val_loss, val_auc, int(better)))
             bar.set_postfix(loss=f"{train_loss:.3f}", val_loss=f"{val_loss:.3f}", val_auc=f"{val_auc:.3f}")
             on_epoch(epoch)
-            if since_best >= training.patience:
-                break
+            if checkpoint:
+                checkpoint.write(
+                    {
+                        "model": model.state_dict(),
+                        "optimizer": optimizer.state_dict(),
+                        "history": history,
+                        "best_loss": best_loss,
+                        "best_weights": best_weights,
+                        "since_best": since_best,
+                    }
+                )
     model.load_state_dict(best_weights)
     return pd.DataFrame(history, columns=["epoch", "train_loss", "val_loss", "val_auc", "best"])
 

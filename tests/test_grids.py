@@ -14,39 +14,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
+from tiny_runs import make_cohort, plan
 
 from sourcematters import confounders, grids, runs
 from sourcematters.errors import StudyError
 from sourcematters.runs import Workspace
 from sourcematters.specs import Training
 
-TINY = Training(size=32, epochs=3, patience=3, learning_rate=1e-3, batch_size=8, bn_momentum=0.1)
-
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    """24 development and 8 test patients with 2 images each; positives are a little brighter."""
-    folder = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    rows = []
-    for patient in range(32):
-        for image in range(2):
-            label = patient % 2
-            path = folder / f"i{patient:02d}-{image}.png"
-            pixels = rng.normal(90 + 12 * label, 25, (64, 64)).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(path)
-            sex = "F" if patient // 2 % 2 else "M"
-            split = "test" if patient >= 24 else "dev"
-            rows.append((path.stem, str(path), f"p{patient:02d}", label, split, sex))
-    table = pd.DataFrame(rows, columns=["image_id", "path", "patient_id", "label", "split", "sex"])
-    table.attrs = {"name": "made", "task": "brightness", "origin": "test", "notes": []}
-    return table
-
-
-def plan(cohort, workspace, *drawn, **changes):
-    settings = dict(p_art=[0, 1], sources=["random"], backbone="test_resnet", folds=2, training=TINY, device="cpu")
-    chosen = list(drawn) or [confounders.tag(height=300)]
-    return grids.plan(cohort, workspace, confounders=chosen, **{**settings, **changes})
+    return make_cohort(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +93,7 @@ import pandas as pd
 from sourcematters import confounders, grids
 from sourcematters.runs import Workspace
 sys.path.insert(0, {tests!r})
-from test_grids import plan
+from tiny_runs import plan
 cohort = pd.read_csv({table!r})
 cohort.attrs = {{"name": "made", "task": "brightness"}}
 workspace = Workspace({results!r})

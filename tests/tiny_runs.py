@@ -1,0 +1,34 @@
+"""A cohort small enough that a fine-tuning takes a fraction of a second, and grids on it."""
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sourcematters import confounders, grids
+from sourcematters.specs import Training
+
+TINY = Training(size=32, epochs=3, patience=3, learning_rate=1e-3, batch_size=8, bn_momentum=0.1)
+
+
+def make_cohort(folder):
+    """24 development and 8 test patients with 2 images each; positives are a little brighter."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for patient in range(32):
+        for image in range(2):
+            label = patient % 2
+            path = folder / f"i{patient:02d}-{image}.png"
+            pixels = rng.normal(90 + 12 * label, 25, (64, 64)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(path)
+            sex = "F" if patient // 2 % 2 else "M"
+            split = "test" if patient >= 24 else "dev"
+            rows.append((path.stem, str(path), f"p{patient:02d}", label, split, sex))
+    table = pd.DataFrame(rows, columns=["image_id", "path", "patient_id", "label", "split", "sex"])
+    table.attrs = {"name": "made", "task": "brightness", "origin": "test", "notes": []}
+    return table
+
+
+def plan(cohort, workspace, *drawn, **changes):
+    settings = dict(p_art=[0, 1], sources=["random"], backbone="test_resnet", folds=2, training=TINY, device="cpu")
+    chosen = list(drawn) or [confounders.tag(height=300)]
+    return grids.plan(cohort, workspace, confounders=chosen, **{**settings, **changes})
