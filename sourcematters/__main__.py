@@ -37,7 +37,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.list:
         print(profiles.listing(profiles.ROOT))
         return 0
-    plan = profiles.plan(profiles.ROOT, options.profile, options.p, options.only, options.results)
+    given = [("executor", options.executor)] * bool(options.executor) + options.p
+    plan = profiles.plan(profiles.ROOT, options.profile, given, options.only, options.results)
     if options.dry_run:
         print(profiles.describe(plan))
         return 0
@@ -107,6 +108,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NOTEBOOK",
         help="only this one, as 20 or 20_tag",
     )
+    run.add_argument(
+        "--executor",
+        metavar="local|slurm",
+        help="who makes the runs: this machine (default), or jobs of a cluster, with options as "
+        "-p slurm '{partition: gpu, time: 60}' (README, On a cluster)",
+    )
     run.add_argument("--results", metavar="FOLDER", help="write to FOLDER/PROFILE")
     run.add_argument("--list", action="store_true", help="show notebooks, parameters, profiles")
     run.add_argument("--dry-run", action="store_true", help="show what would run, with which parameters")
@@ -123,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         help="whose parts and folds (lung-mass, atelectasis-gender)",
     )
 
-    status = commands.add_parser("status", help="show which runs are done, running, failed or missing")
+    status = commands.add_parser("status", help="show which runs are done, running, queued, failed, lost or missing")
     status.set_defaults(command=_status)
     status.add_argument("folder", help="results folder of a profile, such as results/demo")
     return parser

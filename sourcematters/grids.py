@@ -5,8 +5,6 @@ import itertools
 import json
 import os
 import platform
-import shutil
-import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,12 +13,12 @@ from typing import Any
 
 import pandas as pd
 
-from sourcematters import design, images, metrics
+from sourcematters import design, executors, images, metrics
 from sourcematters.confounders import Confounder
 from sourcematters.errors import StudyError
-from sourcematters.files import read_json, write_csv, write_json, write_text
+from sourcematters.files import read_json, write_csv
 from sourcematters.processes import cores, over_processes, progress
-from sourcematters.runs import Workspace, execute, open_registered, register, renderings, state
+from sourcematters.runs import CHECKPOINT_SECONDS, Workspace, open_registered, register, renderings, state
 from sourcematters.sources import Source, at_hand, fetch, resolve
 from sourcematters.specs import RunSpec, Training, grid
 
@@ -76,29 +74,39 @@ def run(
     name: str,
     workers: int = 0,
     device: str = "auto",
+    executor: str = "local",
+    slurm: Mapping[str, Any] | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> pd.DataFrame:
     """Execute the runs that are not done yet and return the results table of all of them.
 
     Interrupt it at any time: what is finished stays, the rest is made by the next call, with the same numbers.
     A run that fails does not stop the others. The list of runs is kept as plans/`name`.csv, for `status`.
-    `workers` 0 means a process for each core, or one for the whole of a GPU.
+    `workers` 0 means a process for each core, or one for the whole of a GPU. `executor` slurm makes the runs in jobs
+    of a cluster, with the options in `slurm` (see `executors.Slurm`); banks and weights are still made here.
 
-    Raises StudyError naming the failed runs and where their tracebacks are.
+    Raises StudyError naming the failed runs and where their tracebacks are, and for an unknown executor or option.
     """
+    if executor not in executors.NAMES:
+        raise StudyError(f"executor = {executor!r}: it must be {' or '.join(executors.NAMES)}.")
+    settings = executors.Slurm.of(slurm or {})
     table = plan_table(specs)
     write_csv(workspace.own(f"plans/{name}.csv"), table)
     todo = [spec for spec in specs if not (workspace.run(spec) / "done").exists()]
     if todo:
-        workers = workers or _suitable_workers(device)
+        workers = workers or (cores() if executor == "slurm" else _suitable_workers(device))
         _prepare(todo, workspace, workers)
-        failed = []
-        work = partial(_attempt, workspace=workspace, device=device, show=workers <= 1)
+        failed, options = [], dict(device=device, checkpoint_seconds=checkpoint_seconds)
+        if executor == "slurm":
+            ended = executors.slurm(todo, workspace, name=name, settings=settings, **options)
+        else:
+            ended = executors.local(todo, workspace, workers=workers, **options)
         with progress(total=len(specs), initial=len(specs) - len(todo), desc="runs", unit="run", mininterval=0) as bar:
-            for spec, failure in over_processes(work, todo, workers):
+            for spec, failure in ended:
                 bar.set_postfix_str(f"{spec.id}: {_outcome(workspace.run(spec)) if not failure else 'failed'}")
                 bar.update()
                 if failure:
-                    failed.append(f"{failure} ({workspace.run(spec)}.failed/traceback.txt)")
+                    failed.append(failure)
         if failed:
             more = f"\n... and {len(failed) - 3} more" if len(failed) > 3 else ""
             raise StudyError(f"{len(failed)} of {len(specs)} runs failed:\n" + "\n".join(failed[:3]) + more)
@@ -176,18 +184,6 @@ def _fetch(sources: Iterable[Source], backbone: str, workers: int) -> None:
         pass
 
 
-def _attempt(spec: RunSpec, workspace: Workspace, device: str, show: bool) -> str:
-    failure = Path(f"{workspace.run(spec)}.failed")
-    try:
-        execute(spec, workspace, device=device, show=show)
-    except Exception as error:
-        write_text(failure / "traceback.txt", traceback.format_exc())
-        write_json(failure / "spec.json", spec.to_dict())
-        return f"{spec.id}: {error}"
-    shutil.rmtree(failure, ignore_errors=True)
-    return ""
-
-
 def _outcome(folder: Path) -> str:
     loss = pd.read_csv(folder / "history.csv")["val_loss"].min()
     aucs = ", ".join(f"{row['test_set']} {row['auc']:.2f}" for row in read_json(folder / "metrics.json"))
@@ -237,24 +233,32 @@ def status(folder: str | Path) -> str:
     plans = sorted(folder.glob("plans/*.csv")) or sorted(folder.glob("*/plans/*.csv"))
     if not plans:
         raise StudyError(f"{folder}: no plans/*.csv in it. Give a profile's folder, e.g. results/demo, after a start.")
-    lines, failed, todo, running, seconds = [], [], 0, 0, []
-    lines.append(f"{'plan':<32}{'done':>8}{'running':>9}{'failed':>8}{'missing':>9}{'of':>6}")
-    seen: dict[str, str] = {}
+    shared, notes, queued = plans[0].parents[2], [], set()
+    try:
+        queued = executors.in_queue(shared / "slurm")
+    except StudyError as error:
+        notes.append(str(error))
+    runs, states = shared / "runs", {}
     for plan in plans:
-        runs = plan.parents[2] / "runs"
-        ids = pd.read_csv(plan)["run_id"].tolist()
-        states = [seen.setdefault(run_id, state(run_id, runs)) for run_id in ids]
-        counts = [states.count(s) for s in ("done", "running", "failed", "missing")]
-        name = f"{plan.parents[1].name}/{plan.stem}"
-        lines.append(f"{name:<32}{counts[0]:>8}{counts[1]:>9}{counts[2]:>8}{counts[3]:>9}{len(ids):>6}")
-        failed += [runs / f"{i}.failed" / "traceback.txt" for i, s in zip(ids, states, strict=True) if s == "failed"]
-        todo += len(ids) - counts[0]
-        running += counts[1]
-        for run_id in (i for i, s in zip(ids, states, strict=True) if s == "done"):
-            seconds.append(json.loads((runs / run_id / "env.json").read_text())["seconds"])
-    if todo and seconds:
+        for run_id in pd.read_csv(plan)["run_id"]:
+            states[plan, run_id] = state(run_id, runs, queued)
+    # Queued and lost are shown where there are any: without a cluster, or a kill, there are none.
+    optional = {"queued", "lost"} - set(states.values())
+    shown = [s for s in ("done", "running", "queued", "failed", "lost", "missing") if s not in optional]
+    widths = {name: max(8, len(name) + 2) for name in shown}
+    lines = [f"{'plan':<32}" + "".join(f"{name:>{widths[name]}}" for name in shown) + f"{'of':>6}"]
+    for plan in plans:
+        found = [s for (of, _), s in states.items() if of == plan]
+        counts = "".join(f"{found.count(name):>{widths[name]}}" for name in shown)
+        lines.append(f"{f'{plan.parents[1].name}/{plan.stem}':<32}{counts}{len(found):>6}")
+    all_states = list(states.values())
+    todo, running = len(all_states) - all_states.count("done"), all_states.count("running")
+    done = [run_id for (_, run_id), s in states.items() if s == "done"]
+    if todo and done:
+        seconds = [json.loads((runs / run_id / "env.json").read_text())["seconds"] for run_id in done]
         left = todo * sum(seconds) / len(seconds) / max(running, 1)
         rate = f"{sum(seconds) / len(seconds):.0f} s a run so far, {max(running, 1)} at a time"
         lines.append(f"time left: about {datetime.timedelta(seconds=round(left))} ({rate})")
-    lines += [f"failed: {path}" for path in failed]
-    return "\n".join(lines)
+    failed = [run_id for (_, run_id), s in states.items() if s == "failed"]
+    lines += [f"failed: {runs / f'{run_id}.failed' / 'traceback.txt'}" for run_id in failed]
+    return "\n".join(lines + notes)

@@ -47,7 +47,7 @@ class Workspace:
     results: str
 
     def shared(self, name: str) -> Path:
-        """The shared folder called runs, bank, cohorts, sources or phantoms."""
+        """The shared folder called runs, bank, cohorts, sources, phantoms or slurm."""
         return Path(self.results).resolve().parent / name
 
     def own(self, path: str) -> Path:
@@ -208,8 +208,8 @@ def _environment(device: "torch.device", seconds: float) -> dict:  # noqa: F821
 def state(run_id: str, runs: Path, queued: Container[str] = ()) -> str:
     """The state of one run, read off its files: done, running, failed, queued, lost or missing.
 
-    `queued` are the runs that a cluster has yet to do, see `slurm.queued`. Lost is a run whose process is gone: it
-    was killed, or its machine was.
+    `queued` are the runs that a cluster has yet to do, see `executors.in_queue`. Lost is a run whose process is
+    gone: it was killed, or its machine was.
     """
     if (runs / run_id / "done").exists():
         return "done"

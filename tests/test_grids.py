@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from tiny_runs import make_cohort, plan
 
-from sourcematters import confounders, grids, runs
+from sourcematters import confounders, executors, grids, runs
 from sourcematters.errors import StudyError
 from sourcematters.runs import Workspace
 from sourcematters.specs import Training
@@ -130,7 +130,7 @@ def test_an_interrupted_grid_goes_on_and_ends_with_the_same_bytes(serial, cohort
 
 def test_a_finished_grid_is_only_read(serial, cohort, monkeypatch):
     workspace, specs, table = serial
-    monkeypatch.setattr(grids, "_attempt", lambda *a, **k: pytest.fail("a run was made again"))
+    monkeypatch.setattr(executors, "attempt", lambda *a, **k: pytest.fail("a run was made again"))
     monkeypatch.setattr(grids, "_prepare", lambda *a, **k: pytest.fail("something was prepared again"))
     pd.testing.assert_frame_equal(grids.run(specs, workspace, name="all", workers=1), table)
 
@@ -140,7 +140,7 @@ def test_a_failed_run_keeps_its_traceback_and_does_not_stop_the_others(cohort, t
     specs = plan(cohort, workspace, p_art=[0.5, 1], folds=1)
     real = runs._execute
 
-    def broken(spec, *arguments):
+    def broken(spec, *arguments, **options):
         if spec.p_art == 0.5:
             raise RuntimeError("the GPU fell off the bus")
         return real(spec, *arguments)
@@ -187,6 +187,10 @@ def test_states_are_read_off_the_files(tmp_path):
     finished.wait()
     running_on(host, finished.pid)
     assert runs.state("a-1", tmp_path) == "failed", "its process is gone"
+    (tmp_path / "a-1.failed").rmdir()
+    assert runs.state("a-1", tmp_path) == "lost"
+    assert runs.state("a-1", tmp_path, queued={"a-1"}) == "queued", "a job will make it again"
+    (tmp_path / "a-1.failed").mkdir()
     beside = running_on("node7.cluster.example", 12)
     assert runs.state("a-1", tmp_path) == "running", "another machine's heartbeat is fresh"
     os.utime(beside / "heartbeat", (time.time() - 4000,) * 2)

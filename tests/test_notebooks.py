@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
 import scipy.stats
@@ -280,6 +281,17 @@ def test_the_notebooks_defaults_are_the_demo_profile():
             first = declared.setdefault(parameter.name, parameter.default)
             assert parameter.default == first, f"{notebook.name}: {parameter.name} has another default elsewhere"
     assert {key: declared[key] for key in values} == values
+
+
+def test_every_grid_can_be_given_to_a_cluster():
+    grids = [notebook for notebook in profiles.notebooks(ROOT) if notebook.confounders]
+    assert [notebook.name[:2] for notebook in grids] == ["20", "21", "22", "23", "24"]
+    for notebook in grids:
+        chosen = {name: notebook.parameters[name].default for name in ("executor", "slurm")}
+        assert chosen == {"executor": "local", "slurm": {}}, notebook.name
+        cells = nbformat.read(notebook.path, as_version=4).cells
+        (call,) = [cell.source for cell in cells if "grids.run(" in cell.source]
+        assert "executor=executor, slurm=slurm" in call, notebook.name
 
 
 def test_the_nih_sample_profile_fits_the_notebooks():

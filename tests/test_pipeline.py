@@ -37,6 +37,16 @@ def test_dry_run_shows_the_parameters_and_runs_nothing(command, root):
     assert not (root / "results").exists()
 
 
+def test_the_executor_is_a_parameter_of_the_notebooks(command, root):
+    write_notebook(root, "20_tag", parameters='executor: str = "local"  # where\nslurm: dict = {}  # options')
+    given = ("run", "--dry-run", "--only", "20", "--profile", str(root / "empty.yaml"))
+    (root / "empty.yaml").touch()
+    code, out, _ = command(*given, "--executor", "slurm", "-p", "slurm", "{partition: gpu, time: 60}")
+    assert code == 0 and "    executor = 'slurm'\n" in out
+    assert "    slurm = {'partition': 'gpu', 'time': 60}\n" in out
+    assert "    executor = 'local'  (default)\n" in command(*given)[1]
+
+
 def test_errors_are_one_line_and_exit_code_2(command):
     assert command("run", "-p", "fold", "3")[0] == 2
     code, out, err = command("run", "--profile", "none")
