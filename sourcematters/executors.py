@@ -135,7 +135,7 @@ def slurm(
             elif failure := _failure(spec, workspace):
                 ended[spec] = failure
             elif spec.id in gone and spec.id not in queued:
-                ended[spec] = f"{spec.id}: its job is gone; {_last_words(spec.id, folder)}"
+                ended[spec] = f"{spec.id}: its job is gone; start again to resubmit it. {_last_words(spec.id, folder)}"
         yield from ended.items()
         waiting = [spec for spec in waiting if spec not in ended]
         # Files of another machine may come into sight a little late: a job must be gone twice.
@@ -260,10 +260,10 @@ def _last_words(run_id: str, folder: Path) -> str:
         patterns = [f"*_{task}_0_log.err" if len(tasks) > 1 else "*_0_log.err" for task in mine]
         logs += [path for pattern in patterns for path in (folder / job).glob(pattern)]
     if not logs:
-        return "it never began (cancelled while it was queued?)"
+        return "It never began (cancelled while it was queued?)"
     log = max(logs, key=lambda path: path.stat().st_mtime)
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return f"{lines[-1] if lines else 'it said nothing'} ({log})"
+    return f"Its last words: {lines[-1] if lines else 'none'} ({log})"
 
 
 def _tidy(queued: set[str], workspace: Workspace) -> None:

@@ -26,7 +26,11 @@ class Stop(Exception):
     pass
 
 
-def fine_tune(checkpoint=None, stop_after=None, settings=DROPPING):
+GPU = torch.device("cuda")
+DEVICES = [CPU, pytest.param(GPU, marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))]
+
+
+def fine_tune(checkpoint=None, stop_after=None, settings=DROPPING, device=CPU):
     """Weights and history after a fine-tuning with dropout that is stopped when an epoch's checkpoint was written."""
     pixels, sets = bright_and_dark()
     model = make_model()
@@ -38,20 +42,21 @@ def fine_tune(checkpoint=None, stop_after=None, settings=DROPPING):
         if stop_after is not None and epoch == stop_after + 1:
             raise Stop
 
-    with reproducible(5, CPU):
+    with reproducible(5, device):
         history = training.fine_tune(
-            model, pixels, sets, settings, seed=0, device=CPU, on_epoch=on_epoch, checkpoint=checkpoint
+            model, pixels, sets, settings, seed=0, device=device, on_epoch=on_epoch, checkpoint=checkpoint
         )
     return model.state_dict(), history, epochs
 
 
-def test_a_stopped_fine_tuning_goes_on_to_the_same_weights(tmp_path):
-    weights, history, _ = fine_tune()
+@pytest.mark.parametrize("device", DEVICES, ids=str)
+def test_a_stopped_fine_tuning_goes_on_to_the_same_weights(tmp_path, device):
+    weights, history, _ = fine_tune(device=device)
     path = tmp_path / "run.pt"
     with pytest.raises(Stop):
-        fine_tune(Checkpoint(path, 0, CPU), stop_after=2)
+        fine_tune(Checkpoint(path, 0, device), stop_after=2, device=device)
     torch.manual_seed(99)  # another process stands elsewhere in torch's random numbers
-    resumed, history_resumed, epochs = fine_tune(Checkpoint(path, 0, CPU))
+    resumed, history_resumed, epochs = fine_tune(Checkpoint(path, 0, device), device=device)
     assert epochs == [3, 4, 5], "the epochs that were kept are not trained again"
     pd.testing.assert_frame_equal(history_resumed, history, check_exact=True)
     assert all(torch.equal(resumed[key], weights[key]) for key in weights)
@@ -142,7 +147,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(tmp_path):
     script = SCRIPT.format(tests=tests, table=str(tmp_path / "cohort.csv"), results=workspace.results)
     process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "SOURCEMATTERS_HEADLESS": "1"})
     kept = workspace.shared("runs") / ".checkpoints" / f"{spec.id}.pt"
-    deadline = time.time() + 60
+    deadline = time.time() + 180
     while not kept.exists() and time.time() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)

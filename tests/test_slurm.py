@@ -19,6 +19,8 @@ from sourcematters.executors import Slurm
 from sourcematters.runs import Workspace
 from sourcematters.specs import Training
 
+NEVER_BEGAN = "It never began (cancelled while it was queued?)"
+
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
@@ -123,8 +125,37 @@ def test_the_wait_outlasts_a_controller_that_restarts(cohort, tmp_path, monkeypa
     monkeypatch.setattr(executors, "in_queue", in_queue)
     options = dict(name="g", device="cpu", checkpoint_seconds=0, settings=Slurm(poll_seconds=0))
     outcomes = list(executors.slurm([spec], workspace, **options))
-    assert outcomes == [(spec, f"{spec.id}: its job is gone; it never began (cancelled while it was queued?)")]
+    assert outcomes == [(spec, f"{spec.id}: its job is gone; start again to resubmit it. {NEVER_BEGAN}")]
     assert list(answers) == []
+
+
+def test_a_run_that_failed_in_its_job_is_told_and_one_that_is_done_too(cohort, tmp_path, monkeypatch):
+    workspace = Workspace(str(tmp_path / "made"))
+    good, bad = plan(cohort, workspace, p_art=[1], folds=2)
+    submission(workspace.shared("slurm"), "g-1a", good.id, bad.id)
+    shared, polls = workspace.shared("runs"), []
+
+    def in_queue(folder):
+        polls.append(folder)
+        if len(polls) == 2:
+            (shared / f"{bad.id}.failed").mkdir(parents=True)
+            (shared / f"{bad.id}.failed" / "traceback.txt").write_text("Traceback\nValueError: too dark\n")
+        if len(polls) == 3:
+            (shared / good.id).mkdir()
+            (shared / good.id / "done").touch()
+        return {good.id, bad.id}
+
+    monkeypatch.setattr(executors, "in_queue", in_queue)
+    monkeypatch.setattr(executors, "_submit", lambda *a: pytest.fail("both have a job"))
+    options = dict(name="g", device="cpu", checkpoint_seconds=0, settings=Slurm(poll_seconds=0))
+    traceback = shared / f"{bad.id}.failed" / "traceback.txt"
+    expected = [(bad, f"{bad.id}: ValueError: too dark ({traceback})"), (good, "")]
+    assert list(executors.slurm([good, bad], workspace, **options)) == expected
+    # Called again, while its old job still makes other runs: what failed is given to a new one.
+    submitted = []
+    monkeypatch.setattr(executors, "_submit", lambda specs, *a: submitted.extend(specs))
+    list(executors.slurm([bad], workspace, **options))
+    assert submitted == [bad]
 
 
 def test_the_logs_of_what_is_done_are_deleted(cohort, tmp_path):
@@ -143,13 +174,13 @@ def test_the_logs_of_what_is_done_are_deleted(cohort, tmp_path):
 def test_why_a_job_is_gone_is_read_off_its_log(tmp_path):
     submission(tmp_path, "g-1a", "a", "b")
     submission(tmp_path, "g-2b", "b")
-    assert executors._last_words("b", tmp_path) == "it never began (cancelled while it was queued?)"
+    assert executors._last_words("b", tmp_path) == NEVER_BEGAN
     (tmp_path / "g-1a" / "7_1_0_log.err").write_text("warning\nslurmstepd: error: CANCELLED DUE TO TIME LIMIT\n")
     (tmp_path / "g-1a" / "7_0_0_log.err").write_text("of another run\n")
     os.utime(tmp_path / "g-1a" / "7_1_0_log.err", (1, 1))
-    assert executors._last_words("b", tmp_path).startswith("slurmstepd: error: CANCELLED DUE TO TIME LIMIT (")
+    assert "Its last words: slurmstepd: error: CANCELLED DUE TO TIME LIMIT (" in executors._last_words("b", tmp_path)
     (tmp_path / "g-2b" / "8_0_log.err").write_text("Out Of Memory\n")
-    assert executors._last_words("b", tmp_path) == f"Out Of Memory ({tmp_path}/g-2b/8_0_log.err)"
+    assert executors._last_words("b", tmp_path) == f"Its last words: Out Of Memory ({tmp_path}/g-2b/8_0_log.err)"
 
 
 def test_status_shows_queued_and_lost_runs_where_there_are_any(cohort, tmp_path, monkeypatch):

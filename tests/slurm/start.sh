@@ -16,12 +16,11 @@ export SLURM_CONF=$folder/slurm.conf
 die() { echo "error: $*" >&2; exit 2; }
 
 stop() {
-  local daemon
+  local daemon pid
   for daemon in slurmd slurmctld munged; do
-    if [ -s "$folder/$daemon.pid" ]; then
-      kill "$(cat "$folder/$daemon.pid")" 2>/dev/null || true
-      for _ in $(seq 50); do kill -0 "$(cat "$folder/$daemon.pid" 2>/dev/null)" 2>/dev/null || break; sleep 0.1; done
-    fi
+    pid=$(cat "$folder/$daemon.pid" 2>/dev/null) || continue
+    kill "$pid" 2>/dev/null || continue
+    for _ in $(seq 300); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
   done
   rm -rf "$folder"
 }
