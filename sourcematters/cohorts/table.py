@@ -135,12 +135,16 @@ def split_by_patient(
     """
     if not 0 < test_fraction < 1:
         raise StudyError(f"test_fraction = {test_fraction}: it must lie between 0 and 1, for example 0.25.")
-    keys = pd.DataFrame({column: table[column].astype(str).fillna("") for column in ("label", *strata)})
+    # As ordered categories the largest value of a patient is a number's; of texts pandas asks one by one.
+    keys = pd.DataFrame(
+        {column: pd.Categorical(table[column].astype(str).fillna(""), ordered=True) for column in ("label", *strata)},
+        index=table.index,
+    )
     patients = keys.groupby(table["patient_id"]).max()
     patients["images"] = table["patient_id"].value_counts()
     patients["rank"] = uniform(seed, patients.index.tolist(), "split")
     owed, chosen = 0.0, set()
-    for _, stratum in patients.sort_values("rank").groupby(list(keys.columns), sort=True):
+    for _, stratum in patients.sort_values("rank").groupby(list(keys.columns), sort=True, observed=True):
         owed += test_fraction * stratum["images"].sum()
         # A patient belongs to test if the middle one of their images does: no drift towards large patients.
         middles = stratum["images"].cumsum() - stratum["images"] / 2
