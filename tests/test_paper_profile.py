@@ -79,7 +79,11 @@ def test_every_notebook_of_the_study_was_executed(study):
 def test_every_run_of_the_grid_is_there_and_its_auc_is_that_of_its_scores(study):
     table = pd.read_csv(study.folder / "tables" / "all_runs.csv")
     # Panels, sources, strengths, folds and test sets: of X-rays, and of CT.
-    assert len(table) == 5 * 3 * 3 * 2 * 3 + 2 * 2 * 2 * 2 * 3 and set(table["source"]) == {"imagenet", "radimagenet-keras", "random"}
+    assert len(table) == 5 * 3 * 3 * 2 * 3 + 2 * 2 * 2 * 2 * 3 and set(table["source"]) == {
+        "imagenet",
+        "radimagenet-keras",
+        "random",
+    }
     for row in table.itertuples():
         scores = pd.read_csv(study.folder.parent / "runs" / row.run_id / "predictions.csv")
         part = scores[scores["test_set"] == row.test_set]
