@@ -1,8 +1,8 @@
 """Where a fine-tuning stands after an epoch, kept in one file: a killed run goes on there, to the same bytes."""
 
-import pickle
 import time
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -42,7 +42,7 @@ class Checkpoint:
         try:
             # Tensors and plain values only: nothing that runs code on being read.
             kept = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError):
+        except (FileNotFoundError, EOFError, RuntimeError, UnpicklingError):
             return None
         if kept["made_by"] != self._made_by:
             return None
