@@ -49,9 +49,9 @@ def plan(
         for fold, strength in itertools.product(range(folds), p_art):
             design.sets(cohort, confounder, p_art=strength, fold=fold, seed=seed)
     if training.precision == "auto":
-        from sourcematters.training import choose_device, choose_precision
+        from sourcematters import devices
 
-        training = replace(training, precision=choose_precision("auto", choose_device(device)))
+        training = replace(training, precision=devices.choose_precision("auto", devices.choose(device)))
     folder = workspace.shared("sources")
     return grid(
         data=cohort.attrs["name"],
@@ -173,9 +173,9 @@ def _suitable_workers(device: str) -> int:
     nodes = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
     if device == "auto" and platform.system() == "Linux" and not any(map(os.path.exists, nodes)):
         return cores()
-    from sourcematters.training import choose_device
+    from sourcematters import devices
 
-    return cores() if choose_device(device).type == "cpu" else 1
+    return cores() if devices.choose(device).type == "cpu" else 1
 
 
 def _fetch(sources: Iterable[Source], backbone: str, workers: int) -> None:

@@ -99,7 +99,7 @@ def _execute(
 ) -> None:
     from safetensors.torch import load_file, save_file
 
-    from sourcematters import training
+    from sourcematters import devices, memory, training
     from sourcematters.checkpoints import Checkpoint
     from sourcematters.models import Classifier, reproducible
 
@@ -124,11 +124,13 @@ def _execute(
             val_fraction=spec.val_fraction,
             split_seed=spec.split_seed,
         )
-        where = training.choose_device(device)
+        where = devices.choose(device)
         settings, pixels = spec.training, training.Pixels(base, carrier)
         checkpoint = Checkpoint(target.parent / ".checkpoints" / f"{spec.id}.pt", checkpoint_seconds, where)
-        with reproducible(training.initial_seed(spec.seed, spec.fold), where):
+        with reproducible(training.initial_seed(spec.seed, spec.fold), where), memory.kept():
             model = Classifier(spec.source, spec.backbone, size=settings.size, dropout=settings.dropout)
+            if settings.compiled:
+                model.compile()
             if fit_folder is None:
                 history = training.fine_tune(
                     model,
@@ -143,7 +145,7 @@ def _execute(
                 )
             else:
                 model.load_state_dict(load_file(fit_folder / "weights.safetensors"))
-                training.place(model, where)
+                devices.place(model, where)
                 history = pd.read_csv(fit_folder / "history.csv")
             tests = sets[sets["part"].isin(design.TEST_SETS)]
             scores = training.score(model, pixels, tests, settings, device=where)

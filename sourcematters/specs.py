@@ -22,7 +22,7 @@ class Training:
     `crop` and `window` as in `images.Rendering`: the centre square in px (0: the whole image), and centre and width
     in HU, for CT only. Sizes in px, rotation in degrees, shift as a share of the width, zoom as 1 +- zoom per axis.
     `bn_momentum` 0 keeps each backbone's own. `precision` is fp32, bf16 (autocast), or auto, which `grids.plan`
-    settles before a run is named.
+    settles before a run is named. `compiled` lets torch.compile fuse the network's operations, which rounds otherwise.
     """
 
     size: int = 512
@@ -39,6 +39,7 @@ class Training:
     shift: float = 0.1
     zoom: float = 0.1
     precision: str = "fp32"
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "window", checked_window(self.window))
@@ -59,6 +60,7 @@ class Training:
             "shift": (0 <= self.shift < 1, "0 or more, below 1"),
             "zoom": (0 <= self.zoom < 1, "0 or more, below 1"),
             "precision": (self.precision in ("fp32", "bf16", "auto"), "fp32, bf16 or auto"),
+            "compiled": (isinstance(self.compiled, bool), "true or false"),
         }
         for name, (fine, requirement) in wanted.items():
             if not fine:

@@ -157,11 +157,3 @@ def test_a_gpu_learns_the_same_task():
     clean = sets[sets["part"] == "clean"]
     scores = training.score(model, pixels, clean, settings, device=torch.device("cuda"))
     assert scores[clean["label"] == 1].min() > scores[clean["label"] == 0].max()
-
-
-def test_devices_and_precision():
-    assert training.choose_device("cpu") == CPU
-    with pytest.raises(StudyError, match="device 'warp' is not usable here"):
-        training.choose_device("warp")
-    assert training.choose_precision("fp32", CPU) == "fp32"
-    assert training.choose_precision("auto", CPU) == ("bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32")
