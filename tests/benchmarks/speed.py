@@ -10,13 +10,16 @@ c  preparing one confounder's sets, all strengths, against writing every set as 
 d  the demo profile's time by notebook and stage, from the executed notebooks in results/demo
 e  seconds against the number of images, stage by stage, with the exponent of the fitted power; 112,120 rows of
    metadata to a checked split; the image bank on one core and on two
-f  one ResNet50 step at the paper's sizes, bf16: seconds and peak memory (takes 8.5 GiB)
+f  one ResNet50 step at the paper's sizes, bf16: seconds and peak memory, also with `recompute` (takes 10 GiB)
+g  on a GPU: part a for ResNet50 at the paper's sizes, images a second, the share of what the card multiplies, hours
+   for the paper's grid; torch.compile; several small runs at once
 
 The ratio of a pair is the median of the rounds' ratios, so that work of others on the machine slows both alike. Not
 part of the tests. Networks have random weights: they cost what pretrained ones do.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -34,9 +37,8 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from torch.nn import functional
 
-from sourcematters import confounders, design, images, phantoms, training
+from sourcematters import confounders, design, devices, images, memory, phantoms, training
 from sourcematters.batches import Pixels, TrainingSet
 from sourcematters.cohorts import nih_cxr14
 from sourcematters.cohorts import table as tables
@@ -44,7 +46,7 @@ from sourcematters.confounders import apply, key_for
 from sourcematters.images import Rendering
 from sourcematters.models import Classifier, reproducible, set_bn_momentum
 from sourcematters.pixels import read_grey
-from sourcematters.processes import cores
+from sourcematters.processes import cores, over_processes
 from sourcematters.sources import resolve
 from sourcematters.specs import Training
 
@@ -73,8 +75,8 @@ def in_turn(
     return pd.DataFrame(taken)
 
 
-def compare(title: str, ways: Ways, target: str, **options: object) -> None:
-    """Print the median seconds of two ways, and of the first over the second."""
+def compare(title: str, ways: Ways, target: str, **options: object) -> float:
+    """Print the median seconds of two ways, and of the first over the second; return the second's median."""
     seconds = in_turn(ways, **options)
     one, other = seconds.columns
     ratios = seconds[one] / seconds[other]
@@ -83,13 +85,14 @@ def compare(title: str, ways: Ways, target: str, **options: object) -> None:
         f"ratio {ratios.median():.3f} ({ratios.min():.3f} to {ratios.max():.3f}; target {target})",
         flush=True,
     )
+    return float(seconds[other].median())
 
 
-def network(backbone: str, settings: Training) -> Classifier:
+def network(backbone: str, settings: Training, device: torch.device = CPU) -> Classifier:
     """An untrained classifier in its place."""
     model = Classifier(resolve("random", backbone), backbone, size=settings.size, dropout=settings.dropout)
     set_bn_momentum(model, settings.bn_momentum)
-    training.place(model, CPU)
+    devices.place(model, device)
     return model
 
 
@@ -106,38 +109,45 @@ def one_set(n: int, part: str, first: int = 0) -> pd.DataFrame:
     return pd.DataFrame({"row": rows, "image_id": ids, "label": rows % 2, "part": part, "carries": rows % 4 == 1})
 
 
-def step(model: Classifier, optimizer: torch.optim.Optimizer, settings: Training, batch: tuple) -> None:
-    """One step of training, as in `training.fine_tune`."""
-    pixels, labels = batch
-    optimizer.zero_grad(set_to_none=True)
-    with training.autocast(CPU, settings):
-        loss = functional.cross_entropy(model(pixels).float(), labels)
-    loss.backward()
-    optimizer.step()
+@contextlib.contextmanager
+def as_runs_do(device: torch.device = CPU) -> Iterator[None]:
+    """The circumstances in which a run trains."""
+    with reproducible(0, device), memory.kept():
+        yield
 
 
-def adam(model: Classifier) -> torch.optim.Optimizer:
-    """The optimizer of `training.fine_tune`."""
-    return torch.optim.Adam(model.parameters(), lr=1e-5, eps=1e-7, fused=True)
-
-
-def constant(size: int, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+def constant(size: int, n: int, device: torch.device = CPU) -> tuple[torch.Tensor, torch.Tensor]:
     """One batch, made once."""
-    return torch.randint(0, 256, (n, 1, size, size)).float(), torch.arange(n) % 2
+    return torch.randint(0, 256, (n, 1, size, size), device=device).float(), torch.arange(n, device=device) % 2
 
 
-def floor(model: Classifier, settings: Training, n: int, n_val: int) -> None:
+def floor(model: Classifier, settings: Training, n: int, n_val: int, device: torch.device = CPU) -> None:
     """What no software can avoid: the steps and forward passes of a fine-tuning, on batches that are just there."""
-    optimizer = adam(model)
-    batch, unseen = constant(settings.size, settings.batch_size), constant(settings.size, training.EVALUATION_BATCH)[0]
+    optimizer = training.optimizer_for(model, settings)
+    batch = constant(settings.size, settings.batch_size, device)
+    unseen = constant(settings.size, training.EVALUATION_BATCH, device)[0]
     for _ in range(settings.epochs):
         model.train()
         for _ in range(n // settings.batch_size):
-            step(model, optimizer, settings, batch)
+            loss = training.step(model, optimizer, *batch, settings)
         model.eval()
-        with torch.inference_mode(), training.autocast(CPU, settings):
+        with torch.inference_mode(), devices.autocast(device, settings):
             for start in range(0, n_val, len(unseen)):
-                model(unseen[: n_val - start])
+                loss = model(unseen[: n_val - start]).sum()
+    float(loss)  # a GPU is done only when its answer is here
+
+
+def against_floor(
+    title: str, backbone: str, settings: Training, n: int, n_val: int, device: torch.device = CPU, **options: object
+) -> float:
+    """Compare fine-tuning on `n` images with the floor; returns the floor's median seconds."""
+    pixels = random_banks(n + n_val, settings.size)
+    sets = pd.concat([one_set(n, "train"), one_set(n_val, "val", n)])
+    with as_runs_do(device):
+        model = network(backbone, settings, device)
+        fit = partial(training.fine_tune, model, pixels, sets, settings, seed=0, device=device)
+        ways = {"fine-tuning": fit, "floor": partial(floor, model, settings, n, n_val, device)}
+        return compare(f"{title}, batch {settings.batch_size}, {settings.precision}", ways, **options)
 
 
 def part_a(options: argparse.Namespace) -> None:
@@ -147,12 +157,8 @@ def part_a(options: argparse.Namespace) -> None:
     for title, backbone, size, batch, n, n_val, rounds, target in cases:
         for precision in ("fp32", "bf16"):
             settings = Training(size=size, batch_size=batch, epochs=1, precision=precision)
-            pixels, sets = random_banks(n + n_val, size), pd.concat([one_set(n, "train"), one_set(n_val, "val", n)])
-            with reproducible(0, CPU):
-                model = network(backbone, settings)
-                fit = partial(training.fine_tune, model, pixels, sets, settings, seed=0, device=CPU)
-                ways = {"fine-tuning": fit, "floor": partial(floor, model, settings, n, n_val)}
-                compare(f"(a) {title}, batch {batch}, {precision}", ways, target, rounds=rounds, clock=options.clock)
+            how = dict(target=target, rounds=rounds, clock=options.clock)
+            against_floor(f"(a) {title}", backbone, settings, n, n_val, **how)
 
 
 class Decoding(torch.utils.data.Dataset):
@@ -190,19 +196,21 @@ def part_b(options: argparse.Namespace) -> None:
         ("ResNet50, 224 px", "resnet50", 224, 32, 32, "<= 1"),
     ):
         cohort = radiographs(options, n)
-        settings = Training(size=size, batch_size=batch)
-        train = one_set(n, "train").assign(image_id=cohort["image_id"])
         bank = images.build(cohort, [Rendering(size=size)], options.scratch / "bank")[0]
-        with reproducible(0, CPU):
-            model = network(backbone, settings)
-            optimizer = adam(model)
-            ours = TrainingSet(Pixels(bank, bank), train, settings, seed=0, device=CPU)
-            decoding = torch.utils.data.DataLoader(Decoding(cohort, settings), batch, shuffle=True)
-            epochs = {"from the bank": partial(ours.epoch, 0), "decoding": partial(iter, decoding)}
-            ways = {name: partial(train_on, model, optimizer, settings, batches) for name, batches in epochs.items()}
-            compare(f"(b) an epoch of {n} images, {title}, batch {batch}, fp32", ways, target, clock=options.clock)
-            ways = {name: lambda batches=batches: list(batches()) for name, batches in epochs.items()}
-            compare("    its batches alone, without the network", ways, "none", clock=options.clock)
+        for precision in ("fp32", "bf16"):
+            settings = Training(size=size, batch_size=batch, precision=precision)
+            train = one_set(n, "train").assign(image_id=cohort["image_id"])
+            with as_runs_do():
+                model = network(backbone, settings)
+                optimizer = training.optimizer_for(model, settings)
+                ours = TrainingSet(Pixels(bank, bank), train, settings, seed=0, device=CPU)
+                decoding = torch.utils.data.DataLoader(Decoding(cohort, settings), batch, shuffle=True)
+                epochs = {"from the bank": partial(ours.epoch, 0), "decoding": partial(iter, decoding)}
+                ways = {how: partial(train_on, model, optimizer, settings, batches) for how, batches in epochs.items()}
+                name = f"(b) an epoch of {n} images, {title}, batch {batch}, {precision}"
+                compare(name, ways, target, clock=options.clock)
+            ways = {how: lambda batches=batches: list(batches()) for how, batches in epochs.items()}
+        compare("    its batches alone, without the network", ways, "none", clock=options.clock)
 
 
 def train_on(
@@ -210,8 +218,8 @@ def train_on(
 ) -> None:
     """One epoch of steps on what `batches` gives."""
     model.train()
-    for batch in batches():
-        step(model, optimizer, settings, batch)
+    for pixels, labels in batches():
+        training.step(model, optimizer, pixels, labels, settings)
 
 
 def part_c(options: argparse.Namespace) -> None:
@@ -307,9 +315,9 @@ def part_e(options: argparse.Namespace) -> None:
     growth("image bank", build, reset=lambda: shutil.rmtree(banks, ignore_errors=True))
     settings, sizes = Training(size=64, batch_size=16, epochs=1), [160, 320, 640, 1280]
     pixels = random_banks(max(sizes), 64)
-    with reproducible(0, CPU):
+    with as_runs_do():
         model = network("test_resnet", settings)
-        optimizer = adam(model)
+        optimizer = training.optimizer_for(model, settings)
 
         def epoch(n: int) -> None:
             train = TrainingSet(pixels, one_set(n, "train"), settings, seed=0, device=CPU)
@@ -364,29 +372,111 @@ def part_f(options: argparse.Namespace) -> None:
     spawn = multiprocessing.get_context("spawn")
     for size, batch, seconds, gib in ((512, 32, 28, 9), (256, 64, 14.6, 4.7)):
         print(f"(f) target: at most {seconds} s and {gib} GiB", flush=True)
-        process = spawn.Process(target=paper_step, args=(size, batch))
-        process.start()
-        process.join()
+        for again in (False, True):
+            process = spawn.Process(target=paper_step, args=(size, batch, again))
+            process.start()
+            process.join()
 
 
-def paper_step(size: int, batch: int) -> None:
+def paper_step(size: int, batch: int, again: bool) -> None:
     """Time steps in bf16 and print the process's peak memory (its unit is bytes on macOS, KiB elsewhere)."""
     settings = Training(size=size, batch_size=batch, precision="bf16")
-    with reproducible(0, CPU):
+    with as_runs_do():
         torch.set_num_threads(cores())
         model = network("resnet50", settings).train()
-        optimizer, batch_of_noise = adam(model), constant(size, batch)
-        seconds = in_turn({"step": partial(step, model, optimizer, settings, batch_of_noise)})["step"].median()
+        if again:
+            memory.recompute(model.backbone)
+        optimizer, batch_of_noise = training.optimizer_for(model, settings), constant(size, batch)
+        steps = {"step": partial(training.step, model, optimizer, *batch_of_noise, settings)}
+        seconds = in_turn(steps)["step"].median()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
     print(
-        f"(f) ResNet50, {size} px, batch {batch}, bf16, {cores()} threads: {seconds:.1f} s a step, peak {peak:.2f} GiB"
+        f"(f) ResNet50, {size} px, batch {batch}, bf16, {cores()} threads{', recompute' if again else ''}: "
+        f"{seconds:.1f} s a step, peak {peak:.2f} GiB",
+        flush=True,
     )
+
+
+PAPERS_GRID = 3 * 4 * 6 * 5 * 7
+"""Fine-tunings: sources x backbones x strengths x folds x panels."""
+
+
+def part_g(options: argparse.Namespace) -> None:
+    """What a GPU does: ResNet50 at the paper's sizes against the floor, compiled or not, and small runs at once."""
+    if not torch.cuda.is_available():
+        print("(g) no CUDA device here")
+        return
+    card = torch.device("cuda")
+    print(f"(g) {torch.cuda.get_device_name(card)}, multiplies {1e-12 * multiplies(card):.0f}e12 operations/s in bf16")
+    for size, batch in ((512, 32), (256, 64)):
+        gpu_step(card, "resnet50", Training(size=size, batch_size=batch, epochs=1, precision="bf16"), 20)
+    small = Training(size=64, batch_size=16, epochs=20, patience=20, precision="bf16")
+    at_once(card, "test_resnet", small)
+
+
+def multiplies(device: torch.device, n: int = 8192) -> float:
+    """Operations a second of one large bf16 matrix product: what the card reaches where nothing is in its way."""
+    one, other = torch.randn(2, n, n, dtype=torch.bfloat16, device=device)
+    seconds = in_turn({"product": lambda: float((one @ other)[0, 0])})["product"].median()
+    return 2 * n**3 / seconds
+
+
+def gpu_step(device: torch.device, backbone: str, settings: Training, steps: int) -> None:
+    """Fine-tuning against the floor, then one step, eager and compiled, and what follows from it for the grid."""
+    n, title = steps * settings.batch_size, f"(g) {backbone}, {settings.size} px"
+    against_floor(title, backbone, settings, n, 4, device, target="<= 1.03")
+    with as_runs_do(device):
+        batch = constant(settings.size, settings.batch_size, device)
+        ways = {}
+        for compiled in (True, False):
+            model = network(backbone, settings, device).train()
+            if compiled:
+                model.compile()
+            optimizer = training.optimizer_for(model, settings)
+
+            def many(model=model, optimizer=optimizer) -> None:
+                for _ in range(steps):
+                    loss = training.step(model, optimizer, *batch, settings)
+                float(loss)
+
+            ways["compiled" if compiled else "eager"] = many
+        seconds = compare(f"    {steps} steps", ways, "none") / steps
+    operations = devices.step_operations(backbone, settings)
+    share = operations / seconds / multiplies(device)
+    # 248 of the lung masses' images train and validate; a forward pass costs a third of a step, so this is an
+    # upper limit, and early stopping makes it far less.
+    hours = PAPERS_GRID * 200 * 248 / settings.batch_size * seconds / 3600
+    print(
+        f"    {1e3 * seconds:.1f} ms a step, {settings.batch_size / seconds:.0f} images/s, {100 * share:.0f} % of what "
+        f"the card multiplies; {PAPERS_GRID} fine-tunings of 200 epochs on 248 images: at most {hours:.0f} h",
+        flush=True,
+    )
+
+
+def at_once(device: torch.device, backbone: str, settings: Training, runs: int = 8) -> None:
+    """The same small runs one after the other, and several at once."""
+    workers = devices.runs_at_once(backbone, settings, device)
+    fit = partial(small_fit, backbone=backbone, settings=settings, device=device)
+    ways = {
+        f"{w} at once": lambda w=w: list(over_processes(fit, list(range(runs)), w)) for w in sorted({1, 2, 4, workers})
+    }
+    seconds = in_turn(ways, rounds=3).median()
+    told = ", ".join(f"{name}: {s:.1f} s" for name, s in seconds.items())
+    print(f"(g) {runs} runs of {backbone}, {settings.size} px ({told}; workers 0 would take {workers})", flush=True)
+
+
+def small_fit(number: int, backbone: str, settings: Training, device: torch.device) -> None:
+    """One small fine-tuning."""
+    sets = pd.concat([one_set(480, "train"), one_set(85, "val", 480)])
+    with as_runs_do(device):
+        model = network(backbone, settings, device)
+        training.fine_tune(model, random_banks(565, settings.size), sets, settings, seed=number, device=device)
 
 
 @cache
 def _drawn(folder: Path, n: int, size: int) -> pd.DataFrame:
     folder.mkdir(exist_ok=True)
-    table = phantoms.population(0, n // 2, 2)[:n]
+    table = phantoms.population(0, n, 2)[:n]
     table = table.assign(path=[str(folder / f"{i}-{size}.png") for i in table["image_id"]])
     for row in table.itertuples():
         drawn = phantoms.draw(0, row.patient_id, row.image_id, sex=row.sex, lesion=bool(row.label), size=size)
@@ -413,7 +503,7 @@ def machine() -> str:
 
 def main() -> None:
     """Measure what was asked for."""
-    parts = {"a": part_a, "b": part_b, "c": part_c, "d": part_d, "e": part_e, "f": part_f}
+    parts = {"a": part_a, "b": part_b, "c": part_c, "d": part_d, "e": part_e, "f": part_f, "g": part_g}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=parts, help="only this part")
     parser.add_argument("--nih", type=Path, metavar="FOLDER", help="a ChestX-ray14 folder, with some images")
