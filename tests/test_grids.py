@@ -7,14 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
-from tiny_runs import make_cohort, plan
+from tiny_runs import TINY, make_cohort, plan
 
 from sourcematters import confounders, executors, grids, runs
 from sourcematters.errors import StudyError
@@ -51,6 +53,24 @@ def test_a_run_folder_is_complete_and_its_metrics_follow_from_its_predictions(se
             assert found["auc"].tolist() == [row["auc"]]
         saved = json.loads((folder / "spec.json").read_text())
         assert saved["id"] == spec.id and saved["training"]["epochs"] == 3
+
+
+def test_a_compiled_network_is_compiled_once_and_learns_the_same(serial, cohort, tmp_path, monkeypatch):
+    compiled, compile_ = [], torch.nn.Module.compile
+
+    def without_a_c_compiler(model):
+        compiled.append(model)
+        compile_(model, backend="aot_eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", without_a_c_compiler)
+    workspace = Workspace(str(tmp_path / "made"))
+    options = dict(p_art=[1], folds=1, training=replace(TINY, compiled=True))
+    (spec,) = plan(cohort, workspace, confounders.tag(height=300), **options)
+    grids.run([spec], workspace, name="g", workers=1, device="cpu")
+    assert len(compiled) == 1
+    (eager,) = [s for s in serial[1] if replace(s, training=spec.training) == spec]
+    one, other = (pd.read_csv(w.run(s) / "predictions.csv") for w, s in ((workspace, spec), (serial[0], eager)))
+    pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-3)
 
 
 def test_at_strength_0_drawn_confounders_are_trained_once(serial, cohort):
