@@ -49,6 +49,9 @@ def attempt(
     failure = Path(f"{workspace.run(spec)}.failed")
     try:
         execute(spec, workspace, device=device, checkpoint_seconds=checkpoint_seconds, show=show)
+    except subprocess.CalledProcessError:
+        # Not the run's failure: submitit cannot requeue a job that Slurm, without grace time, has requeued already.
+        raise
     except Exception as error:
         write_json(failure / "spec.json", spec.to_dict())
         write_text(failure / "traceback.txt", traceback.format_exc())

@@ -7,15 +7,18 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 from filelock import FileLock
 from tiny_runs import TINY, make_cohort, plan
 
 from sourcematters import confounders, executors, grids, runs
 from sourcematters.errors import StudyError
 from sourcematters.executors import Slurm
+from sourcematters.files import read_json
 from sourcematters.runs import Workspace
 from sourcematters.specs import Training
 
@@ -183,6 +186,12 @@ def test_why_a_job_is_gone_is_read_off_its_log(tmp_path):
     assert executors._last_words("b", tmp_path) == f"Its last words: Out Of Memory ({tmp_path}/g-2b/8_0_log.err)"
 
 
+def counts(results):
+    """The numbers that `status` shows of the one plan there is."""
+    head, line, *_ = grids.status(results).splitlines()
+    return dict(zip(head.split()[1:], map(int, line.split()[1:]), strict=True))
+
+
 def test_status_shows_queued_and_lost_runs_where_there_are_any(cohort, tmp_path, monkeypatch):
     workspace = Workspace(str(tmp_path / "made"))
     specs = plan(cohort, workspace)
@@ -191,9 +200,7 @@ def test_status_shows_queued_and_lost_runs_where_there_are_any(cohort, tmp_path,
     submission(workspace.shared("slurm"), "g-1a", *[spec.id for spec in specs])
     answer(monkeypatch, "g-1a|0\ng-1a|2\n")
     (workspace.shared("runs") / f".{specs[1].id}.node7.12").mkdir(parents=True)  # without a heartbeat
-    head, line, *_ = grids.status(tmp_path).splitlines()
-    counts = dict(zip(head.split()[1:], line.split()[1:], strict=True))
-    assert counts == dict(done="0", running="0", queued="2", failed="0", lost="1", missing="1", of="4")
+    assert counts(tmp_path) == dict(done=0, running=0, queued=2, failed=0, lost=1, missing=1, of=4)
     answer(monkeypatch, code=1, error="no controller")
     assert "squeue does not answer (no controller)" in grids.status(tmp_path)
 
@@ -203,6 +210,19 @@ def test_without_sbatch_it_says_so(cohort, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(StudyError, match="there is no sbatch here"):
         grids.run(plan(cohort, workspace), workspace, name="g", executor="slurm", device="cpu")
+
+
+def test_a_job_that_slurm_requeued_before_submitit_could_has_no_failed_run(cohort, tmp_path, monkeypatch):
+    workspace = Workspace(str(tmp_path / "made"))
+    spec, *_ = plan(cohort, workspace)
+
+    def execute(spec, workspace, **options):
+        subprocess.run("exit 1", shell=True, check=True)
+
+    monkeypatch.setattr(executors, "execute", execute)
+    with pytest.raises(subprocess.CalledProcessError):
+        executors.Bundle([spec], workspace, "cpu", 0)()
+    assert runs.state(spec.id, workspace.shared("runs")) == "missing"
 
 
 def test_a_job_that_has_to_end_begins_no_further_run(cohort, tmp_path, monkeypatch):
@@ -226,6 +246,10 @@ def test_a_job_that_has_to_end_begins_no_further_run(cohort, tmp_path, monkeypat
 # A real Slurm
 
 
+def output_of(*command):
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
 def controller_answers():
     try:
         return subprocess.run(["sinfo"], capture_output=True, timeout=10).returncode == 0
@@ -244,14 +268,15 @@ def cluster(tmp_path_factory):
         return
     if os.environ.get("SOURCEMATTERS_SLURM") != "1":
         pytest.skip(f"no Slurm controller answers; start one with {start}, or set SOURCEMATTERS_SLURM=1")
-    said = subprocess.run([start], capture_output=True, text=True, check=True).stdout
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SLURM_CONF", re.search(r"SLURM_CONF=(.*)", said)[1])
-        yield
-        subprocess.run([start, "stop"], check=True)
+        try:
+            patch.setenv("SLURM_CONF", re.search(r"SLURM_CONF=(.*)", output_of(start))[1])
+            yield
+        finally:
+            subprocess.run([start, "stop"], check=True)
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=300):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "waited in vain"
@@ -259,10 +284,45 @@ def wait_for(condition, seconds=120):
     return found
 
 
-def grid_of_24(cohort, workspace):
-    settings = Training(**{**TINY.__dict__, "epochs": 20, "patience": 20})
-    drawn = confounders.tag(height=300), confounders.noise(2e5)
-    return plan(cohort, workspace, *drawn, p_art=[0, 0.5, 1], folds=4, training=settings)
+def trained_for(epochs):
+    return Training(**{**TINY.__dict__, "epochs": epochs, "patience": epochs})
+
+
+def wait_for_all(specs, workspace, **slurm):
+    slurm = {"poll_seconds": 0.5, **slurm}
+    return grids.run(specs, workspace, name="g", device="cpu", executor="slurm", slurm=slurm, checkpoint_seconds=0)
+
+
+def submit_and_stop_waiting(specs, workspace, **slurm):
+    def interrupt(seconds):
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        # Not time.sleep itself: subprocess calls it too, and would be interrupted before anything is submitted.
+        patch.setattr(executors, "time", SimpleNamespace(sleep=interrupt))
+        wait_for_all(specs, workspace, **slurm)
+
+
+def state_of(spec, workspace):
+    return runs.state(spec.id, workspace.shared("runs"), executors.in_queue(workspace.shared("slurm")))
+
+
+def checkpoint_of(spec, workspace):
+    return workspace.shared("runs") / ".checkpoints" / f"{spec.id}.pt"
+
+
+def freeze_one_halfway(specs, workspace):
+    """Stop the process of a run that has kept a checkpoint, so that it gets no further; gives the run and process."""
+
+    def halfway():
+        for spec in specs:
+            for beside in workspace.shared("runs").glob(f".{spec.id}.*"):
+                if checkpoint_of(spec, workspace).exists():
+                    return spec, int(beside.name.rpartition(".")[2])
+
+    spec, process = wait_for(halfway)
+    os.kill(process, signal.SIGSTOP)
+    return spec, process
 
 
 def files_of(workspace):
@@ -274,63 +334,87 @@ def files_of(workspace):
     }
 
 
-def array_of(workspace):
-    """The one submission: its name, its array's number, and the task of every run."""
-    (folder,) = workspace.shared("slurm").iterdir()
-    number = next(folder.glob("*_submission.sh")).name.split("_")[0]
-    return folder, number, {run_id: task for task, run_id in executors._records(folder.parent)[folder.name]}
+def test_a_grid_with_a_cancelled_a_killed_and_a_late_job_ends_as_the_serial_one(cluster, cohort, tmp_path):
+    def grid_of_24(workspace):
+        drawn = confounders.tag(height=300), confounders.noise(2e5)
+        return plan(cohort, workspace, *drawn, p_art=[0, 0.5, 1], folds=4, training=trained_for(15))
 
-
-def halfway(specs, shared):
-    """A run that has kept a checkpoint, and the number of its process."""
-    for spec in specs:
-        for beside in shared.glob(f".{spec.id}.*"):
-            if (shared / ".checkpoints" / f"{spec.id}.pt").exists():
-                return spec, int(beside.name.rpartition(".")[2])
-
-
-def test_a_grid_with_a_cancelled_a_killed_and_a_late_job_ends_as_the_serial_one(cluster, cohort, tmp_path, monkeypatch):
     serial = Workspace(str(tmp_path / "serial" / "made"))
-    expected = grids.run(grid_of_24(cohort, serial), serial, name="g", workers=1, device="cpu")
+    expected = grids.run(grid_of_24(serial), serial, name="g", workers=1, device="cpu")
 
     workspace = Workspace(str(tmp_path / "slurm" / "made"))
-    specs = grid_of_24(cohort, workspace)
+    specs = grid_of_24(workspace)
     assert len(specs) == 24
-    late, cancelled = specs[4], specs[-1]
-    shared = workspace.shared("runs")
-
-    def run(interrupted=False, **options):
-        # Less time than a person may give: it is over 40 to 100 seconds after a job's start.
-        slurm = {"poll_seconds": 0.5, "signal_delay_s": 20, "additional_parameters": {"time": 2}, **options}
-        with pytest.MonkeyPatch.context() as patch:
-            if interrupted:
-                patch.setattr(executors.time, "sleep", lambda seconds: signal.raise_signal(signal.SIGINT))
-            return grids.run(
-                specs, workspace, name="g", device="cpu", executor="slurm", slurm=slurm, checkpoint_seconds=0
-            )
-
-    def state(spec):
-        return runs.state(spec.id, shared, executors.in_queue(workspace.shared("slurm")))
+    jobs = executors.bundles(specs, 2)
+    assert [len(job) for job in jobs] == [2] * 12
+    shared, options = workspace.shared("runs"), {"runs_per_job": 2, "time": 10, "signal_delay_s": 20}
 
     (shared / ".locks").mkdir(parents=True)
+    first, late = jobs[0]
     with FileLock(shared / ".locks" / f"{late.id}.lock"):  # it waits for this until its time is over
-        with pytest.raises(KeyboardInterrupt):
-            run(interrupted=True)
-        folder, number, task = array_of(workspace)
-        assert len(set(task.values())) == 20, "24 runs; four networks serve two of them each"
-        with pytest.raises(KeyboardInterrupt):
-            run(interrupted=True)
+        submit_and_stop_waiting(specs, workspace, **options)
+        (folder,) = workspace.shared("slurm").iterdir()
+        number = next(folder.glob("*_submission.sh")).name.split("_")[0]
+        submit_and_stop_waiting(specs, workspace, **options)
         assert list(workspace.shared("slurm").iterdir()) == [folder], "nothing was submitted twice"
-        subprocess.run(["scancel", f"{number}_{task[cancelled.id]}"], check=True)
-        killed, process = wait_for(lambda: halfway(specs, shared))
+        subprocess.run(["scancel", f"{number}_11"], check=True)
+
+        killed, process = freeze_one_halfway(specs, workspace)
+        found = counts(workspace.results)
+        assert found["running"] >= 1 and found["queued"] >= 1 and found["missing"] == 2, found
+        assert state_of(killed, workspace) == "running"
         os.kill(process, signal.SIGKILL)
-        log = folder / f"{number}_{task[late.id]}_0_log.out"
-        wait_for(lambda: log.exists() and "Requeued job" in log.read_text())
-    wait_for(lambda: state(killed) != "queued")
-    assert (state(killed), state(cancelled)) == ("lost", "missing")
-    text = grids.status(workspace.results)
-    assert "lost" in text.splitlines()[0]
-    print(text)
-    table = run(runs_per_job=2)
-    pd.testing.assert_frame_equal(table, expected)
+
+        wait_for((workspace.run(first) / "done").exists)
+        subprocess.run(["scontrol", "update", f"JobId={number}_0", "EndTime=now+1minutes"], check=True)
+        log = folder / f"{number}_0_0_log.out"
+        wait_for(lambda: "Requeued job" in log.read_text())
+        subprocess.run(["scontrol", "update", f"JobId={number}_0", "TimeLimit=10"], check=True)
+    wait_for(lambda: state_of(killed, workspace) != "queued")
+    assert state_of(killed, workspace) == "lost"
+    assert {state_of(spec, workspace) for spec in jobs[11]} == {"missing"}
+    assert counts(workspace.results)["lost"] == 1
+    pd.testing.assert_frame_equal(wait_for_all(specs, workspace, **options), expected)
     assert files_of(workspace) == files_of(serial)
+
+
+def test_jobs_that_a_more_urgent_one_pushes_out_go_on_inside_their_training(cluster, cohort, tmp_path):
+    if "urgent" not in output_of("sinfo", "--noheader", "--format=%R").split():
+        pytest.skip("this Slurm has no partition that preempts, as tests/slurm/slurm.conf.in has")
+
+    def three_runs(workspace):
+        # The first must not end in the 2 s that Slurm leaves it between SIGTERM and SIGKILL.
+        return [
+            spec
+            for epochs in (150, 50, 40)
+            for spec in plan(cohort, workspace, p_art=[1], folds=1, training=trained_for(epochs))
+        ]
+
+    serial = Workspace(str(tmp_path / "serial" / "made"))
+    expected = grids.run(three_runs(serial), serial, name="g", workers=2, device="cpu")
+
+    workspace = Workspace(str(tmp_path / "slurm" / "made"))
+    specs = killed, surprised, warned = three_runs(workspace)
+    # The first gets no signal that submitit heeds; the others do, but only in "warned" there is time to answer it.
+    submit_and_stop_waiting([killed], workspace, partition="test", additional_parameters={"signal": "CONT@90"})
+    submit_and_stop_waiting([surprised], workspace, partition="test")
+    submit_and_stop_waiting([warned], workspace, partition="warned")
+    frozen = []
+    while left := [spec for spec in specs if spec not in frozen]:
+        frozen.append(freeze_one_halfway(left, workspace)[0])
+    urgent = output_of(
+        "sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 600"
+    )
+    wait_for(lambda: output_of("squeue", "--noheader", "--format=%T", f"--jobs={urgent}") == "RUNNING")
+    assert [state_of(spec, workspace) for spec in specs] == ["queued"] * 3
+    for spec in specs:
+        kept = torch.load(checkpoint_of(spec, workspace))
+        assert 1 <= len(kept["state"]["history"]) < spec.training.epochs
+        # Only an attempt that goes on from this very checkpoint counts these seconds as spent.
+        torch.save({**kept, "spent": 1e6}, checkpoint_of(spec, workspace))
+    subprocess.run(["scancel", urgent], check=True)
+
+    pd.testing.assert_frame_equal(wait_for_all(specs, workspace), expected)
+    assert files_of(workspace) == files_of(serial)
+    for spec in specs:
+        assert read_json(workspace.run(spec) / "env.json")["seconds"] > 1e6

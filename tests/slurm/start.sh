@@ -17,6 +17,10 @@ die() { echo "error: $*" >&2; exit 2; }
 
 stop() {
   local daemon pid
+  # Jobs outlive their daemons.
+  if [ -e "$SLURM_CONF" ] && timeout 5 scancel --user=root 2>/dev/null; then
+    for _ in $(seq 100); do [ -z "$(timeout 5 squeue --noheader 2>/dev/null)" ] && break; sleep 0.1; done
+  fi
   for daemon in slurmd slurmctld munged; do
     pid=$(cat "$folder/$daemon.pid" 2>/dev/null) || continue
     kill "$pid" 2>/dev/null || continue
