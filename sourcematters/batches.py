@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import psutil
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from sourcematters import devices
 from sourcematters.seeds import keys, stream
 from sourcematters.specs import Training
 
@@ -51,7 +51,7 @@ def feed(pixels: Pixels, choices: Iterable[Choice], device: torch.device) -> Ite
     next run on the same banks; on a CPU the memory maps, whose pages all workers share. Of larger ones a thread reads
     the next batch while this one is computed.
     """
-    if pixels.base.nbytes + pixels.carrier.nbytes > RESIDENT_SHARE * _memory(device):
+    if pixels.base.nbytes + pixels.carrier.nbytes > RESIDENT_SHARE * devices.memory(device):
         prepared = (pixels.batch(*choice) for choice in choices)
         if device.type == "cuda":
             # Only page-locked memory is copied while the device computes.
@@ -81,12 +81,6 @@ def resident(pixels: Pixels, device: torch.device) -> torch.Tensor:
             half.copy_(torch.from_numpy(np.array(bank)).unsqueeze(1))
         kept = _resident[device] = pixels, both
     return kept[1]
-
-
-def _memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return psutil.virtual_memory().total
 
 
 def _ahead(batches: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:

@@ -1,5 +1,6 @@
 """What a fine-tuning computes on: the device, its precision, and how many runs it takes at once."""
 
+import psutil
 import torch
 
 from sourcematters.errors import StudyError
@@ -46,6 +47,20 @@ def place(model: torch.nn.Module, device: torch.device) -> None:
     # Apple's MPS has no fast path for channels_last.
     layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
     model.to(device, memory_format=layout)
+
+
+def limit_memory(device: torch.device, share: float) -> None:
+    """Let this process take no more than `share` (0..1) of a card's memory, so that several fit on one."""
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(share, device.index)
+
+
+def memory(device: torch.device) -> int:
+    """Bytes of memory that this process may take on the device."""
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        return int(total * torch.cuda.get_per_process_memory_fraction(device.index))
+    return psutil.virtual_memory().total
 
 
 def runs_at_once(backbone: str, training: Training, device: torch.device) -> int:

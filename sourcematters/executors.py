@@ -16,7 +16,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ import pandas as pd
 from sourcematters.errors import StudyError
 from sourcematters.files import write_csv, write_json, write_text
 from sourcematters.processes import over_processes
-from sourcematters.runs import CHECKPOINT_SECONDS, Workspace, execute
+from sourcematters.runs import Execution, Workspace, execute
 from sourcematters.specs import RunSpec
 
 NAMES = ("local", "slurm")
@@ -38,17 +38,11 @@ LEAST_MINUTES = 5
 a shorter job would be told to end before it has begun."""
 
 
-def attempt(
-    spec: RunSpec,
-    workspace: Workspace,
-    device: str = "auto",
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
-    show: bool = False,
-) -> str:
+def attempt(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool = False) -> str:
     """Make one run; return "", or a sentence on why it failed after keeping the traceback in `<id>.failed/`."""
     failure = Path(f"{workspace.run(spec)}.failed")
     try:
-        execute(spec, workspace, device=device, checkpoint_seconds=checkpoint_seconds, show=show)
+        execute(spec, workspace, execution, show=show)
     except subprocess.CalledProcessError:
         # Not the run's failure: submitit cannot requeue a job that Slurm, without grace time, has requeued already.
         raise
@@ -61,11 +55,13 @@ def attempt(
 
 
 def local(
-    specs: Sequence[RunSpec], workspace: Workspace, *, workers: int, device: str, checkpoint_seconds: float
+    specs: Sequence[RunSpec], workspace: Workspace, execution: Execution, *, workers: int
 ) -> Iterator[tuple[RunSpec, str]]:
     """Make the runs in `workers` processes of this machine; with one worker, in this process."""
-    options = dict(workspace=workspace, device=device, checkpoint_seconds=checkpoint_seconds)
-    yield from over_processes(partial(attempt, show=workers <= 1, **options), specs, workers)
+    at_once = min(workers, len(specs))
+    execution = replace(execution, memory_share=execution.memory_share / at_once)
+    make = partial(attempt, workspace=workspace, execution=execution, show=at_once == 1)
+    yield from over_processes(make, specs, workers)
 
 
 @dataclass(frozen=True)
@@ -104,10 +100,9 @@ class Slurm:
 def slurm(
     specs: Sequence[RunSpec],
     workspace: Workspace,
+    execution: Execution,
     *,
     name: str,
-    device: str,
-    checkpoint_seconds: float,
     settings: Slurm,
 ) -> Iterator[tuple[RunSpec, str]]:
     """Submit the runs that no job has yet, and wait for all of `specs`; an interruption leaves the jobs alone.
@@ -121,7 +116,7 @@ def slurm(
     _tidy(queued, workspace)
     new = [spec for spec in specs if spec.id not in queued or _failure(spec, workspace)]
     if new:
-        _submit(new, workspace, name, device, checkpoint_seconds, settings)
+        _submit(new, workspace, execution, name, settings)
     waiting, gone, silent = list(specs), set(), 0
     while waiting:
         try:
@@ -180,9 +175,8 @@ def _records(folder: Path) -> dict[str, list[tuple[int, str]]]:
 class Bundle:
     """The runs of one job, one after the other; submitit asks for its `checkpoint` when the job has to end."""
 
-    def __init__(self, specs: Sequence[RunSpec], workspace: Workspace, device: str, checkpoint_seconds: float):
-        self.specs, self.ending = specs, False
-        self.options = dict(workspace=workspace, device=device, checkpoint_seconds=checkpoint_seconds)
+    def __init__(self, specs: Sequence[RunSpec], workspace: Workspace, execution: Execution):
+        self.specs, self.workspace, self.execution, self.ending = specs, workspace, execution, False
 
     def __call__(self) -> None:
         """Make the runs that are not done; a failed one does not stop the others."""
@@ -190,7 +184,7 @@ class Bundle:
         self.ending = False
         for spec in self.specs:
             if not self.ending:
-                print(attempt(spec, **self.options) or f"{spec.id}: done", flush=True)
+                print(attempt(spec, self.workspace, self.execution) or f"{spec.id}: done", flush=True)
 
     def checkpoint(self) -> Any:
         """What the requeued job has to do: the same, from the checkpoints that its runs keep themselves."""
@@ -217,9 +211,8 @@ def bundles(specs: Sequence[RunSpec], runs_per_job: int) -> list[list[RunSpec]]:
 def _submit(
     specs: Sequence[RunSpec],
     workspace: Workspace,
+    execution: Execution,
     name: str,
-    device: str,
-    checkpoint_seconds: float,
     settings: Slurm,
 ) -> None:
     import submitit
@@ -243,7 +236,7 @@ def _submit(
             further = {"requeue": True, **settings.sbatch.get("additional_parameters", {})}
             options = {**settings.sbatch, "additional_parameters": further}
             executor.update_parameters(job_name=job_name, time=settings.time, **options)
-            executor.submit_array([Bundle(job, workspace, device, checkpoint_seconds) for job in jobs])
+            executor.submit_array([Bundle(job, workspace, execution) for job in jobs])
     except (ValueError, TypeError, RuntimeError) as error:
         raise StudyError(f"executor slurm: the jobs were not submitted. {error}") from error
     print(f"{len(jobs)} jobs submitted as {job_name}; their logs: {folder}", file=sys.stderr)

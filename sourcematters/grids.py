@@ -18,7 +18,7 @@ from sourcematters.confounders import Confounder
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json, write_csv
 from sourcematters.processes import cores, over_processes, progress
-from sourcematters.runs import CHECKPOINT_SECONDS, Workspace, open_registered, register, renderings, state
+from sourcematters.runs import CHECKPOINT_SECONDS, Execution, Workspace, open_registered, register, renderings, state
 from sourcematters.sources import Source, at_hand, fetch, resolve
 from sourcematters.specs import RunSpec, Training, grid
 
@@ -76,31 +76,35 @@ def run(
     device: str = "auto",
     executor: str = "local",
     slurm: Mapping[str, Any] | None = None,
+    recompute: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> pd.DataFrame:
     """Execute the runs that are not done yet and return the results table of all of them.
 
     Interrupt it at any time: what is finished stays, the rest is made by the next call, with the same numbers.
     A run that fails does not stop the others. The list of runs is kept as plans/`name`.csv, for `status`.
-    `workers` 0 means a process for each core, or one for the whole of a GPU. `executor` slurm makes the runs in jobs
-    of a cluster, with the options in `slurm` (see `executors.Slurm`); banks and weights are still made here.
+    `workers` 0 means a process for each core, or as many as fill a GPU (`devices.runs_at_once`). `executor` slurm makes
+    the runs in jobs of a cluster, with the options in `slurm` (see `executors.Slurm`); banks and weights are still made
+    here. `recompute` and `checkpoint_seconds` as in `runs.Execution`.
 
-    Raises StudyError naming the failed runs and where their tracebacks are, and for an unknown executor or option.
+    Raises StudyError naming the failed runs and where their tracebacks are, for an unknown executor or option, and for
+    `recompute` of compiled networks.
     """
     if executor not in executors.NAMES:
         raise StudyError(f"executor = {executor!r}: it must be {' or '.join(executors.NAMES)}.")
+    if recompute and any(spec.training.compiled for spec in specs):
+        raise StudyError("recompute and compiled exclude each other: set one of them to false.")
     settings = executors.Slurm.of(slurm or {})
     table = plan_table(specs)
     write_csv(workspace.own(f"plans/{name}.csv"), table)
     todo = [spec for spec in specs if not (workspace.run(spec) / "done").exists()]
     if todo:
-        workers = workers or (cores() if executor == "slurm" else _suitable_workers(device))
-        _prepare(todo, workspace, workers)
-        failed, options = [], dict(device=device, checkpoint_seconds=checkpoint_seconds)
+        _prepare(todo, workspace, workers or cores())
+        failed, execution = [], Execution(device, recompute, checkpoint_seconds)
         if executor == "slurm":
-            ended = executors.slurm(todo, workspace, name=name, settings=settings, **options)
+            ended = executors.slurm(todo, workspace, execution, name=name, settings=settings)
         else:
-            ended = executors.local(todo, workspace, workers=workers, **options)
+            ended = executors.local(todo, workspace, execution, workers=workers or _suitable_workers(todo, device))
         with progress(total=len(specs), initial=len(specs) - len(todo), desc="runs", unit="run", mininterval=0) as bar:
             for spec, failure in ended:
                 bar.set_postfix_str(f"{spec.id}: {_outcome(workspace.run(spec)) if not failure else 'failed'}")
@@ -168,14 +172,16 @@ def collect_plans(workspace: Workspace) -> tuple[pd.DataFrame, list[str]]:
     return pd.concat(frames, ignore_index=True), missing
 
 
-def _suitable_workers(device: str) -> int:
+def _suitable_workers(specs: Sequence[RunSpec], device: str) -> int:
     # Torch costs a notebook's kernel half a gigabyte: it is not asked where Linux shows no accelerator.
     nodes = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
     if device == "auto" and platform.system() == "Linux" and not any(map(os.path.exists, nodes)):
         return cores()
     from sourcematters import devices
 
-    return cores() if devices.choose(device).type == "cpu" else 1
+    where = devices.choose(device)
+    networks = {(spec.backbone, spec.training) for spec in specs}
+    return min(devices.runs_at_once(backbone, training, where) for backbone, training in networks)
 
 
 def _fetch(sources: Iterable[Source], backbone: str, workers: int) -> None:

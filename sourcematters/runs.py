@@ -38,6 +38,20 @@ CHECKPOINT_SECONDS = 300
 
 
 @dataclass(frozen=True)
+class Execution:
+    """By what means a run is made; no number depends on it, but that kinds of devices round differently.
+
+    With `recompute` a training step holds less memory and takes a quarter longer (`memory.recompute`). A run keeps
+    where it stands at most every `checkpoint_seconds`. `memory_share` is its part of a card that other runs share.
+    """
+
+    device: str = "auto"
+    recompute: bool = False
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    memory_share: float = 1.0
+
+
+@dataclass(frozen=True)
 class Workspace:
     """Where things are kept: `results/<profile>` for what a profile shows, its parent for what profiles share.
 
@@ -72,31 +86,22 @@ def register(cohort: pd.DataFrame, workspace: Workspace) -> str:
     return digest
 
 
-def execute(
-    spec: RunSpec,
-    workspace: Workspace,
-    *,
-    device: str = "auto",
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
-    show: bool = False,
-) -> Path:
+def execute(spec: RunSpec, workspace: Workspace, execution: Execution = Execution(), *, show: bool = False) -> Path:
     """Make one run, unless it is done, and return its folder.
 
     Computes on one thread (on a CPU) so that the bytes do not depend on the number of cores or workers. After an
-    epoch it keeps where it stands, at most every `checkpoint_seconds`; the next call goes on there.
+    epoch it keeps where it stands; the next call goes on there. `show` draws a progress bar of the epochs.
     """
     target = workspace.run(spec)
     with explained(target):
         (target.parent / ".locks").mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / ".locks" / f"{spec.id}.lock"):
             if not (target / "done").exists():
-                _execute(spec, workspace, target, device, checkpoint_seconds, show)
+                _execute(spec, workspace, target, execution, show)
     return target
 
 
-def _execute(
-    spec: RunSpec, workspace: Workspace, target: Path, device: str, checkpoint_seconds: float, show: bool
-) -> None:
+def _execute(spec: RunSpec, workspace: Workspace, target: Path, execution: Execution, show: bool) -> None:
     from safetensors.torch import load_file, save_file
 
     from sourcematters import devices, memory, training
@@ -104,8 +109,7 @@ def _execute(
     from sourcematters.models import Classifier, reproducible
 
     started = time.perf_counter()
-    options = dict(device=device, checkpoint_seconds=checkpoint_seconds, show=show)
-    fit_folder = execute(spec.fit, workspace, **options) if spec.fit != spec else None
+    fit_folder = execute(spec.fit, workspace, execution, show=show) if spec.fit != spec else None
     for left in target.parent.glob(f".{spec.id}.*"):
         shutil.rmtree(left)
     beside = target.parent / f".{spec.id}.{socket.gethostname()}.{os.getpid()}"
@@ -124,13 +128,17 @@ def _execute(
             val_fraction=spec.val_fraction,
             split_seed=spec.split_seed,
         )
-        where = devices.choose(device)
+        where = devices.choose(execution.device)
+        devices.limit_memory(where, execution.memory_share)
         settings, pixels = spec.training, training.Pixels(base, carrier)
-        checkpoint = Checkpoint(target.parent / ".checkpoints" / f"{spec.id}.pt", checkpoint_seconds, where)
+        kept = target.parent / ".checkpoints" / f"{spec.id}.pt"
+        checkpoint = Checkpoint(kept, execution.checkpoint_seconds, where)
         with reproducible(training.initial_seed(spec.seed, spec.fold), where), memory.kept():
             model = Classifier(spec.source, spec.backbone, size=settings.size, dropout=settings.dropout)
             if settings.compiled:
                 model.compile()
+            if execution.recompute:
+                memory.recompute(model.backbone)
             if fit_folder is None:
                 history = training.fine_tune(
                     model,

@@ -20,7 +20,8 @@ from sourcematters.processes import progress
 from sourcematters.seeds import derive
 from sourcematters.specs import Training
 
-EVALUATION_BATCH = 32
+EVALUATION_BATCH = 64
+"""On a CPU small networks score a tenth faster than in batches of 32; larger ones gain nothing more."""
 
 
 def fine_tune(

@@ -126,7 +126,7 @@ from sourcematters import runs
 cohort = pd.read_csv({table!r})
 cohort.attrs = {{"name": "made", "task": "brightness"}}
 spec, workspace = one_run(cohort, {results!r})
-runs.execute(spec, workspace, device="cpu", checkpoint_seconds=0)
+runs.execute(spec, workspace, runs.Execution("cpu", checkpoint_seconds=0))
 """
 
 
@@ -140,7 +140,7 @@ def one_run(cohort, results):
 def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(tmp_path):
     cohort = make_cohort(tmp_path)
     spec, workspace = one_run(cohort, str(tmp_path / "whole" / "made"))
-    whole = runs.execute(spec, workspace, device="cpu")
+    whole = runs.execute(spec, workspace, runs.Execution("cpu"))
     spec, workspace = one_run(cohort, str(tmp_path / "killed" / "made"))
     cohort.to_csv(tmp_path / "cohort.csv", index=False)
     tests = str(Path(__file__).parent)
@@ -154,7 +154,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(tmp_path):
     process.wait()
     epochs_kept = len(torch.load(kept)["state"]["history"])
     assert 1 <= epochs_kept < 30 and runs.state(spec.id, workspace.shared("runs")) == "lost"
-    resumed = runs.execute(spec, workspace, device="cpu")
+    resumed = runs.execute(spec, workspace, runs.Execution("cpu"))
     for name in ("predictions.csv", "history.csv", "metrics.json", "spec.json"):
         assert (resumed / name).read_bytes() == (whole / name).read_bytes(), name
     assert list(kept.parent.iterdir()) == []

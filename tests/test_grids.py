@@ -18,7 +18,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from tiny_runs import TINY, make_cohort, plan
 
-from sourcematters import confounders, executors, grids, runs
+from sourcematters import confounders, devices, executors, grids, memory, runs
 from sourcematters.errors import StudyError
 from sourcematters.runs import Workspace
 from sourcematters.specs import Training
@@ -53,6 +53,46 @@ def test_a_run_folder_is_complete_and_its_metrics_follow_from_its_predictions(se
             assert found["auc"].tolist() == [row["auc"]]
         saved = json.loads((folder / "spec.json").read_text())
         assert saved["id"] == spec.id and saved["training"]["epochs"] == 3
+
+
+def test_a_grid_that_computes_blocks_again_gives_the_same_bytes(serial, cohort, tmp_path, monkeypatch):
+    recomputed, recompute = [], memory.recompute
+    monkeypatch.setattr(memory, "recompute", lambda model: (recomputed.append(model), recompute(model)))
+    workspace = Workspace(str(tmp_path / "made"))
+    specs = plan(cohort, workspace, confounders.tag(height=300), p_art=[1])
+    grids.run(specs, workspace, name="g", workers=1, device="cpu", recompute=True)
+    assert len(recomputed) == len(specs) == 2
+    for spec in specs:
+        for name in ("history.csv", "predictions.csv"):
+            one, other = (w.run(spec) / name for w in (workspace, serial[0]))
+            assert one.read_bytes() == other.read_bytes()
+
+
+def test_compiled_networks_are_not_computed_again(cohort, tmp_path):
+    workspace = Workspace(str(tmp_path / "made"))
+    specs = plan(cohort, workspace, training=replace(TINY, compiled=True))
+    with pytest.raises(StudyError, match="recompute and compiled exclude each other"):
+        grids.run(specs, workspace, name="g", recompute=True)
+    assert not workspace.own("plans").exists()
+
+
+def test_as_many_workers_as_fill_the_device(cohort, tmp_path, monkeypatch):
+    asked = []
+
+    def local(specs, workspace, execution, *, workers):
+        asked.append(workers)
+        return iter(())
+
+    monkeypatch.setattr(executors, "local", local)
+    monkeypatch.setattr(grids, "collect", lambda *a: None)
+    monkeypatch.setattr(grids.os.path, "exists", lambda path: True)  # as if there were a card
+    monkeypatch.setattr(devices, "choose", lambda device: torch.device("cuda"))
+    monkeypatch.setattr(devices, "runs_at_once", lambda backbone, training, device: 3)
+    workspace = Workspace(str(tmp_path / "made"))
+    specs = plan(cohort, workspace, folds=1)
+    grids.run(specs, workspace, name="g")
+    grids.run(specs, workspace, name="g", workers=2)
+    assert asked == [3, 2]
 
 
 def test_a_compiled_network_is_compiled_once_and_learns_the_same(serial, cohort, tmp_path, monkeypatch):
@@ -183,7 +223,7 @@ def test_nothing_half_written_is_left_by_a_failed_run(cohort, tmp_path, monkeypa
     (spec,) = plan(cohort, workspace, p_art=[1], folds=1)
     monkeypatch.setattr(runs, "_environment", lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        runs.execute(spec, workspace, device="cpu")
+        runs.execute(spec, workspace, runs.Execution("cpu"))
     assert {path.name for path in workspace.shared("runs").iterdir()} == {".locks"}
 
 

@@ -19,9 +19,10 @@ from sourcematters import confounders, executors, grids, runs
 from sourcematters.errors import StudyError
 from sourcematters.executors import Slurm
 from sourcematters.files import read_json
-from sourcematters.runs import Workspace
+from sourcematters.runs import Execution, Workspace
 from sourcematters.specs import Training
 
+AT_ONCE = Execution("cpu", checkpoint_seconds=0)
 NEVER_BEGAN = "It never began (cancelled while it was queued?)"
 
 
@@ -126,7 +127,7 @@ def test_the_wait_outlasts_a_controller_that_restarts(cohort, tmp_path, monkeypa
         return found
 
     monkeypatch.setattr(executors, "in_queue", in_queue)
-    options = dict(name="g", device="cpu", checkpoint_seconds=0, settings=Slurm(poll_seconds=0))
+    options = dict(execution=AT_ONCE, name="g", settings=Slurm(poll_seconds=0))
     outcomes = list(executors.slurm([spec], workspace, **options))
     assert outcomes == [(spec, f"{spec.id}: its job is gone; start again to resubmit it. {NEVER_BEGAN}")]
     assert list(answers) == []
@@ -150,7 +151,7 @@ def test_a_run_that_failed_in_its_job_is_told_and_one_that_is_done_too(cohort, t
 
     monkeypatch.setattr(executors, "in_queue", in_queue)
     monkeypatch.setattr(executors, "_submit", lambda *a: pytest.fail("both have a job"))
-    options = dict(name="g", device="cpu", checkpoint_seconds=0, settings=Slurm(poll_seconds=0))
+    options = dict(execution=AT_ONCE, name="g", settings=Slurm(poll_seconds=0))
     traceback = shared / f"{bad.id}.failed" / "traceback.txt"
     expected = [(bad, f"{bad.id}: ValueError: too dark ({traceback})"), (good, "")]
     assert list(executors.slurm([good, bad], workspace, **options)) == expected
@@ -216,21 +217,21 @@ def test_a_job_that_slurm_requeued_before_submitit_could_has_no_failed_run(cohor
     workspace = Workspace(str(tmp_path / "made"))
     spec, *_ = plan(cohort, workspace)
 
-    def execute(spec, workspace, **options):
+    def execute(spec, workspace, execution, show):
         subprocess.run("exit 1", shell=True, check=True)
 
     monkeypatch.setattr(executors, "execute", execute)
     with pytest.raises(subprocess.CalledProcessError):
-        executors.Bundle([spec], workspace, "cpu", 0)()
+        executors.Bundle([spec], workspace, AT_ONCE)()
     assert runs.state(spec.id, workspace.shared("runs")) == "missing"
 
 
 def test_a_job_that_has_to_end_begins_no_further_run(cohort, tmp_path, monkeypatch):
     workspace = Workspace(str(tmp_path / "made"))
-    bundle = executors.Bundle(plan(cohort, workspace), workspace, "cpu", 0)
+    bundle = executors.Bundle(plan(cohort, workspace), workspace, AT_ONCE)
     tried = []
 
-    def attempt(spec, **options):
+    def attempt(spec, workspace, execution):
         tried.append(spec)
         if len(tried) == 2:
             bundle.checkpoint()
