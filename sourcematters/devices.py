@@ -81,10 +81,9 @@ def step_operations(backbone: str, training: Training) -> float:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    # On the meta device tensors have shapes and no content: counting costs no memory and next to no time.
-    with torch.device("meta"):
-        model = create(backbone, size=training.size)
-        batch = torch.empty(training.batch_size, 3, training.size, training.size)
+    # On the meta device tensors have shapes and no content: nothing is computed.
+    model = create(backbone, size=training.size).to("meta")
+    batch = torch.empty(training.batch_size, 3, training.size, training.size, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(batch)
     return 3.0 * counter.get_total_flops()
