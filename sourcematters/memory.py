@@ -21,7 +21,7 @@ def kept() -> Iterator[None]:
     """Within it, memory that a training step frees stays with the process; afterwards it is given back.
 
     Else the GNU C library returns every large block at once, and the system clears each page again when the next
-    step asks for it: a quarter to a half of the time of ResNet50's step on a CPU. See mallopt(3)
+    step asks for it: 15 to 45 % of the time of ResNet50's step on a CPU. See mallopt(3)
     (https://man7.org/linux/man-pages/man3/mallopt.3.html); with other C libraries nothing happens.
     """
     if platform.libc_ver()[0] != "glibc":
@@ -62,10 +62,10 @@ def recompute(model: nn.Module) -> None:
     def contexts() -> tuple:
         return contextlib.nullcontext(), statistics_stay()
 
-    def again(forward: Callable, *inputs: object) -> object:
+    def again(forward: Callable, *inputs: object, **named: object) -> object:
         # DenseNet hands its blocks a list that grows afterwards.
         now = [list(x) if isinstance(x, list) else x for x in inputs]
-        return checkpoint(forward, *now, use_reentrant=False, context_fn=contexts)
+        return checkpoint(forward, *now, use_reentrant=False, context_fn=contexts, **named)
 
     for block in blocks(model):
         block.forward = partial(again, block.forward)

@@ -86,6 +86,7 @@ def _train(name: str, backbone: str, pretraining: Pretraining, path: Path, worke
     from safetensors.torch import save_file
     from torch.nn import functional
 
+    from sourcematters import memory
     from sourcematters.models import reproducible
 
     world = STANDINS[name]
@@ -97,7 +98,7 @@ def _train(name: str, backbone: str, pretraining: Pretraining, path: Path, worke
         batch = (torch.from_numpy(images[index]).permute(0, 3, 1, 2).float() - mean) / std
         return batch.contiguous(memory_format=torch.channels_last)
 
-    with reproducible(derive(pretraining.seed, name, "initialization"), torch.device("cpu")):
+    with reproducible(derive(pretraining.seed, name, "initialization"), torch.device("cpu")), memory.kept():
         backbone_model = create(backbone, size=pretraining.size)
         head = torch.nn.Linear(backbone_model.num_features, len(world.classes))
         model = torch.nn.Sequential(backbone_model, head).to(memory_format=torch.channels_last)

@@ -97,7 +97,7 @@ def fine_tune(
 
 def optimizer_for(model: Classifier, training: Training) -> torch.optim.Optimizer:
     """Adam over all weights, whose gradients have their place already: `step` fills it again and again."""
-    # Made in every step anew they would lie scattered among the activations, and the process grow by a sixth.
+    # Made in every step anew they would lie scattered among the activations, and the process grow by a seventh.
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)

@@ -75,8 +75,10 @@ def test_a_fine_tuning_that_computes_blocks_again_gives_the_same_bytes(precision
     assert np.array_equal(*scores)
 
 
-@pytest.mark.parametrize("backbone", ["densenet121", "inception_v3", "inception_resnet_v2", "resnet50"])
-def test_the_papers_networks_keep_less_and_give_the_same_gradients(backbone):
+@pytest.mark.parametrize(
+    "backbone", ["densenet121", "inception_v3", "inception_resnet_v2", "resnet50", "vit_tiny_patch16_224"]
+)
+def test_the_papers_networks_and_a_transformer_keep_less_and_give_the_same_gradients(backbone):
     size, kept = 96, []
     gradients, statistics = [], []
     for again in (False, True):
