@@ -291,7 +291,8 @@ def test_every_grid_can_be_given_to_a_cluster():
         assert chosen == {"executor": "local", "slurm": {}}, notebook.name
         cells = nbformat.read(notebook.path, as_version=4).cells
         (call,) = [cell.source for cell in cells if "grids.run(" in cell.source]
-        assert "executor=executor, slurm=slurm" in call, notebook.name
+        for name in ("workers", "device", "recompute", "executor", "slurm"):
+            assert f"{name}={name}" in call, f"{notebook.name}: {name}"
 
 
 def test_the_nih_sample_profile_fits_the_notebooks():
