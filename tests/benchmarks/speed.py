@@ -1,6 +1,6 @@
 """Measure what the software costs, as ratios: both ways side by side in one process, in turn, medians of 5 rounds.
 
-    python tests/benchmarks/speed.py                     # all parts: 20 to 40 minutes on two idle cores
+    python tests/benchmarks/speed.py                     # all parts: 40 to 60 minutes on two idle cores
     python tests/benchmarks/speed.py --part a            # one of them
     python tests/benchmarks/speed.py --nih FOLDER        # with ChestX-ray14's own table and images
 
@@ -228,7 +228,7 @@ def train_on(
 
 def part_c(options: argparse.Namespace) -> None:
     """Preparing the sets of one confounder against writing them."""
-    n, size = 24, 512
+    n, size = 36, 512
     cohort = tables.split_by_patient(radiographs(options, n), seed=0)
     for confounder in (confounders.tag(), confounders.denoising()):
         bank, copies = options.scratch / "c-bank", options.scratch / "c-copies"
