@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from sourcematters import freshness, pipeline, profiles
+    from sourcematters.study import freshness, pipeline, profiles
 
     if options.list:
         print(profiles.listing(profiles.ROOT))
@@ -61,7 +61,8 @@ def _run(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     import tempfile
 
-    from sourcematters.cohorts import open_cohort, verify
+    from sourcematters.cohorts import verify
+    from sourcematters.cohorts.readers import open_cohort
     from sourcematters.processes import cores
 
     with tempfile.TemporaryDirectory() as cache:
@@ -80,7 +81,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from sourcematters import grids
+    from sourcematters.runs import grids
 
     print(grids.status(options.folder))
     return 0

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from tiny_study import write_notebook, write_profile
 
-from sourcematters import __main__, profiles
-from sourcematters.cohorts import lidc_xml
+from sourcematters import __main__
+from sourcematters.cohorts.lidc import lidc_xml
+from sourcematters.study import profiles
 
 
 @pytest.fixture(scope="session")

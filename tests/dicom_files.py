@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from sourcematters import dicom
+from sourcematters.cohorts.lidc import dicom
 
 BODY = np.pad(np.full((40, 60), 40, np.int16), ((12, 12), (2, 2)), constant_values=-1000)
 """A slab of soft tissue (40 HU) in air: 64 x 64."""

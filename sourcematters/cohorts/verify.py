@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from sourcematters.cohorts import table as tables
+from sourcematters.cohorts.pixels import decode, is_dicom, read
 from sourcematters.errors import StudyError
-from sourcematters.pixels import decode, is_dicom, read
 from sourcematters.processes import over_processes, progress
 
 IMAGES_A_TASK = 32

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from dicom_files import write_series
 
-from sourcematters import dicom, dicom_series
+from sourcematters.cohorts.lidc import dicom, series
 
 LIDC_IDRI = 244_527
 
@@ -60,11 +60,11 @@ def main() -> None:
         report("write", start, n)
         for step in ("index, empty cache", "index, full cache"):
             start = time.perf_counter()
-            slices, problems = dicom_series.index(options.folder, cache=cache, workers=options.workers)
+            slices, problems = series.index(options.folder, cache=cache, workers=options.workers)
             report(step, start, n)
         assert len(slices) == n and problems.empty
         start = time.perf_counter()
-        table, scans, _ = dicom_series.series(slices)
+        table, scans, _ = series.series(slices)
         report("series", start, n)
         assert len(scans) == options.series and (scans["missing"] == 0).all()
         start = time.perf_counter()

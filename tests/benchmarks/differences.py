@@ -27,13 +27,16 @@ import scipy.ndimage
 import scipy.stats
 from PIL import Image, ImageDraw
 
-from sourcematters import confounders, design, diagrams, metrics, phantoms, published, statistics
-from sourcematters.cohorts import paper
-from sourcematters.cohorts import published as split_files
+from sourcematters import confounders, metrics
+from sourcematters.cohorts import paper_tasks
+from sourcematters.cohorts import published_splits as split_files
 from sourcematters.cohorts import table as tables
-from sourcematters.images import INTERPOLATIONS
-from sourcematters.pixels import read_grey
-from sourcematters.specs import Training
+from sourcematters.cohorts.pixels import read_grey
+from sourcematters.confounders import design
+from sourcematters.demo import phantoms
+from sourcematters.results import diagrams, published, statistics
+from sourcematters.runs.specs import Training
+from sourcematters.training.image_bank import INTERPOLATIONS
 
 PAGE = Path(__file__).parents[2] / "notebooks" / "DIFFERENCES.md"
 NUMBER = re.compile(r"([^\s(|,]+)<!-- (\w+) -->")
@@ -204,8 +207,8 @@ def augmentation(image: np.ndarray) -> dict[str, float]:
     """Grey levels between our augmentation and the same maps by SciPy (as Keras does it), without and with shear."""
     import torch
 
-    from sourcematters.batches import affine_matrices, augment
     from sourcematters.seeds import keys
+    from sourcematters.training.batches import affine_matrices, augment
 
     small = np.asarray(Image.fromarray(image).resize((NETWORK, NETWORK), INTERPOLATIONS["antialias"]))
     names = [f"image {k}" for k in range(4)]
@@ -250,7 +253,7 @@ def splits(folder: Path, nih: Path) -> dict[str, float]:
     vals = [set(theirs.loc[theirs[column] == "val", "image_id"]) for column in columns]
     found["val_shared"] = 100 * np.mean([len(a & b) / len(a) for a, b in itertools.permutations(vals, 2)])
 
-    ours = [paper.listed(nih, task="lung-mass", seed=seed) for seed in range(5)]
+    ours = [paper_tasks.listed(nih, task="lung-mass", seed=seed) for seed in range(5)]
     tests = [table[table["split"] == "test"] for table in ours]
     found |= {"our_test_negatives": np.mean([(t["label"] == 0).sum() for t in tests])}
     found |= {"our_test_positives": np.mean([(t["label"] == 1).sum() for t in tests])}
@@ -270,12 +273,12 @@ def splits(folder: Path, nih: Path) -> dict[str, float]:
     found |= {"leak_low": leaks.min(), "leak_high": leaks.max()}
     found |= {"gender_images": len(gender), "gender_patients": gender["patient_id"].nunique()}
     found["gender_most_images"] = gender["patient_id"].value_counts().max()
-    own = paper.listed(nih, task="atelectasis-gender", seed=0)
+    own = paper_tasks.listed(nih, task="atelectasis-gender", seed=0)
     found |= {"our_gender_images": len(own), "our_gender_patients": own["patient_id"].nunique()}
     women = {}
     for p in (0.2, 0.5):
         used = gender[gender[tables.fold_column(0, p)].isin(["train", "val"]) & (gender["label"] == 1)]
-        sex = paper.listed(nih, task="atelectasis-gender", splits=folder).set_index("image_id")["sex"]
+        sex = paper_tasks.listed(nih, task="atelectasis-gender", splits=folder).set_index("image_id")["sex"]
         women[p] = {name for name in used["image_id"] if sex[name] == "F"}
     found["gender_nested"] = 100 * len(women[0.2] & women[0.5]) / len(women[0.2])
     return found
@@ -289,10 +292,10 @@ def fit() -> dict[str, float]:
     """
     import torch
 
-    from sourcematters.batches import Pixels
-    from sourcematters.models import Classifier, reproducible
     from sourcematters.sources import resolve
-    from sourcematters.training import fine_tune, score
+    from sourcematters.training.batches import Pixels
+    from sourcematters.training.classifier import Classifier, reproducible
+    from sourcematters.training.fine_tuning import fine_tune, score
 
     cohort = tables.check(phantoms.population(0, 200).assign(path="-"), origin="phantoms")
     cohort = tables.split_by_patient(cohort, seed=0, strata=["sex"])

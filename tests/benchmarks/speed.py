@@ -39,17 +39,19 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from sourcematters import confounders, design, devices, images, memory, phantoms, training
-from sourcematters.batches import Pixels, TrainingSet
+from sourcematters import confounders
 from sourcematters.cohorts import nih_cxr14
 from sourcematters.cohorts import table as tables
-from sourcematters.confounders import apply, key_for
-from sourcematters.images import Rendering
-from sourcematters.models import Classifier, reproducible, set_bn_momentum
-from sourcematters.pixels import read_grey
+from sourcematters.cohorts.pixels import read_grey
+from sourcematters.confounders import apply, design, key_for
+from sourcematters.demo import phantoms
 from sourcematters.processes import cores, over_processes
+from sourcematters.runs.specs import Training
 from sourcematters.sources import resolve
-from sourcematters.specs import Training
+from sourcematters.training import devices, fine_tuning, image_bank, memory
+from sourcematters.training.batches import Pixels, TrainingSet
+from sourcematters.training.classifier import Classifier, reproducible, set_bn_momentum
+from sourcematters.training.image_bank import Rendering
 
 ROUNDS = 5
 CPU = torch.device("cpu")
@@ -127,13 +129,13 @@ def constant(size: int, n: int, device: torch.device = CPU) -> tuple[torch.Tenso
 
 def floor(model: Classifier, settings: Training, n: int, n_val: int, device: torch.device = CPU) -> None:
     """What no software can avoid: the steps and forward passes of a fine-tuning, on batches that are just there."""
-    optimizer = training.optimizer_for(model, settings)
+    optimizer = fine_tuning.optimizer_for(model, settings)
     batch = constant(settings.size, settings.batch_size, device)
-    unseen = constant(settings.size, training.EVALUATION_BATCH, device)[0]
+    unseen = constant(settings.size, fine_tuning.EVALUATION_BATCH, device)[0]
     for _ in range(settings.epochs):
         model.train()
         for _ in range(n // settings.batch_size):
-            loss = training.step(model, optimizer, *batch, settings)
+            loss = fine_tuning.step(model, optimizer, *batch, settings)
         model.eval()
         with torch.inference_mode(), devices.autocast(device, settings):
             for start in range(0, n_val, len(unseen)):
@@ -149,7 +151,7 @@ def against_floor(
     sets = pd.concat([one_set(n, "train"), one_set(n_val, "val", n)])
     with as_runs_do(device):
         model = network(backbone, settings, device)
-        fit = partial(training.fine_tune, model, pixels, sets, settings, seed=0, device=device)
+        fit = partial(fine_tuning.fine_tune, model, pixels, sets, settings, seed=0, device=device)
         ways = {"fine-tuning": fit, "floor": partial(floor, model, settings, n, n_val, device)}
         return compare(f"{title}, batch {settings.batch_size}, {settings.precision}", ways, **options)
 
@@ -200,13 +202,13 @@ def part_b(options: argparse.Namespace) -> None:
         ("ResNet50, 224 px", "resnet50", 224, 32, 32, "<= 1"),
     ):
         cohort = radiographs(options, n)
-        bank = images.build(cohort, [Rendering(size=size)], options.scratch / "bank")[0]
+        bank = image_bank.build(cohort, [Rendering(size=size)], options.scratch / "bank")[0]
         for precision in ("fp32", "bf16"):
             settings = Training(size=size, batch_size=batch, precision=precision)
             train = one_set(n, "train").assign(image_id=cohort["image_id"])
             with as_runs_do():
                 model = network(backbone, settings)
-                optimizer = training.optimizer_for(model, settings)
+                optimizer = fine_tuning.optimizer_for(model, settings)
                 ours = TrainingSet(Pixels(bank, bank), train, settings, seed=0, device=CPU)
                 decoding = torch.utils.data.DataLoader(Decoding(cohort, settings), batch, shuffle=True)
                 epochs = {"from the bank": partial(ours.epoch, 0), "decoding": partial(iter, decoding)}
@@ -223,7 +225,7 @@ def train_on(
     """One epoch of steps on what `batches` gives."""
     model.train()
     for pixels, labels in batches():
-        training.step(model, optimizer, pixels, labels, settings)
+        fine_tuning.step(model, optimizer, pixels, labels, settings)
 
 
 def part_c(options: argparse.Namespace) -> None:
@@ -235,7 +237,7 @@ def part_c(options: argparse.Namespace) -> None:
         renderings = [Rendering(confounder.base, size), Rendering(confounder.carrier, size)]
 
         def prepare(confounder=confounder, renderings=renderings, bank=bank) -> None:
-            images.build(cohort, renderings, bank)
+            image_bank.build(cohort, renderings, bank)
             for strength in design.P_ART:
                 design.sets(cohort, confounder, p_art=strength, fold=0, seed=0)
 
@@ -282,7 +284,7 @@ def part_d(options: argparse.Namespace) -> None:
 
 STAGES = {
     "runs": ("grids.run(",),
-    "bank and sources": ("images.build(", "prepare_sources("),
+    "bank and sources": ("image_bank.build(", "prepare_sources("),
     "cohort": ("open_cohort(", "open_ct_cohort(", "verify."),
     "figures and tables": ("figures.", "galleries.", "diagrams.", "statistics.", "metrics.", "published."),
 }
@@ -314,21 +316,21 @@ def part_e(options: argparse.Namespace) -> None:
     drawn = radiographs(options, 400, size=256)
     banks, sizes = options.scratch / "e-bank", [50, 100, 200, 400]
     build = {
-        n: partial(images.build, drawn[:n], [Rendering(size=64), Rendering(tag.carrier, 64)], banks) for n in sizes
+        n: partial(image_bank.build, drawn[:n], [Rendering(size=64), Rendering(tag.carrier, 64)], banks) for n in sizes
     }
     growth("image bank", build, reset=lambda: shutil.rmtree(banks, ignore_errors=True))
     settings, sizes = Training(size=64, batch_size=16, epochs=1), [160, 320, 640, 1280]
     pixels = random_banks(max(sizes), 64)
     with as_runs_do():
         model = network("test_resnet", settings)
-        optimizer = training.optimizer_for(model, settings)
+        optimizer = fine_tuning.optimizer_for(model, settings)
 
         def epoch(n: int) -> None:
             train = TrainingSet(pixels, one_set(n, "train"), settings, seed=0, device=CPU)
             train_on(model, optimizer, settings, partial(train.epoch, 0))
 
         growth("an epoch", {n: partial(epoch, n) for n in sizes}, clock=options.clock)
-        score = partial(training.score, model, pixels, training=settings, device=CPU)
+        score = partial(fine_tuning.score, model, pixels, training=settings, device=CPU)
         growth("scoring", {n: partial(score, rows=one_set(n, "clean")) for n in sizes}, clock=options.clock)
 
     seconds = in_turn({"split": partial(verified_split, options.nih)})["split"].median()
@@ -345,12 +347,13 @@ def part_e(options: argparse.Namespace) -> None:
 
 BANK = """
 import sys, time
-from sourcematters import confounders, images
+from sourcematters import confounders
+from sourcematters.training import image_bank
 from sourcematters.cohorts import table
 cohort, tag = table.read_csv(sys.argv[1]), confounders.tag()
-renderings = [images.Rendering(how) for how in (tag.base, tag.carrier, confounders.denoising().carrier)]
+renderings = [image_bank.Rendering(how) for how in (tag.base, tag.carrier, confounders.denoising().carrier)]
 start = time.perf_counter()
-images.build(cohort, renderings, sys.argv[2], workers=int(sys.argv[3]))
+image_bank.build(cohort, renderings, sys.argv[2], workers=int(sys.argv[3]))
 print(time.perf_counter() - start)
 """
 
@@ -408,8 +411,8 @@ def paper_step(size: int, batch: int, again: bool) -> None:
         model = network("resnet50", settings).train()
         if again:
             memory.recompute(model.backbone)
-        optimizer, batch_of_noise = training.optimizer_for(model, settings), constant(size, batch)
-        steps = {"step": partial(training.step, model, optimizer, *batch_of_noise, settings)}
+        optimizer, batch_of_noise = fine_tuning.optimizer_for(model, settings), constant(size, batch)
+        steps = {"step": partial(fine_tuning.step, model, optimizer, *batch_of_noise, settings)}
         seconds = in_turn(steps)["step"].median()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
     print(
@@ -459,11 +462,11 @@ def gpu_step(device: torch.device, backbone: str, settings: Training, steps: int
             model = network(backbone, settings, device).train()
             if compiled:
                 model.compile()
-            optimizer = training.optimizer_for(model, settings)
+            optimizer = fine_tuning.optimizer_for(model, settings)
 
             def many(model=model, optimizer=optimizer) -> None:
                 for _ in range(steps):
-                    loss = training.step(model, optimizer, *batch, settings)
+                    loss = fine_tuning.step(model, optimizer, *batch, settings)
                 float(loss)
 
             ways["compiled" if compiled else "eager"] = many
@@ -497,7 +500,7 @@ def small_fit(number: int, backbone: str, settings: Training, device: torch.devi
     sets = pd.concat([one_set(480, "train"), one_set(85, "val", 480)])
     with as_runs_do(device):
         model = network(backbone, settings, device)
-        training.fine_tune(model, random_banks(565, settings.size), sets, settings, seed=number, device=device)
+        fine_tuning.fine_tune(model, random_banks(565, settings.size), sets, settings, seed=number, device=device)
 
 
 @cache

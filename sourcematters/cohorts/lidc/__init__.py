@@ -1,0 +1,1 @@
+"""LIDC-IDRI: annotations, nodules, DICOM slices and series, and the cohort made of them."""

@@ -1,0 +1,254 @@
+"""A folder of DICOM files to CT series: what is there, in which order, and what is wrong with it.
+
+Made for LIDC-IDRI as TCIA distributes it (https://www.cancerimagingarchive.net/collection/lidc-idri/): files named
+by instance in patient/study/series folders, chest films (CR, DX) and segmentations among them. Neither folders
+nor names are believed: series are grouped by Series Instance UID, slices ordered by their position in the patient.
+
+What is wrong with one file or series does not end the reading; it becomes a row of a table of problems:
+
+- file left out (`index`): unreadable, not DICOM, no CT, a localizer, colour, several frames, no rescale tags, no
+  geometry, cut short. `kind` names the reason, `not CT: CR` for a chest film.
+- file left out (`series`): a copy (same SOP Instance UID, header and size; the first path stays); two different
+  files under one SOP Instance UID ("conflict": neither can be trusted, both go).
+- series left out: several patients or studies, differing image sizes, spacings or orientations, not axial (the
+  slice's normal over 30 degrees from the body's axis: more than a gantry tilts).
+- named, but kept: slices that share a position, missing slices, uneven spacing.
+
+An error (StudyError) is only what leaves nothing to study: no such folder, no CT in it, a cache that is no cache.
+"""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sourcematters.cohorts.lidc.dicom import HEADER, Unusable, read_header
+from sourcematters.errors import StudyError
+from sourcematters.files import write_csv
+from sourcematters.processes import over_processes, progress
+
+STAMP = {"path": "str", "size": "int64", "mtime": "int64"}
+COLUMNS = STAMP | {"kind": "str", "what": "str"} | HEADER
+PROBLEMS = ["kind", "where", "what"]
+
+SAME_PLACE_MM = 0.01
+SAME_GEOMETRY = 1e-3  # mm of spacing, or a component of a direction: far below what moves a pixel
+SAME_STEP = 0.2  # of the spacing: positions of thin slices are often rounded to 0.1 mm
+AXIAL_COSINE = math.cos(math.radians(30))
+FILES_A_TASK = 256
+
+
+def index(root: str | Path, *, cache: str | Path | None = None, workers: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every CT slice below `root`, and every file that is none, from headers alone.
+
+    The first table has one row a slice, by path: `path` (absolute), `size` (bytes), and the values of
+    `dicom.read_header`. The second has `kind`, `where` (the path) and `what`, one row a file left out.
+    Links to folders are followed, each folder once; names that begin with a dot are passed over.
+
+    `cache`, a CSV file, remembers what was read, one cache a root: a file is opened again only when its path,
+    size or modification time changed. It is written too when the reading is interrupted. `workers` processes
+    read (0: one for each core); their number changes nothing in the tables.
+
+    Raises StudyError when there is no such folder, no CT slice in it, or when `cache` is another kind of file.
+    """
+    files, problems = _files(Path(root))
+    known = _remembered(cache)
+    if cache is not None:  # which may lie below the root, and changes with every reading
+        files = files[files["path"] != os.path.abspath(cache)]
+    table = files.merge(known, how="left", on=list(STAMP), indicator=True)
+    new = table.loc[table["_merge"] == "left_only", "path"].tolist()
+    table = table[table["_merge"] == "both"].drop(columns="_merge")
+    rows: list[tuple[Any, ...]] = []
+    try:
+        tasks = [new[i : i + FILES_A_TASK] for i in range(0, len(new), FILES_A_TASK)]
+        with progress(total=len(new), desc="read CT headers", unit="file", disable=len(new) < 1000) as bar:
+            for task, headers in over_processes(_read_headers, tasks, workers):
+                rows += headers
+                bar.update(len(task))
+    finally:
+        fresh = pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("size", "mtime")])
+        fresh = files.merge(fresh, on="path")[list(COLUMNS)].astype(COLUMNS)
+        table = pd.concat([table, fresh], ignore_index=True).sort_values("path", ignore_index=True)
+        if cache is not None and (len(fresh) or len(table) < len(known)):
+            write_csv(cache, table[table["kind"] != "unreadable"])  # a permission may change without a trace
+    problems += table.loc[table["kind"] != "", ["kind", "path", "what"]].itertuples(index=False, name=None)
+    problems = pd.DataFrame(sorted(problems, key=lambda row: row[1]), columns=PROBLEMS)
+    slices = table.loc[table["kind"] == "", ["path", "size", *HEADER]].reset_index(drop=True)
+    if slices.empty:
+        counts = ", ".join(f"{n:,} {kind}" for kind, n in problems["kind"].value_counts().items())
+        raise StudyError(
+            f"{root}: no CT slice among {len(files):,} files ({counts or 'the folder is empty'}). Give the folder that "
+            "TCIA's downloader made, with LIDC-IDRI-0001/, LIDC-IDRI-0002/ and so on in it."
+        )
+    return slices.astype({"rows": "int64", "columns": "int64", "instance": "Int64"}), problems
+
+
+def series(slices: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Put the slices of `index` into their series: (slices, scans, problems).
+
+    - slices: the rows that stay, by patient, series and position, with `slice`, 0 at the lowest `z_mm` (towards
+      the feet), and `shared`, whether another slice of the series has the same position.
+    - scans: one row a series: `patient_id, study_uid, series_uid, slices, spacing_mm` (the median distance of
+      neighbouring positions; nan for a single slice), `missing` (slices), `copies` (files dropped), `shared`
+      (positions with several slices), `uneven` (gaps), `z_min_mm, z_max_mm, rows, columns, spacing_row_mm,
+      spacing_column_mm, thickness_mm, kernel` (the last two of the lowest slice).
+    - problems: `kind`, `where` (patient and series, or the path) and `what`.
+
+    A gap within 20 % of a spacing of k spacings counts k - 1 missing slices; any other is uneven.
+    The module's text says what is left out. Raises StudyError when nothing is left.
+    """
+    slices = slices.sort_values("path", kind="stable")
+    content = [name for name in slices if name != "path"]
+    copy = slices.duplicated(content)
+    first = slices[~copy].groupby("sop_uid")["path"].first()
+    problems = [
+        ("copy", path, f"same header and size as {first[sop_uid]}, which stays.")
+        for path, sop_uid in zip(slices.loc[copy, "path"], slices.loc[copy, "sop_uid"], strict=True)
+    ]
+    copies = slices[copy].groupby("series_uid").size()
+    slices = slices[~copy]
+    conflict = slices.duplicated("sop_uid", keep=False)
+    problems += [
+        (
+            "conflict",
+            path,
+            f"another file with other content has the same SOP Instance UID {sop_uid}; both are left out.",
+        )
+        for path, sop_uid in zip(slices.loc[conflict, "path"], slices.loc[conflict, "sop_uid"], strict=True)
+    ]
+    kept, scans = [], []
+    for series_uid, group in slices[~conflict].groupby("series_uid"):
+        where = f"{group['patient_id'].iloc[0]}, series {series_uid}"
+        refused = _refused(group)
+        if refused:
+            problems.append((refused[0], where, refused[1]))
+            continue
+        group = group.sort_values(["z_mm", "instance", "sop_uid"])
+        first_there, spacing, found = _positions(group)
+        shared = np.bincount(np.cumsum(first_there) - 1)
+        kept.append(group.assign(slice=np.arange(len(group)), shared=np.repeat(shared > 1, shared)))
+        problems += [(kind, where, what) for kind, _, what in found]
+        lowest = group.iloc[0]
+        scans.append(
+            {
+                **lowest[["patient_id", "study_uid", "series_uid"]],
+                "slices": len(group),
+                "spacing_mm": spacing,
+                "missing": sum(n for kind, n, _ in found if kind == "missing slices"),
+                "copies": int(copies.get(series_uid, 0)),
+                "shared": int((shared > 1).sum()),
+                "uneven": sum(n for kind, n, _ in found if kind == "uneven spacing"),
+                "z_min_mm": lowest["z_mm"],
+                "z_max_mm": group["z_mm"].iloc[-1],
+                **lowest[["rows", "columns", "spacing_row_mm", "spacing_column_mm", "thickness_mm", "kernel"]],
+            }
+        )
+    problems = pd.DataFrame(problems, columns=PROBLEMS)
+    if not kept:
+        counts = ", ".join(f"{n:,} {kind}" for kind, n in problems["kind"].value_counts().items())
+        raise StudyError(f"none of the CT series can be used ({counts}). The table of problems names each.")
+    order = ["patient_id", "series_uid"]
+    table = pd.concat(kept).sort_values([*order, "slice"], ignore_index=True)
+    return table, pd.DataFrame(scans).sort_values(order, ignore_index=True), problems
+
+
+def _files(root: Path) -> tuple[pd.DataFrame, list[tuple[str, str, str]]]:
+    if not root.is_dir():
+        raise StudyError(f"{root}: there is no such folder. Give the folder that holds LIDC-IDRI-0001/ and so on.")
+    rows, problems, seen, folders = [], [], set(), [str(root.absolute())]
+    while folders:
+        folder = folders.pop()
+        try:
+            stat = os.stat(folder)
+            if (stat.st_dev, stat.st_ino) in seen:
+                continue
+            seen.add((stat.st_dev, stat.st_ino))
+            with os.scandir(folder) as found:
+                entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda e: e.name)
+        except OSError as error:
+            problems.append(("unreadable", folder, f"the folder cannot be read ({error.strerror})."))
+            continue
+        for entry in entries:
+            try:
+                if entry.is_dir():
+                    folders.append(entry.path)
+                else:
+                    stat = entry.stat()
+                    rows.append((entry.path, stat.st_size, stat.st_mtime_ns))
+            except OSError as error:
+                problems.append(("unreadable", entry.path, f"cannot be read ({error.strerror})."))
+    return pd.DataFrame(rows, columns=list(STAMP)).astype(STAMP), problems
+
+
+def _remembered(cache: str | Path | None) -> pd.DataFrame:
+    if cache is None or not Path(cache).exists():
+        return pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
+    try:
+        # As text first: "NA" may be a patient, and not every pandas parses a float to its last digit.
+        known = pd.read_csv(cache, dtype=str, keep_default_na=False)
+        if list(known) != list(COLUMNS):
+            raise ValueError("its columns are others")
+        numbers = [name for name, kind in COLUMNS.items() if kind == "float"]
+        known[numbers] = known[numbers].replace("", "nan")
+        return known.astype(COLUMNS).drop_duplicates("path")
+    except (ValueError, OSError) as error:
+        raise StudyError(f"{cache}: not an index of CT slices ({error}). Delete it, or name another file.") from error
+
+
+def _read_headers(paths: list[str]) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = []
+    for path in paths:
+        try:
+            rows.append((path, "", "", *read_header(path)))
+        except Unusable as error:
+            blank = ("" if kind == "str" else math.nan for kind in HEADER.values())
+            rows.append((path, error.kind, error.what, *blank))
+    return rows
+
+
+def _refused(group: pd.DataFrame) -> tuple[str, str] | None:
+    for name in ("patient_id", "study_uid"):
+        if group[name].nunique() > 1:
+            values = ", ".join(group[name].unique()[:3])
+            return f"several {name}", f"its files belong to {group[name].nunique()} values of {name}: {values}."
+    sizes = group[["rows", "columns"]].value_counts()
+    if len(sizes) > 1:
+        found = ", ".join(f"{n} of {rows} x {columns} px" for (rows, columns), n in sizes.items())
+        return "mixed sizes", f"images of different size: {found}."
+    spacing = group[["spacing_row_mm", "spacing_column_mm"]].to_numpy()
+    if np.ptp(spacing, axis=0).max() > SAME_GEOMETRY:
+        return "mixed spacing", f"pixel spacings from {spacing.min():g} to {spacing.max():g} mm in one series."
+    directions = np.array([text.split("\\") for text in group["orientation"].unique()], float)
+    if np.ptp(directions, axis=0).max() > SAME_GEOMETRY:
+        return "mixed orientation", f"{len(directions)} orientations: {'; '.join(group['orientation'].unique()[:3])}."
+    normal = np.cross(directions[0, :3], directions[0, 3:])
+    if abs(normal[2]) < AXIAL_COSINE:
+        return "not axial", f"the slices' normal is ({', '.join(f'{value:.2f}' for value in normal)}): not axial."
+    return None
+
+
+def _positions(group: pd.DataFrame) -> tuple[np.ndarray, float, list[tuple[str, int, str]]]:
+    """Which slices are first at their position (bool), the spacing, and (kind, count, what) of what is irregular."""
+    z = group["z_mm"].to_numpy()
+    first_there = np.diff(z, prepend=-math.inf) >= SAME_PLACE_MM
+    places = z[first_there]
+    found = []
+    for start, end in zip(np.flatnonzero(first_there), [*np.flatnonzero(first_there)[1:], len(z)], strict=True):
+        if end - start > 1:
+            names = ", ".join(os.path.basename(path) for path in group["path"].iloc[start:end])
+            found.append(("shared position", 1, f"{end - start} slices at z = {z[start]:g} mm: {names}."))
+    gaps = np.diff(places)
+    if not len(gaps):
+        return first_there, math.nan, found
+    spacing = float(np.quantile(gaps, 0.5, method="lower"))  # one that occurs, even among few
+    for place, gap in zip(places, gaps, strict=False):
+        steps = max(1, round(gap / spacing))
+        between = f"between z = {place:g} and {place + gap:g} mm, spacing {spacing:g} mm"
+        if abs(gap / spacing - steps) > SAME_STEP:
+            found.append(("uneven spacing", 1, f"a gap of {gap:g} mm {between}."))
+        elif steps > 1:
+            found.append(("missing slices", steps - 1, f"{steps - 1} missing {between}."))
+    return first_there, spacing, found

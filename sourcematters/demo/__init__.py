@@ -1,0 +1,1 @@
+"""What the package draws itself: phantoms and stand-in sources. Nothing outside knows of it."""

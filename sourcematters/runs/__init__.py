@@ -1,0 +1,1 @@
+"""One fine-tuning, its folder, and grids of them, on this machine or a cluster."""

@@ -1,0 +1,270 @@
+"""Who makes the runs of a grid: processes of this machine, or jobs of a cluster under Slurm.
+
+An executor is a generator of (run, what went wrong or "") as the runs end. Slurm is reached through submitit
+(https://github.com/facebookincubator/submitit), which writes the job array, and requeues a job that is preempted or
+out of time; a requeued job goes on from its runs' checkpoints. Which job has which run is kept in
+`slurm/<job name>/runs.csv`, written before the jobs are submitted and compared with squeue by their name. So no
+moment of interruption makes a later call submit a run twice, and no accounting (sacct) is needed.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sourcematters.errors import StudyError
+from sourcematters.files import write_csv, write_json, write_text
+from sourcematters.processes import over_processes
+from sourcematters.runs.run_folder import Execution, Workspace, execute
+from sourcematters.runs.specs import RunSpec
+
+NAMES = ("local", "slurm")
+SILENT_POLLS = 20
+"""So many times in a row squeue may not answer while we wait: controllers restart."""
+
+LEAST_MINUTES = 5
+"""Slurm warns a job 90 s before its time is up, or up to 60 s earlier still (slurm.schedmd.com/sbatch.html, --signal):
+a shorter job would be told to end before it has begun."""
+
+
+def attempt(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool = False) -> str:
+    """Make one run; return "", or a sentence on why it failed after keeping the traceback in `<id>.failed/`."""
+    failure = Path(f"{workspace.run(spec)}.failed")
+    try:
+        execute(spec, workspace, execution, show=show)
+    except subprocess.CalledProcessError:
+        # Not the run's failure: submitit cannot requeue a job that Slurm, without grace time, has requeued already.
+        raise
+    except Exception as error:
+        write_json(failure / "spec.json", spec.to_dict())
+        write_text(failure / "traceback.txt", traceback.format_exc())
+        return f"{spec.id}: {error} ({failure / 'traceback.txt'})"
+    shutil.rmtree(failure, ignore_errors=True)
+    return ""
+
+
+def local(
+    specs: Sequence[RunSpec], workspace: Workspace, execution: Execution, *, workers: int
+) -> Iterator[tuple[RunSpec, str]]:
+    """Make the runs in `workers` processes of this machine; with one worker, in this process."""
+    at_once = min(workers, len(specs))
+    execution = replace(execution, memory_share=execution.memory_share / at_once)
+    make = partial(attempt, workspace=workspace, execution=execution, show=at_once == 1)
+    yield from over_processes(make, specs, workers)
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """How jobs are submitted: `sbatch` are submitit's names of sbatch's options, such as partition, mem, account.
+
+    `time` is in minutes; what submitit has no name for goes into its `additional_parameters`, by sbatch's name. Runs
+    that share a network are never in two jobs. A job that runs out of time is requeued up to `max_num_timeout` times.
+    """
+
+    time: int = 60
+    runs_per_job: int = 1
+    max_num_timeout: int = 10
+    poll_seconds: float = 15
+    sbatch: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "Slurm":
+        """Read the options as a person gives them, all in one mapping. Raises StudyError for a value out of range."""
+        options = {str(key).replace("-", "_"): value for key, value in options.items()}
+        if reserved := {"sbatch", "job_name"} & set(options):
+            raise StudyError(f"slurm: {', '.join(sorted(reserved))} cannot be chosen. Jobs are named after their grid.")
+        names = {"time", "runs_per_job", "max_num_timeout", "poll_seconds"}
+        own = {key: options.pop(key) for key in names & options.keys()}
+        settings = cls(**own, sbatch=options)
+        for key, least in (("time", LEAST_MINUTES), ("runs_per_job", 1), ("max_num_timeout", 0), ("poll_seconds", 0)):
+            value = getattr(settings, key)
+            whole = key != "poll_seconds"
+            if type(value) not in (int, *(() if whole else (float,))) or value < least:
+                unit = " of minutes" if key == "time" else ""
+                wanted = f"a {'whole ' if whole else ''}number{unit}, at least {least}"
+                raise StudyError(f"slurm: {key} = {value!r}: it must be {wanted}.")
+        return settings
+
+
+def slurm(
+    specs: Sequence[RunSpec],
+    workspace: Workspace,
+    execution: Execution,
+    *,
+    name: str,
+    settings: Slurm,
+) -> Iterator[tuple[RunSpec, str]]:
+    """Submit the runs that no job has yet, and wait for all of `specs`; an interruption leaves the jobs alone.
+
+    A job that was cancelled, killed or out of time once too often is not submitted again by this call, but by the
+    next. Raises StudyError when sbatch refuses, or squeue does not answer.
+    """
+    workspace = Workspace(str(Path(workspace.results).resolve()))
+    folder = workspace.shared("slurm")
+    queued = in_queue(folder)
+    _tidy(queued, workspace)
+    new = [spec for spec in specs if spec.id not in queued or _failure(spec, workspace)]
+    if new:
+        _submit(new, workspace, execution, name, settings)
+    waiting, gone, silent = list(specs), set(), 0
+    while waiting:
+        try:
+            # Asked before the files are read: a run ends before its job does.
+            queued, silent = in_queue(folder), 0
+        except StudyError:
+            silent += 1
+            if silent > SILENT_POLLS:
+                raise
+        ended = {}
+        for spec in waiting:
+            if (workspace.run(spec) / "done").exists():
+                ended[spec] = ""
+            elif failure := _failure(spec, workspace):
+                ended[spec] = failure
+            elif spec.id in gone and spec.id not in queued:
+                ended[spec] = f"{spec.id}: its job is gone; start again to resubmit it. {_last_words(spec.id, folder)}"
+        yield from ended.items()
+        waiting = [spec for spec in waiting if spec not in ended]
+        # Files of another machine may come into sight a little late: a job must be gone twice.
+        gone = {spec.id for spec in waiting if spec.id not in queued}
+        if waiting:
+            time.sleep(settings.poll_seconds)
+
+
+def in_queue(folder: Path) -> set[str]:
+    """The ids of the runs whose jobs are queued or running, of all submissions kept in `folder` (`results/slurm`).
+
+    Raises StudyError when there are submissions and squeue does not answer.
+    """
+    records = _records(folder)
+    if not records:
+        return set()
+    command = ["squeue", "--noheader", "--array", "--format=%j|%K", f"--name={','.join(records)}"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        why = (getattr(error, "stderr", None) or str(error)).strip()
+        raise StudyError(
+            f"squeue does not answer ({why}), so it is not known which jobs are queued. They go on; try again later, "
+            f"on a machine of the cluster. If their cluster is no more, delete {folder}."
+        ) from error
+    jobs = set()
+    for line in answer.split():
+        job, _, task = line.partition("|")
+        jobs.add((job, int(task) if task.isdecimal() else 0))
+    return {run_id for job, record in records.items() for task, run_id in record if (job, task) in jobs}
+
+
+def _records(folder: Path) -> dict[str, list[tuple[int, str]]]:
+    """Of each submission: which task of its job array has which run."""
+    paths = sorted(folder.glob("*/runs.csv"))
+    return {path.parent.name: list(pd.read_csv(path).itertuples(index=False, name=None)) for path in paths}
+
+
+class Bundle:
+    """The runs of one job, one after the other; submitit asks for its `checkpoint` when the job has to end."""
+
+    def __init__(self, specs: Sequence[RunSpec], workspace: Workspace, execution: Execution):
+        self.specs, self.workspace, self.execution, self.ending = specs, workspace, execution, False
+
+    def __call__(self) -> None:
+        """Make the runs that are not done; a failed one does not stop the others."""
+        os.environ["SOURCEMATTERS_HEADLESS"] = "1"
+        self.ending = False
+        for spec in self.specs:
+            if not self.ending:
+                print(attempt(spec, self.workspace, self.execution) or f"{spec.id}: done", flush=True)
+
+    def checkpoint(self) -> Any:
+        """What the requeued job has to do: the same, from the checkpoints that its runs keep themselves."""
+        from submitit.helpers import DelayedSubmission
+
+        self.ending = True
+        return DelayedSubmission(self)
+
+
+def bundles(specs: Sequence[RunSpec], runs_per_job: int) -> list[list[RunSpec]]:
+    """Deal runs out to jobs, in order; those that score one network stay together, or two jobs would wait for it."""
+    together: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        together.setdefault(spec.fit.id, []).append(spec)
+    jobs: list[list[RunSpec]] = []
+    for group in together.values():
+        if jobs and len(jobs[-1]) + len(group) <= runs_per_job:
+            jobs[-1] += group
+        else:
+            jobs.append(list(group))
+    return jobs
+
+
+def _submit(
+    specs: Sequence[RunSpec],
+    workspace: Workspace,
+    execution: Execution,
+    name: str,
+    settings: Slurm,
+) -> None:
+    import submitit
+
+    if not shutil.which("sbatch"):
+        raise StudyError("executor slurm: there is no sbatch here. Start on a machine of the cluster, or choose local.")
+    jobs = bundles(specs, settings.runs_per_job)
+    job_name = f"{name}-{uuid.uuid4().hex[:8]}"
+    folder = workspace.shared("slurm") / job_name
+    record = [(task, spec.id) for task, job in enumerate(jobs) for spec in job]
+    write_csv(folder / "runs.csv", pd.DataFrame(record, columns=["task", "run_id"]))
+    for spec in specs:
+        shutil.rmtree(f"{workspace.run(spec)}.failed", ignore_errors=True)
+    # A notebook may itself run in a job, whose variables the new jobs must not inherit.
+    inherited = submitit.helpers.clean_env() if "SLURM_JOB_ID" in os.environ else contextlib.nullcontext()
+    conf = {key: os.environ[key] for key in ("SLURM_CONF",) if key in os.environ}
+    try:
+        with inherited:
+            os.environ.update(conf)
+            executor = submitit.SlurmExecutor(folder, max_num_timeout=settings.max_num_timeout)
+            further = {"requeue": True, **settings.sbatch.get("additional_parameters", {})}
+            options = {**settings.sbatch, "additional_parameters": further}
+            executor.update_parameters(job_name=job_name, time=settings.time, **options)
+            executor.submit_array([Bundle(job, workspace, execution) for job in jobs])
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise StudyError(f"executor slurm: the jobs were not submitted. {error}") from error
+    print(f"{len(jobs)} jobs submitted as {job_name}; their logs: {folder}", file=sys.stderr)
+
+
+def _failure(spec: RunSpec, workspace: Workspace) -> str:
+    path = Path(f"{workspace.run(spec)}.failed") / "traceback.txt"
+    return f"{spec.id}: {path.read_text(encoding='utf-8').strip().splitlines()[-1]} ({path})" if path.exists() else ""
+
+
+def _last_words(run_id: str, folder: Path) -> str:
+    """The last line of the newest log of the run's jobs: there Slurm says what ended them."""
+    logs = []
+    for job, record in _records(folder).items():
+        tasks = {task for task, _ in record}
+        mine = {task for task, other in record if other == run_id}
+        patterns = [f"*_{task}_0_log.err" if len(tasks) > 1 else "*_0_log.err" for task in mine]
+        logs += [path for pattern in patterns for path in (folder / job).glob(pattern)]
+    if not logs:
+        return "It never began (cancelled while it was queued?)"
+    log = max(logs, key=lambda path: path.stat().st_mtime)
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"Its last words: {lines[-1] if lines else 'none'} ({log})"
+
+
+def _tidy(queued: set[str], workspace: Workspace) -> None:
+    """Delete the logs of earlier submissions whose runs are all done and whose jobs have ended."""
+    folder, runs = workspace.shared("slurm"), workspace.shared("runs")
+    for job, record in _records(folder).items():
+        if all((runs / run_id / "done").exists() and run_id not in queued for _, run_id in record):
+            shutil.rmtree(folder / job, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""A study as a whole: its settings, its notebooks, their execution."""

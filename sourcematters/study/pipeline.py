@@ -1,0 +1,137 @@
+"""The notebook runner: notebooks executed in order by papermill, each left as a notebook and as a page.
+
+It adds what papermill leaves out: the kernel is the interpreter that runs now, whatever kernels the user has
+registered; an interrupted notebook leaves no file and no process behind.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+
+from sourcematters import files
+from sourcematters.study import report
+from sourcematters.study.profiles import Notebook, Plan
+
+
+class NotebookFailed(Exception):
+    """A notebook stopped with an error; the message names the notebook, its cell and the executed copy."""
+
+
+class _Kernel(AsyncKernelManager):
+    """Starts the interpreter that runs now, and leaves no process of the kernel's behind."""
+
+    _group: int | None = None
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return KernelSpec(**get_kernel_dict())
+
+    async def start_kernel(self, **options: Any) -> None:
+        options["env"] = {**os.environ, "SOURCEMATTERS_HEADLESS": "1"}
+        await super().start_kernel(transport_encryption="auto", **options)
+        self._group = getattr(self.provisioner, "pgid", None)
+
+    async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+        # An interrupted notebook gets a moment to tidy up; one that came to its end needs none.
+        await super().shutdown_kernel(now=sys.exc_info()[0] is None, restart=restart)
+
+    async def cleanup_resources(self, restart: bool = False) -> None:
+        await super().cleanup_resources(restart)
+        if self._group:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._group, signal.SIGKILL)
+
+
+def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> Path:
+    """Execute a notebook in its own folder, as JupyterLab would; write `folder`/NAME.ipynb and NAME.html.
+
+    Its standard error is shown as it comes. Returns the path of the executed notebook. Raises NotebookFailed
+    after writing what was executed up to the error; when interrupted, writes nothing and ends the kernel.
+    """
+    from nbclient.exceptions import DeadKernelError
+    from papermill import execute_notebook
+    from papermill.exceptions import PapermillExecutionError
+
+    target, page, failure = folder / notebook.path.name, folder / f"{notebook.name}.html", ""
+    with tempfile.TemporaryDirectory() as scratch:
+        beside = Path(scratch) / notebook.path.name
+        try:
+            execute_notebook(
+                notebook.path,
+                beside,
+                dict(parameters),
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                stderr_file=sys.stderr,
+                start_timeout=300,
+                kernel_manager_class=_Kernel,
+                coalesce_streams=True,
+                resources={"metadata": {"path": str(notebook.path.parent)}},
+            )
+        except PapermillExecutionError as error:
+            failure = error.evalue if error.ename == "StudyError" else f"{error.ename}: {error.evalue}"
+        except DeadKernelError:
+            failure = "the kernel was killed, most often because memory ran out; try fewer workers"
+        except KeyboardInterrupt:
+            # asyncio would report at exit that nobody awaits the interrupted cell.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            raise
+        executed = nbformat.read(beside, as_version=4)
+    for cell in executed.cells:
+        if cell.cell_type == "code":  # a finished progress bar leaves an empty line
+            cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text.strip()]
+    executed.metadata.papermill.update(
+        input_path=notebook.path.name,
+        output_path=notebook.path.name,
+        exception=bool(failure),
+        parameters={name: p.default for name, p in notebook.parameters.items()} | dict(parameters),
+    )
+    files.write_text(target, nbformat.writes(executed) + "\n")
+    files.write_text(page, _as_html(executed, notebook.title))
+    if failure:
+        started = [c for c in executed.cells if c.cell_type == "code" and c.metadata.papermill.start_time]
+        raise NotebookFailed(f"{notebook.path.name}, cell [{len(started)}]: {failure}\n  executed up to there: {page}")
+    return target
+
+
+def _as_html(executed: nbformat.NotebookNode, title: str) -> str:
+    """An executed notebook as one HTML page, with its figures inside."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(template_name="lab", require_js_url="", jquery_url="")
+    return exporter.from_notebook_node(executed, resources={"metadata": {"name": title}})[0]
+
+
+def run(plan: Plan) -> Path:
+    """Execute the notebooks of `plan` in order, one line each; write the index page and return its path.
+
+    Stops at the first notebook that fails (NotebookFailed); the index page then says so.
+    """
+    folder = plan.folder / "notebooks"
+    with files.explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    width = max(len(notebook.name) for notebook, _ in plan.steps)
+    try:
+        for number, (notebook, parameters) in enumerate(plan.steps, 1):
+            line = f"[{number}/{len(plan.steps)}] {notebook.name:{width}}"
+            if sys.stderr.isatty():
+                print(f"{line}  ...", end="\r", file=sys.stderr, flush=True)
+            start = time.monotonic()
+            execute(notebook, parameters, folder)
+            print(f"{line}  {report.lasting(time.monotonic() - start)}", flush=True)
+    finally:
+        index = report.index(plan.folder)
+    return index

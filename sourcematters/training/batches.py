@@ -1,0 +1,154 @@
+"""From the image bank to batches on the device that trains, with nothing in between that could be done before.
+
+What an image, a batch and an epoch are depends on the seed, the images' names and the number of the epoch only.
+"""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from sourcematters.runs.specs import Training
+from sourcematters.seeds import keys, stream
+from sourcematters.training import devices
+
+RESIDENT_SHARE = 0.25
+"""Banks that take more than this share of the device's memory are not kept there but read from disk, ahead of use."""
+
+AFFINE_DRAWS = 5
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Two banks of the same cohort, uint8 (N, size, size): without and with the artefact."""
+
+    base: NDArray[np.uint8]
+    carrier: NDArray[np.uint8]
+
+    def batch(self, rows: NDArray[np.int64], carries: NDArray[np.bool_]) -> torch.Tensor:
+        """The images of `rows`, as uint8 (B, 1, size, size), each with the artefact where it `carries`."""
+        images = self.base[rows]
+        if carries.any():
+            images[carries] = self.carrier[rows[carries]]
+        return torch.from_numpy(images).unsqueeze(1)
+
+
+Choice = tuple[NDArray[np.int64], NDArray[np.bool_]]
+"""The images of one batch: their rows in the banks, and which of them carry the artefact."""
+
+_resident: dict[torch.device, tuple[Pixels, torch.Tensor]] = {}
+
+
+def feed(pixels: Pixels, choices: Iterable[Choice], device: torch.device) -> Iterator[torch.Tensor]:
+    """The images of each choice in turn, uint8 (B, 1, size, size) on `device`.
+
+    Banks that fit (RESIDENT_SHARE) are taken from the device's memory: on an accelerator one tensor, kept for the
+    next run on the same banks; on a CPU the memory maps, whose pages all workers share. Of larger ones a thread reads
+    the next batch while this one is computed.
+    """
+    if pixels.base.nbytes + pixels.carrier.nbytes > RESIDENT_SHARE * devices.memory(device):
+        prepared = (pixels.batch(*choice) for choice in choices)
+        if device.type == "cuda":
+            # Only page-locked memory is copied while the device computes.
+            prepared = (images.pin_memory() for images in prepared)
+        for images in _ahead(prepared):
+            yield images.to(device, non_blocking=True)
+    elif device.type == "cpu":
+        for choice in choices:
+            yield pixels.batch(*choice)
+    else:
+        both = resident(pixels, device)
+        for rows, carries in choices:
+            yield both[torch.from_numpy(rows + len(pixels.base) * carries).to(device)]
+
+
+def resident(pixels: Pixels, device: torch.device) -> torch.Tensor:
+    """Both banks as one tensor on `device`, uint8 (2 N, 1, size, size): image i at i, with the artefact at N + i.
+
+    The last pair asked for is kept for each device, so that runs on the same banks load them once.
+    """
+    kept = _resident.get(device)
+    if kept is None or kept[0].base is not pixels.base or kept[0].carrier is not pixels.carrier:
+        _resident.pop(device, None)
+        n, *shape = pixels.base.shape
+        both = torch.empty((2 * n, 1, *shape), dtype=torch.uint8, device=device)
+        for half, bank in zip(both.split(n), (pixels.base, pixels.carrier), strict=True):
+            half.copy_(torch.from_numpy(np.array(bank)).unsqueeze(1))
+        kept = _resident[device] = pixels, both
+    return kept[1]
+
+
+def _ahead(batches: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = thread.submit(next, batches, None)
+            yield batch
+
+
+class TrainingSet:
+    """The `train` part of `design.sets`, shuffled and augmented anew in every epoch."""
+
+    def __init__(self, pixels: Pixels, train: pd.DataFrame, training: Training, *, seed: int, device: torch.device):
+        ids = train["image_id"].tolist()
+        self._order_keys, self._augment_keys = keys(seed, ids, "order"), keys(seed, ids, "augment")
+        self._rows, self._carries = train["row"].to_numpy(), train["carries"].to_numpy(bool)
+        self._labels = torch.tensor(train["label"].to_numpy())
+        self._pixels, self._training, self._device = pixels, training, device
+
+    def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Batches of images, float32 (B, 1, size, size) in 0..255, and labels, int64 (B,), on the device."""
+        order = shuffled(self._order_keys, epoch)
+        matrices = affine_matrices(self._augment_keys[order], self._training, epoch).to(self._device)
+        rows, carries, labels = self._rows[order], self._carries[order], self._labels[order].to(self._device)
+        parts = slices(len(order), self._training.batch_size)
+        fed = feed(self._pixels, ((rows[part], carries[part]) for part in parts), self._device)
+        for part, images in zip(parts, fed, strict=True):
+            yield augment(images, matrices[part]), labels[part]
+
+
+def shuffled(image_keys: NDArray[np.uint64], epoch: int) -> NDArray[np.int64]:
+    """The order of one epoch's images, each ranked by its own draw."""
+    return np.argsort(stream(image_keys, epoch, 1)[:, 0], kind="stable")
+
+
+def slices(n: int, size: int) -> list[slice]:
+    """`n` images in batches of `size`; a last batch of one image joins the one before."""
+    starts = list(range(0, n, size))
+    # Batch normalization cannot estimate a variance from one image.
+    if len(starts) > 1 and n - starts[-1] == 1:
+        del starts[-1]
+    return [slice(*ends) for ends in zip(starts, [*starts[1:], n], strict=True)]
+
+
+def affine_matrices(image_keys: NDArray[np.uint64], training: Training, epoch: int) -> torch.Tensor:
+    """Output-to-input maps (B, 2, 3) in grid_sample's coordinates, one for each image (`seeds.keys`) and epoch.
+
+    As keras.preprocessing composes them: rotation, then shift, then zoom per axis (its shear of 0.1 degree moves
+    no pixel by more than 0.5 px at 512 px and is left out).
+    """
+    draws = 2 * stream(image_keys, AFFINE_DRAWS * epoch, AFFINE_DRAWS) - 1
+    angle = np.deg2rad(training.rotation) * draws[:, 0]
+    zoom = 1 + training.zoom * draws[:, 1:3]
+    # The image spans 2 in grid_sample's coordinates.
+    shift = 2 * training.shift * draws[:, 3:5]
+    rotation = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=1).reshape(-1, 2, 2)
+    linear = rotation * zoom[:, None, :]
+    offset = np.einsum("bij,bj->bi", rotation, shift)
+    return torch.from_numpy(np.concatenate([linear, offset[:, :, None]], axis=2)).float()
+
+
+def augment(pixels: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+    """One affine resampling of a batch (B, 1, H, W), bilinear; beyond the edge the edge pixel goes on."""
+    pixels, matrices = pixels.float(), matrices.to(pixels.device)
+    # A column's share and a row's share of each coordinate, added: far cheaper than functional.affine_grid's product.
+    x, y = (torch.arange(1 - n, n, 2, device=pixels.device) / n for n in (pixels.shape[3], pixels.shape[2]))
+    columns = matrices[:, :, 0, None] * x + matrices[:, :, 2, None]
+    rows = matrices[:, :, 1, None] * y
+    grid = (columns[:, :, None, :] + rows[:, :, :, None]).permute(0, 2, 3, 1)
+    return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -1,0 +1,89 @@
+"""What a fine-tuning computes on: the device, its precision, and how many runs it takes at once."""
+
+import psutil
+import torch
+
+from sourcematters.errors import StudyError
+from sourcematters.processes import cores
+from sourcematters.runs.specs import Training
+from sourcematters.sources import create
+
+FILLING = 7.5e9
+"""Operations of one step, for each multiprocessor of a card, that keep it busy: a step of about a thousand kernels
+takes a CPU core 10 ms to issue, and a multiprocessor of today does about 0.75e12 operations of such networks a
+second. An estimate: `workers` overrules what follows from it."""
+
+ROOM = 8 * 2**30
+"""Bytes of a card's memory set aside for each of several runs: a step that does not fill a card needs less."""
+
+
+def choose(device: str = "auto") -> torch.device:
+    """The device to train on: "auto" takes CUDA, then MPS, then the CPU. Raises StudyError if it is not there."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise StudyError(f"device {device!r} is not usable here ({str(error).splitlines()[0]}). Try cpu.") from error
+    return torch.device(device)
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """Resolve "auto": bf16 where the device computes it in hardware, fp32 elsewhere."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def autocast(device: torch.device, training: Training) -> torch.autocast:
+    """The autocast region of a forward pass in the run's precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16")
+
+
+def place(model: torch.nn.Module, device: torch.device) -> None:
+    """Bring a model to the device, in the memory layout its convolutions are fastest in."""
+    # Apple's MPS has no fast path for channels_last.
+    layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
+    model.to(device, memory_format=layout)
+
+
+def limit_memory(device: torch.device, share: float) -> None:
+    """Let this process take no more than `share` (0..1) of a card's memory, so that several fit on one."""
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(share, device.index)
+
+
+def memory(device: torch.device) -> int:
+    """Bytes of memory that this process may take on the device."""
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        return int(total * torch.cuda.get_per_process_memory_fraction(device.index))
+    return psutil.virtual_memory().total
+
+
+def runs_at_once(backbone: str, training: Training, device: torch.device) -> int:
+    """How many such fine-tunings to make at once: one a core on a CPU; on a card, as many as it takes to fill it."""
+    if device.type == "cpu":
+        return cores()
+    if device.type != "cuda":
+        return 1
+    card = torch.cuda.get_device_properties(device)
+    to_fill = card.multi_processor_count * FILLING // step_operations(backbone, training)
+    return max(1, int(min(to_fill, card.total_memory // ROOM, cores())))
+
+
+def step_operations(backbone: str, training: Training) -> float:
+    """Floating-point operations of one training step: the forward pass's, counted by torch, and twice as many back.
+
+    Raises StudyError for an unknown backbone.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    # On the meta device tensors have shapes and no content: nothing is computed.
+    model = create(backbone, size=training.size).to("meta")
+    batch = torch.empty(training.batch_size, 3, training.size, training.size, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(batch)
+    return 3.0 * counter.get_total_flops()

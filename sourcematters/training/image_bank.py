@@ -1,0 +1,239 @@
+"""The image bank: every image decoded and resized once, shared by all runs.
+
+One bank file holds one rendering (the original, or one alteration at native size) of a whole cohort:
+a uint8 array (N, size, size), grey, memory-mapped, in the order of the cohort table. Its name carries
+a hash of the files' content and of every setting, so a bank can be found again but never mistaken.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+from numpy.typing import NDArray
+from PIL import Image
+
+from sourcematters.cohorts.pixels import read, window
+from sourcematters.confounders import HOUNSFIELD, ORIGINAL, Alteration, apply, key_for
+from sourcematters.errors import StudyError
+from sourcematters.files import explained, sha256, write_csv
+from sourcematters.processes import over_processes, progress
+
+INTERPOLATIONS = {"nearest": Image.Resampling.NEAREST, "antialias": Image.Resampling.BILINEAR}
+"""Keras resizes by nearest neighbour, as the paper's code did; Pillow's bilinear averages what it drops."""
+
+ROWS_A_TASK = 8
+
+
+LUNG = (-600.0, 1500.0)
+"""The lung window, centre and width in HU."""
+
+
+def checked_window(window: Sequence[float]) -> tuple[float, float]:
+    """`window` as two floats, so that one window has one text: [-600, 1500] is (-600.0, 1500.0).
+
+    Raises StudyError if it is not a centre and a width above 0.
+    """
+    with contextlib.suppress(TypeError, ValueError):
+        centre, width = map(float, window)
+        if math.isfinite(centre) and 0 < width < math.inf:
+            return centre, width
+    raise StudyError(f"window = {window!r}: it must be centre and width in HU, the width above 0.")
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How an image becomes the network's pixels: altered at native size, cropped, then resized to a square.
+
+    `window` (centre, width, in HU) makes a CT slice grey; other images ignore it. `crop` is the side in px of the
+    square kept from the centre at native size; 0 keeps the whole image.
+    """
+
+    alteration: Alteration = ORIGINAL
+    size: int = 512
+    interpolation: str = "nearest"
+    seed: int = 0
+    window: tuple[float, float] = LUNG
+    crop: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "window", checked_window(self.window))
+        if self.interpolation not in INTERPOLATIONS:
+            raise StudyError(f"interpolation {self.interpolation!r}: choose one of {', '.join(INTERPOLATIONS)}.")
+        if not 8 <= self.size <= 4096:
+            raise StudyError(f"image size {self.size}: choose 8 to 4096 px.")
+        if not (self.crop == 0 or self.crop >= 8) or self.crop != int(self.crop):
+            raise StudyError(f"crop {self.crop}: choose a whole number, 8 px or more, or 0 for the whole image.")
+
+
+def render(path: str, image_id: str, renderings: Sequence[Rendering]) -> list[NDArray[np.uint8]]:
+    """Decode one file once and return it as each rendering: uint8 (size, size), 0..255.
+
+    A CT slice is altered before it is windowed if the alteration acts on Hounsfield units, after it otherwise.
+    Raises StudyError naming the file for such an alteration of any other image, and for an image smaller than the
+    crop.
+    """
+    image = read(path)
+    return [_rendered(image, path, image_id, rendering) for rendering in renderings]
+
+
+def _rendered(image: NDArray, path: str, image_id: str, rendering: Rendering) -> NDArray[np.uint8]:
+    key = key_for(rendering.seed, image_id, rendering.alteration)
+    try:
+        image, _ = altered_grey(image, rendering.alteration, key, rendering.window)
+    except StudyError as error:
+        raise StudyError(f"{path}: {error}") from error
+    if rendering.crop:
+        image = _cropped(image, rendering.crop, path)
+    square = (rendering.size, rendering.size)
+    return np.asarray(Image.fromarray(image).resize(square, INTERPOLATIONS[rendering.interpolation]))
+
+
+def altered_grey(
+    image: NDArray, alteration: Alteration, key: int, window_hu: tuple[float, float] = LUNG
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """A grey image (uint8) or CT slice (int16, HU), altered, as grey uint8 (H, W), and the artefact's mask.
+
+    A CT slice is altered before it is windowed if the alteration acts on Hounsfield units, after it otherwise.
+    Raises StudyError for an alteration of Hounsfield units of any other image.
+    """
+    is_ct, before = image.dtype == np.int16, alteration.space == HOUNSFIELD
+    if before and not is_ct:
+        raise StudyError(
+            f"{alteration.name} needs a CT slice in Hounsfield units (a DICOM file), and this is a grey image. "
+            "Choose noise in domain grey, or a cohort of CT slices."
+        )
+    if before:
+        image, mask = apply(alteration, image, key)
+        return window(image, *window_hu), mask
+    return apply(alteration, window(image, *window_hu) if is_ct else image, key)
+
+
+def _cropped(image: NDArray[np.uint8], side: int, path: str) -> NDArray[np.uint8]:
+    rows, columns = image.shape
+    if side > min(rows, columns):
+        raise StudyError(
+            f"{path}: {columns} x {rows} px (width x height) are too few for crop {side}. "
+            "Choose a smaller crop, or 0 for the whole image."
+        )
+    top, left = (rows - side) // 2, (columns - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+def fingerprints(cohort: pd.DataFrame, folder: str | Path) -> pd.Series:
+    """SHA-256 of each image file, as a Series over `image_id`.
+
+    A file is read again only when its size or modification time changed: `folder/files.csv` remembers.
+    Raises StudyError for the first file that is missing.
+    """
+    memory = Path(folder) / "files.csv"
+    rows = pd.read_csv(memory, dtype=str).to_numpy().tolist() if memory.exists() else []
+    known = {(path, size, mtime): digest for path, size, mtime, digest in rows}
+    stamps = []
+    for image_id, path in zip(cohort["image_id"], cohort["path"], strict=True):
+        try:
+            stat = os.stat(path)
+        except OSError as error:
+            raise StudyError(
+                f"image {image_id}: {path} cannot be read ({error.strerror}). "
+                "Restore the file or drop its row; `python -m sourcematters verify` lists all such files."
+            ) from error
+        stamps.append((path, str(stat.st_size), str(stat.st_mtime_ns)))
+    new = [stamp for stamp in dict.fromkeys(stamps) if stamp not in known]
+    for stamp in progress(new, desc="fingerprint images", disable=len(new) < 1000):
+        known[stamp] = sha256(stamp[0])
+    if new:
+        rows = [(*stamp, digest) for stamp, digest in sorted(known.items())]
+        write_csv(memory, pd.DataFrame(rows, columns=["path", "size", "mtime", "sha256"]))
+    return pd.Series([known[stamp] for stamp in stamps], index=cohort["image_id"].to_numpy())
+
+
+def bank_path(content: pd.Series, rendering: Rendering, folder: str | Path) -> Path:
+    """Where the bank of these files (`fingerprints`) under this rendering lives, built or not."""
+    settings = [rendering.alteration.label, rendering.size, rendering.interpolation]
+    if rendering.alteration != ORIGINAL:
+        settings.append(rendering.seed)
+    # What is at its default adds nothing: the banks of radiographs were named before there was CT. Whoever changes
+    # a default must therefore write it here. Which files are CT is not known here, so a window of one's own renames
+    # the banks of radiographs too; that makes them again, but mistakes none.
+    if rendering.crop:
+        settings.append({"crop": rendering.crop})
+    if rendering.window != LUNG:
+        settings.append({"window": rendering.window})
+    text = json.dumps([list(content.index), list(content), settings])
+    key = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return Path(folder) / f"{rendering.alteration.name}-{rendering.size}px-{rendering.interpolation}-{key}.npy"
+
+
+def build(
+    cohort: pd.DataFrame, renderings: Sequence[Rendering], folder: str | Path, *, workers: int = 1
+) -> list[NDArray[np.uint8]]:
+    """Return the banks of `renderings`, memory-mapped, building those that are missing.
+
+    Each image is decoded once for all missing renderings. Two processes may call this at once: one
+    builds, the other waits. An interrupted build goes on with the images it had not finished.
+    Raises StudyError naming the image that cannot be decoded, or when the disk is full.
+    """
+    folder = Path(folder)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "bank.lock"):
+            content = fingerprints(cohort, folder)
+            banks = {bank_path(content, rendering, folder): rendering for rendering in renderings}
+            missing = {path: rendering for path, rendering in banks.items() if not path.exists()}
+            if missing:
+                _fill(cohort, missing, workers)
+    return [np.load(bank_path(content, rendering, folder), mmap_mode="r") for rendering in renderings]
+
+
+def _fill(cohort: pd.DataFrame, missing: dict[Path, Rendering], workers: int) -> None:
+    n = len(cohort)
+    partial_paths = [path.with_suffix(".partial") for path in missing]
+    done_path = partial_paths[0].with_suffix(".done")
+    if not (done_path.exists() and all(p.exists() for p in partial_paths)):
+        done_path.unlink(missing_ok=True)
+        for path, rendering in zip(partial_paths, missing.values(), strict=True):
+            _allocate(path, (n, rendering.size, rendering.size))
+        done_path.write_bytes(bytes(n))
+    done = np.memmap(done_path, dtype=np.uint8, mode="r+")
+    rows = np.flatnonzero(done == 0)
+    chunks = np.array_split(rows, max(1, math.ceil(len(rows) / ROWS_A_TASK)))
+    ids, paths = cohort["image_id"].tolist(), cohort["path"].tolist()
+    tasks = [[(int(row), ids[row], paths[row]) for row in chunk] for chunk in chunks if len(chunk)]
+    work = partial(_fill_rows, targets=partial_paths, renderings=list(missing.values()))
+    names = " + ".join(rendering.alteration.name for rendering in missing.values())
+    with progress(total=n, initial=n - len(rows), desc=f"image bank: {names}", unit="image") as bar:
+        for task, _ in over_processes(work, tasks, workers):
+            done[[row for row, _, _ in task]] = 1
+            bar.update(len(task))
+    for beside, path in zip(partial_paths, missing, strict=True):
+        os.replace(beside, path)
+    done_path.unlink()
+
+
+def _allocate(path: Path, shape: tuple[int, int, int]) -> None:
+    # Without reserving the space first, a full disk would end the process by SIGBUS on a later store.
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    del array
+    try:
+        with open(path, "r+b") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError:
+        path.unlink()
+        raise
+
+
+def _fill_rows(task: list[tuple[int, str, str]], targets: list[Path], renderings: list[Rendering]) -> None:
+    arrays = [np.load(target, mmap_mode="r+") for target in targets]
+    for row, image_id, path in task:
+        for array, pixels in zip(arrays, render(path, image_id, renderings), strict=True):
+            array[row] = pixels

@@ -1,0 +1,224 @@
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sourcematters import confounders
+from sourcematters.confounders import design
+from sourcematters.errors import StudyError
+
+
+def make_cohort(patients=60, images=2, seed=0):
+    """Labels and sex alternate over patients; the last quarter of the patients is the test part."""
+    rows = []
+    for patient in range(patients):
+        for image in range(images):
+            rows.append(
+                {
+                    "image_id": f"i{patient:03d}-{image}",
+                    "path": "unused.png",
+                    "patient_id": f"p{patient:03d}",
+                    "label": patient % 2,
+                    "split": "test" if patient >= 0.75 * patients else "dev",
+                    "sex": "F" if patient // 2 % 2 else "M",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def counts(sets):
+    return sets.groupby(["part", "label"])["carries"].agg(["size", "sum"])
+
+
+@pytest.mark.parametrize("p_art", design.P_ART)
+def test_drawn_sets_have_the_shares_of_the_paper(p_art):
+    sets = design.sets(make_cohort(), confounders.tag(), p_art=p_art, fold=0, seed=1)
+    table = counts(sets)
+    for part in ("train", "val", "iid"):
+        assert table.loc[(part, 1), "sum"] == round(p_art * table.loc[(part, 1), "size"])
+        assert table.loc[(part, 0), "sum"] == 0
+    assert table.loc[("ood", 1), "sum"] == 0
+    assert table.loc[("ood", 0), "sum"] == table.loc[("ood", 0), "size"] > 0
+    assert table.loc["clean", "sum"].tolist() == [0, 0]
+    for test_set in ("ood", "clean"):
+        assert set(sets.loc[sets.part == test_set, "row"]) == set(sets.loc[sets.part == "iid", "row"])
+
+
+@given(st.integers(0, 10**6), st.floats(0, 1), st.floats(0, 1), st.integers(0, 4))
+@settings(max_examples=25, deadline=None)
+def test_carriers_are_nested_and_training_images_stay(seed, p, q, fold):
+    low, high = sorted((p, q))
+    few = design.sets(make_cohort(), confounders.tag(), p_art=low, fold=fold, seed=seed)
+    many = design.sets(make_cohort(), confounders.tag(), p_art=high, fold=fold, seed=seed)
+    assert (many["carries"] >= few["carries"]).all()
+    assert few.drop(columns="carries").equals(many.drop(columns="carries"))
+
+
+@pytest.mark.parametrize("confounder", [confounders.tag(), confounders.gender()], ids=["drawn", "sampled"])
+@pytest.mark.parametrize("fold", range(5))
+def test_no_patient_is_in_two_parts(confounder, fold):
+    sets = design.sets(make_cohort(), confounder, p_art=0.5, fold=fold, seed=0)
+    patients = {
+        part: set(sets.loc[sets["part"].isin(names), "patient_id"])
+        for part, names in {"train": ["train"], "val": ["val"], "test": list(design.TEST_SETS)}.items()
+    }
+    for one, other in itertools.combinations(patients.values(), 2):
+        assert one and other and not one & other
+
+
+def test_the_order_of_the_rows_does_not_matter():
+    cohort = make_cohort()
+    shuffled = cohort.sample(frac=1, random_state=3).reset_index(drop=True)
+    keys = ["part", "image_id", "carries"]
+    for confounder in (confounders.tag(), confounders.gender()):
+        one, other = (
+            design.sets(c, confounder, p_art=0.5, fold=2, seed=9)[keys].sort_values(keys).reset_index(drop=True)
+            for c in (cohort, shuffled)
+        )
+        assert one.equals(other)
+
+
+def test_rows_point_into_the_cohort():
+    cohort = make_cohort().sample(frac=1, random_state=5).reset_index(drop=True)
+    sets = design.sets(cohort, confounders.tag(), p_art=0.2, fold=1, seed=0)
+    assert (cohort["image_id"].to_numpy()[sets["row"]] == sets["image_id"]).all()
+
+
+@pytest.mark.parametrize("p_art", design.P_ART)
+def test_sampled_sets_have_the_same_shares_and_constant_size(p_art):
+    cohort = make_cohort(patients=80)
+    sets = design.sets(cohort, confounders.gender(), p_art=p_art, fold=0, seed=0)
+    sex = cohort.set_index("image_id")["sex"]
+    assert (sets["carries"] == (sets["image_id"].map(sex) == "F")).all()
+    table, reference = counts(sets), counts(design.sets(cohort, confounders.gender(), p_art=0, fold=0, seed=0))
+    assert table["size"].equals(reference["size"])
+    for part in ("train", "val", "iid"):
+        assert table.loc[(part, 1), "sum"] == round(p_art * table.loc[(part, 1), "size"])
+        assert table.loc[(part, 0), "sum"] == 0
+    assert table.loc[("ood", 1), "sum"] == 0 and table.loc[("ood", 0), "sum"] == table.loc[("ood", 0), "size"]
+    assert table.loc["clean", "sum"].tolist() == [0, 0]
+    # 20 test patients of 2 images, 5 of each label and sex: 10 images in each group.
+    assert table.loc[["iid", "ood", "clean"], "size"].tolist() == [10] * 6
+
+
+def test_sampled_carriers_are_nested():
+    previous = set()
+    for p_art in design.P_ART:
+        sets = design.sets(make_cohort(), confounders.gender(), p_art=p_art, fold=0, seed=4)
+        carriers = set(sets.loc[(sets.part == "train") & (sets.carries == 1), "image_id"])
+        assert previous <= carriers
+        previous = carriers
+    assert previous
+
+
+def test_validation_takes_the_asked_share_of_patients_and_folds_differ():
+    cohort = make_cohort(patients=80)
+    vals = []
+    for fold in range(5):
+        parts = design.fold_parts(cohort, fold=fold)
+        patients = cohort.groupby(parts)["patient_id"].nunique()
+        # 15 % of 60 dev patients
+        assert (patients["val"], patients["train"], patients["test"]) == (9, 51, 20)
+        vals.append(frozenset(cohort.loc[parts == "val", "patient_id"]))
+    assert len(set(vals)) == 5
+
+
+def test_without_a_confounder_nobody_carries_and_clean_is_the_only_test():
+    sets = design.sets(make_cohort(), None, p_art=0, fold=0, seed=0)
+    assert set(sets["part"]) == {"train", "val", "clean"} and sets["carries"].sum() == 0
+
+
+@pytest.mark.parametrize("p_art", [-0.1, 1.01, float("nan")])
+def test_p_art_outside_0_to_1(p_art):
+    with pytest.raises(StudyError, match=r"p_art = .*lies in 0\.\.1"):
+        design.sets(make_cohort(), confounders.tag(), p_art=p_art, fold=0, seed=0)
+
+
+def test_fewer_patients_than_folds():
+    with pytest.raises(StudyError, match="3 patients: there must be more patients than folds"):
+        design.fold_parts(make_cohort(patients=4), fold=4)
+
+
+def test_a_cohort_without_test_part():
+    with pytest.raises(StudyError, match="no test part"):
+        design.fold_parts(make_cohort().assign(split="dev"), fold=0)
+
+
+def test_a_part_without_a_class_is_named():
+    cohort = make_cohort(patients=40)
+    cohort["label"] = (cohort["patient_id"] == "p001").astype(int)
+    with pytest.raises(StudyError, match=r"fold 0, taking validation patients .* without images of class 1"):
+        design.fold_parts(cohort, fold=0)
+
+
+def test_an_attribute_that_is_not_there_and_one_without_a_group():
+    with pytest.raises(StudyError, match=r"no attribute 'race'\. It has: sex"):
+        confounder = confounders.sampled("race", "A", "B", leaf="ethnicity")
+        design.sets(make_cohort(), confounder, p_art=1, fold=0, seed=0)
+    cohort = make_cohort()
+    cohort.loc[(cohort.label == 0) & (cohort.split == "test"), "sex"] = "M"
+    with pytest.raises(StudyError, match=r"test part has no image with label 0 and sex = 'F'"):
+        design.sets(cohort, confounders.gender(), p_art=1, fold=0, seed=0)
+
+
+def test_carriers_are_drawn_without_regard_to_the_patient_order():
+    sets = design.sets(make_cohort(patients=200), confounders.tag(), p_art=0.5, fold=0, seed=0)
+    positives = sets[(sets.part == "train") & (sets.label == 1)].sort_values("image_id")
+    half = len(positives) // 2
+    # Hypergeometric: half of about 127 carriers fall in the first half, sd 2.8; 6 sd is beyond chance.
+    assert abs(positives["carries"].to_numpy()[:half].sum() - half / 2) < 17
+    assert np.isclose(positives["carries"].mean(), 0.5, atol=0.01)
+
+
+def cells(**numbers):
+    """A cohort of one image a patient: the test part has `numbers` of images by class and sex, such as p_F=3."""
+    sizes = [("dev", label, sex, 20) for label in (0, 1) for sex in "FM"]
+    sizes += [("test", int(cell[0] == "p"), cell[2], n) for cell, n in numbers.items()]
+    rows = [(split, label, sex) for split, label, sex, n in sizes for _ in range(n)]
+    frame = pd.DataFrame(rows, columns=["split", "label", "sex"])
+    frame["image_id"] = frame["patient_id"] = [f"{i:03d}" for i in range(len(frame))]
+    return frame
+
+
+@pytest.mark.parametrize(
+    "numbers, sizes",
+    [
+        ({"p_M": 5, "n_F": 7}, {"ood": 10}),  # the paper's gender test
+        ({"p_M": 5, "n_F": 7, "n_M": 4}, {"ood": 8, "clean": 8}),
+        ({"p_M": 5, "n_F": 7, "p_F": 1}, {"ood": 10}),  # i.i.d. lacks male negatives: female positives do not count
+        ({"p_M": 5, "n_F": 7, "n_M": 4, "p_F": 3}, {"ood": 6, "clean": 6, "iid": 6}),
+    ],
+)
+@pytest.mark.parametrize("p_art", [0.0, 1.0])
+def test_a_sampled_test_set_is_there_if_its_groups_are(numbers, sizes, p_art):
+    sets = design.sets(cells(**numbers), confounders.gender(), p_art=p_art, fold=0, seed=0)
+    tests = sets[sets["part"].isin(design.TEST_SETS)]
+    assert tests["part"].value_counts().to_dict() == sizes
+    assert (tests.groupby("part")["label"].mean() == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    "numbers, lacking", [({"p_F": 2, "n_F": 2}, "1 and sex = 'M'"), ({"p_M": 2, "n_M": 2}, "0 and sex = 'F'")]
+)
+def test_without_an_ood_test_there_is_no_study(numbers, lacking):
+    with pytest.raises(StudyError, match=rf"test part has no image with label {lacking}"):
+        design.sets(cells(**numbers), confounders.gender(), p_art=0, fold=0, seed=0)
+
+
+def test_folds_that_a_cohort_brings_are_taken():
+    cohort = make_cohort()
+    # Two images a patient, label and sex return after four patients: every fourth group of four is validation.
+    given = ["test" if s == "test" else "val" if i // 8 % 4 == 0 else "train" for i, s in enumerate(cohort["split"])]
+    given[0] = None
+    cohort["fold_1"] = given
+    for confounder in (confounders.tag(), confounders.gender()):
+        sets = design.sets(cohort, confounder, p_art=0.5, fold=1, seed=0)
+        for part in ("train", "val"):
+            assert set(sets.loc[sets["part"] == part, "row"]) <= {i for i, p in enumerate(given) if p == part}
+    drawn = design.sets(cohort, confounders.tag(), p_art=0.5, fold=1, seed=0)
+    assert drawn["part"].isin(["train", "val"]).sum() == sum(p in ("train", "val") for p in given)
+    with pytest.raises(StudyError, match="brings no fold 0: it has 1"):
+        design.fold_parts(cohort, fold=0)

@@ -1,0 +1,237 @@
+"""What a figure draws is what its table says; saved figures are the same bytes each time."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.container import ErrorbarContainer
+
+from sourcematters.results import figures
+
+from sourcematters import metrics
+
+from sourcematters.results import style
+from sourcematters.errors import StudyError
+
+GRID = [0.0, 0.1, 0.2, 0.5, 0.8, 1.0]
+SOURCES = ["imagenet", "radimagenet", "random"]
+
+
+def summary(names=("tag", "noise"), **columns) -> pd.DataFrame:
+    rows = []
+    for a, name in enumerate(names):
+        for b, source in enumerate(SOURCES):
+            for p in GRID:
+                for test_set, mean in (("ood", 0.8 - 0.05 * a - 0.65 * p + 0.02 * b), ("iid", 0.8 + 0.19 * p)):
+                    rows.append(("mass", name, source, "resnet50", test_set, p, 5, mean, mean - 0.15, mean + 0.1))
+    return pd.DataFrame(rows, columns=metrics.SUMMARY).assign(**columns)
+
+
+def curves(axes) -> dict[str, ErrorbarContainer]:
+    return {c.get_label(): c for c in axes.containers if isinstance(c, ErrorbarContainer)}
+
+
+def panels(figure, columns):
+    return np.array(figure.axes).reshape(2, columns)
+
+
+def panel_rows(data, name, test_set, source):
+    keep = (data["confounder"] == name) & (data["test_set"] == test_set) & (data["source"] == source)
+    return data[keep].sort_values("p_art")
+
+
+def test_curves_and_bars_are_the_tables():
+    data = summary()
+    grid = panels(figures.robustness(data=data.sample(frac=1, random_state=0), confounders=["tag", "noise"]), 2)
+    for column, name in enumerate(["tag", "noise"]):
+        for row, test_set in enumerate(["ood", "iid"]):
+            drawn = curves(grid[row, column])
+            assert list(drawn) == SOURCES
+            for source, container in drawn.items():
+                rows = panel_rows(data, name, test_set, source)
+                points, _, (bars,) = container.lines
+                assert points.get_ydata() == pytest.approx(rows["mean"].to_numpy())
+                assert np.abs(points.get_xdata() - rows["p_art"]).max() <= 0.026
+                ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+                expected = np.clip(rows[["ci_low", "ci_high"]].to_numpy(), 0, 1)
+                assert ends == pytest.approx(expected)
+
+
+def test_a_panel_without_a_test_set_says_so():
+    data = summary()
+    data = data[(data["confounder"] != "noise") | (data["test_set"] == "ood")]
+    grid = panels(figures.robustness(data=data, confounders=["tag", "noise"]), 2)
+    texts = [[" ".join(t.get_text() for t in axes.texts) for axes in row] for row in grid]
+    assert texts[0] == ["", ""] and texts[1][0] == "" and "no such test" in texts[1][1]
+    assert not curves(grid[1, 1]) and list(curves(grid[0, 1])) == SOURCES
+
+
+def test_error_bars_stand_side_by_side():
+    axes = figures.robustness(data=summary()).axes[0]
+    at = np.array([container.lines[0].get_xdata() for container in curves(axes).values()])
+    assert np.diff(at, axis=0).min() >= 0.02
+    assert at[1] == pytest.approx(GRID)
+    assert np.diff(np.sort(at.ravel())).min() > 0.01
+
+
+def test_labels_reference_lines_and_note():
+    figure = figures.robustness(data=summary(), baseline=0.9, note="phantoms, not patients")
+    grid = panels(figure, 2)
+    assert [axes.get_title() for axes in grid[0]] == ["tag", "noise vs none"]
+    assert [axes.get_ylabel() for axes in grid[:, 0]] == ["o.o.d. test\nAUC", "i.i.d. test\nAUC"]
+    for axes in grid.flat:
+        lines = {line.get_label(): line for line in axes.lines}
+        assert set(lines["chance"].get_ydata()) == {0.5}
+        assert set(lines["published state of the art"].get_ydata()) == {0.9}
+        assert axes.get_ylim() == grid[0, 0].get_ylim() == (-0.02, 1.02)
+        assert axes.get_xticks() == pytest.approx(GRID)
+    (legend,) = figure.legends
+    assert legend.get_title().get_text() == "phantoms, not patients"
+    names = {text.get_text() for text in legend.get_texts()}
+    assert names == {*SOURCES, "chance", "published state of the art"}
+    assert "mean of 5 folds, 95 % confidence interval" in figure.get_supxlabel()
+
+
+def test_the_published_level_can_differ_between_tasks():
+    data = pd.concat([summary(["tag"]), summary(["gender"], task="atelectasis")])
+    figure = figures.robustness(data=data, baseline={"mass": 0.9, "atelectasis": 0.7})
+    levels = [
+        next(line for line in axes.lines if line.get_label() == "published state of the art").get_ydata()[0]
+        for axes in figure.axes[:2]
+    ]
+    assert levels == [0.9, 0.7]
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["tag\nmass", "gender\natelectasis"]
+
+
+def test_a_published_level_must_be_an_auc_of_a_task_that_was_run():
+    assert figures.levels({"mass": 1, "other": 0.25}, tasks=["other", "mass", "mass"]) == {"mass": 1.0, "other": 0.25}
+    assert figures.levels({}, tasks=["mass"]) == {}
+    with pytest.raises(StudyError, match="no result of task lung-mas. Name a task that was run: atelectasis, mass"):
+        figures.levels({"lung-mas": 0.9}, tasks=["mass", "atelectasis"])
+    for wrong in (1.01, -0.1, float("nan"), "0.9", True, None):
+        with pytest.raises(StudyError, match=f"state_of_the_art of mass: {wrong!r} is no AUC"):
+            figures.levels({"mass": wrong}, tasks=["mass"])
+    with pytest.raises(StudyError, match="baseline of mass: 90 is no AUC"):
+        figures.robustness(data=summary(), baseline=90)
+
+
+def test_a_task_without_a_published_level_has_no_line_for_it():
+    data = pd.concat([summary(["tag"]), summary(["gender"], task="atelectasis")])
+    figure = figures.robustness(data=data, baseline={"mass": 0.9})
+    drawn = ["published state of the art" in [line.get_label() for line in axes.lines] for axes in figure.axes]
+    assert drawn == [True, False, True, False]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()].count("published state of the art") == 1
+
+
+def test_one_fold_is_drawn_without_bars():
+    data = summary(["tag"], folds=1, ci_low=np.nan, ci_high=np.nan)
+    figure = figures.robustness(data=data)
+    (points, _, (bars,)) = curves(figure.axes[0])["random"].lines
+    assert np.isfinite(points.get_ydata(orig=False)).all()
+    assert not any(len(segment) for segment in bars.get_segments())
+    assert "no confidence interval" in figure.get_supxlabel()
+
+
+def test_runs_not_yet_made_leave_a_gap_and_nothing_else():
+    data = summary()
+    late = (data["source"] == "random") & (data["confounder"] == "tag")
+    late |= (data["confounder"] == "noise") & (data["test_set"] == "iid")
+    figure = figures.robustness(data=data[~late])
+    figure.draw_without_rendering()
+    drawn = [list(curves(axes)) for axes in figure.axes]
+    assert drawn == [SOURCES[:2], SOURCES, SOURCES[:2], []]
+    # Constrained layout collapses the axes if something in a panel has no place.
+    assert min(axes.get_position().height for axes in figure.axes) > 0.25
+
+
+def test_columns_are_picked_and_ordered():
+    data = summary(["tag", "noise", "noise_high_vs_low"])
+    figure = figures.robustness(data=data, confounders=["noise_high_vs_low", "noise"])
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["noise, high vs low", "noise vs none"]
+
+
+@pytest.mark.parametrize(
+    ("data", "names", "says"),
+    [
+        (summary().drop(columns="ci_low"), None, "no column ci_low"),
+        (summary().iloc[:0], None, "has no row"),
+        (summary(mean=1.5), None, "1.5 is outside"),
+        (summary(mean=np.nan), None, "nan is outside"),
+        (summary(), ["tag", "gender"], "no o.o.d. or i.i.d. row for confounder 'gender'"),
+        (pd.concat([summary(), summary(task="other")]), None, "more than one task"),
+        (pd.concat([summary(), summary(backbone="densenet121")]), None, "more than one backbone"),
+    ],
+)
+def test_a_table_that_cannot_be_drawn_is_refused(data, names, says):
+    with pytest.raises(StudyError, match=says):
+        figures.robustness(data=data, confounders=names)
+
+
+def test_saved_figures_come_with_their_table_and_are_the_same_bytes_each_time(tmp_path):
+    data = summary(["tag"])
+    first = figures.save(figures.robustness(data=data), tmp_path / "a" / "fig_0.5", data)
+    second = figures.save(figures.robustness(data=data), tmp_path / "b" / "fig_0.5", data)
+    assert [path.name for path in first] == ["fig_0.5.png", "fig_0.5.pdf", "fig_0.5.csv"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(path.name for path in first)
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    pd.testing.assert_frame_equal(pd.read_csv(first[2]), data)
+    assert first[0].read_bytes().startswith(b"\x89PNG") and first[1].read_bytes().startswith(b"%PDF")
+    assert b"CreationDate" not in first[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "sources", "said"),
+    [
+        (["phantoms"], ["random"], "phantoms, not patients"),
+        (["cxr14"], ["natural-standin", "random"], "stand-ins, not ImageNet or RadImageNet"),
+        (["cxr14"], ["radiology-standin+matched"], "stand-ins, not ImageNet or RadImageNet"),
+        (["phantoms"], ["natural-standin"], "phantoms, not patients; stand-ins, not ImageNet or RadImageNet"),
+        (["cxr14"], ["imagenet", "radimagenet", "random"], ""),
+    ],
+)
+def test_no_figure_hides_where_it_comes_from(data, sources, said):
+    assert figures.caption(data=data, sources=sources) == said
+
+
+def test_a_mean_that_exceeds_1_by_rounding_draws_no_negative_bar():
+    data = pd.DataFrame({"source": ["random"], "p_art": [1.0], "mean": [1.0 + 1e-7], "ci_low": [0.9], "ci_high": [1.1]})
+    figure = figures.Figure()
+    axes = figure.subplots()
+    curves._curves(axes, data, style.styles(["random"]))
+    (bars,) = (c for c in axes.containers if isinstance(c, ErrorbarContainer))
+    (low, high) = bars.lines[2][0].get_segments()[0][:, 1]
+    assert (low, high) == pytest.approx((0.9, 1.0))
+
+
+def test_by_task_draws_a_row_a_task_of_one_test_set():
+    x_ray, ct = summary(("noise", "noise_high_vs_low")), summary(("noise",)).assign(task="mass-ct")
+    ct["mean"] -= 0.1
+    data = pd.concat([x_ray, ct])
+    designs = ["noise", "noise_high_vs_low"]
+    figure = figures.by_task(data=data, confounders=designs, baseline={"mass-ct": 0.9}, note="phantoms")
+    grid = panels(figure, 2)
+    assert [axes.get_title() for axes in grid[0]] == ["noise vs none", "noise, high vs low"]
+    assert [axes.get_ylabel() for axes in grid[:, 0]] == [f"{task}\no.o.d. test\nAUC" for task in ("mass", "mass-ct")]
+    for row, table in enumerate((x_ray, ct)):
+        for column, name in enumerate(designs):
+            for source, container in curves(grid[row, column]).items():
+                expected = panel_rows(table, name, "ood", source)["mean"].to_numpy()
+                assert container.lines[0].get_ydata() == pytest.approx(expected)
+    assert not curves(grid[1, 1]) and grid[1, 1].texts[0].get_text() == "no such runs"
+    published = [{line.get_label() for line in axes.lines} for axes in grid[:, 0]]
+    assert "published state of the art" not in published[0] and "published state of the art" in published[1]
+
+
+def test_by_task_draws_one_backbone_and_not_nothing():
+    data = pd.concat([summary(), summary().assign(backbone="densenet121")])
+    with pytest.raises(StudyError, match="densenet121, resnet50; one backbone is drawn"):
+        figures.by_task(data=data, confounders=["noise"])
+    with pytest.raises(StudyError, match="gender in test set ood: no row"):
+        figures.by_task(data=summary(), confounders=["gender"])
+
+
+def test_phantoms_of_either_kind_are_not_patients():
+    assert figures.caption(data=["cxr14", "ct-phantoms"]) == "phantoms, not patients"
+    assert figures.caption(data=["phantoms"]) == "phantoms, not patients"
+    assert figures.caption(data=["cxr14", "lidc"]) == ""

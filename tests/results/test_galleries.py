@@ -1,0 +1,103 @@
+"""A gallery shows what the study does to an image, and its table counts it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sourcematters import confounders
+
+from sourcematters.results import galleries
+from sourcematters.errors import StudyError
+
+
+@pytest.fixture(scope="module")
+def shown():
+    image = np.random.default_rng(0).integers(60, 120, (160, 128), dtype=np.uint8)
+    drawn = [confounders.tag(), confounders.denoising(40), confounders.noise_high_vs_low()]
+    return {"image": image, "confounders": drawn, "seed": 3, "image_id": "a"}
+
+
+def pixels(axes) -> np.ndarray:
+    return np.asarray(axes.images[0].get_array())
+
+
+def test_gallery_shows_each_alteration_its_difference_and_its_detail(shown):
+    figure = galleries.gallery(**shown, zoom=4, note="phantoms")
+    grid = np.array(figure.axes).reshape(3, 5)
+    assert [a.get_title() for a in grid[0]] == ["without", "with", "difference", "without, × 4", "with, × 4"]
+    for row, confounder in zip(grid, shown["confounders"], strict=True):
+        for axes, alteration in zip(row, (confounder.base, confounder.carrier), strict=False):
+            key = confounders.key_for(3, "a", alteration)
+            assert (pixels(axes) == confounders.apply(alteration, shown["image"], key)[0]).all()
+        factor = int(row[2].get_xlabel().split()[1])
+        change = pixels(row[1]).astype(int) - pixels(row[0])
+        assert (pixels(row[2]) - 128 == factor * change).all()
+        left, top = (int(v) for v in row[0].patches[0].get_xy())
+        part = np.s_[top : top + 32, left : left + 32]
+        assert (pixels(row[3]) == pixels(row[0])[part]).all() and pixels(row[3]).shape == (32, 32)
+        assert (pixels(row[4]) == pixels(row[1])[part]).all()
+        assert confounder.carrier.label.split("(")[0] in row[0].get_ylabel()
+    assert figure.get_suptitle() == "phantoms"
+
+
+def test_the_magnified_part_holds_the_whole_tag(shown):
+    axes = galleries.gallery(**shown | {"confounders": [confounders.tag()]}).axes
+    _, mask = confounders.draw_tag(shown["image"], 0)
+    detail = pixels(axes[4]).astype(int) != pixels(axes[3])
+    assert detail.sum() == np.count_nonzero(pixels(axes[1]) != pixels(axes[0])) > 0
+    assert detail.sum() <= mask.sum()
+
+
+def test_the_galleries_table_counts_what_it_shows(shown):
+    table = galleries.gallery_table(**shown).set_index("confounder")
+    altered, mask = confounders.draw_tag(shown["image"], 0)
+    change = np.abs(altered.astype(int) - shown["image"])
+    row = table.loc["tag"]
+    assert (row["masked_pixels"], row["changed_pixels"]) == (mask.sum(), (change > 0).sum())
+    assert row["mean_change"] == pytest.approx(change.sum() / change.size)
+    assert row["largest_change"] == change.max()
+    assert table.loc["noise_high_vs_low", "others"] == "poisson_noise(n0=2e+07)"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"confounders": [confounders.gender()]}, "gender is sampled"),
+        ({"confounders": []}, "no confounder"),
+        ({"zoom": 0.5}, "zoom=0.5 must be 1 or more"),
+    ],
+)
+def test_a_gallery_of_nothing_is_refused(shown, change, says):
+    with pytest.raises(StudyError, match=says):
+        galleries.gallery(**shown | change)
+
+
+def test_sheet_shows_the_first_image_of_different_patients():
+    cohort = pd.DataFrame(
+        {
+            "image_id": ["a", "b", "c", "d", "e"],
+            "path": "unused",
+            "patient_id": ["p1", "p1", "p2", "p3", "p4"],
+            "label": [0, 0, 1, 0, 1],
+        }
+    )
+    bank = np.arange(5, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4), np.uint8)
+    assert galleries.sheet_table(cohort=cohort)["image_id"].tolist() == ["a", "d", "c", "e"]
+    figure = galleries.sheet(cohort=cohort, bank=bank, per_class=2)
+    shown = [axes.images[0].get_array().max() for axes in figure.axes]
+    assert shown == [0, 3, 2, 4]
+
+
+def test_a_ct_slice_is_altered_in_hounsfield_units_and_shown_in_its_window():
+    hu = np.random.default_rng(1).integers(-1000, 400, (64, 64)).astype(np.int16)
+    noise = confounders.noise(n0=1e6, domain="hounsfield")
+    tables = []
+    for centre, width in ((-600, 1500), (40, 400)):
+        shown = {"image": hu, "confounders": [noise], "seed": 3, "image_id": "a", "window": (centre, width)}
+        left, right = (pixels(axes) for axes in galleries.gallery(**shown).axes[:2])
+        noisy, _ = confounders.apply(noise.carrier, hu, confounders.key_for(3, "a", noise.carrier))
+        for seen, slice_hu in ((left, hu), (right, noisy)):
+            grey = (slice_hu - (centre - width / 2)) / width * 255
+            assert np.abs(seen - np.clip(grey, 0, 255)).max() <= 0.5 + 1e-9
+        tables.append(galleries.gallery_table(**shown))
+    assert tables[0]["mean_change"].item() != tables[1]["mean_change"].item()

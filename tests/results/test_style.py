@@ -1,0 +1,37 @@
+"""Sources can be told apart in every figure, and look the same in all of them."""
+
+import pytest
+
+from sourcematters.results import style
+from sourcematters.errors import StudyError
+
+
+def test_styles_are_distinct_in_colour_marker_and_line():
+    chosen = style.styles(["mine", "imagenet", "radimagenet", "random", "yours", "third", "fourth"])
+    for field in list(zip(*chosen.values(), strict=True))[:3]:
+        assert len(set(map(str, field))) == 7
+    # Lightness tells them apart only in part; a colour-blind-safe palette is Okabe's and Ito's.
+    assert chosen["imagenet"].color == "#D55E00" and chosen["radimagenet"].color == "#0072B2"
+
+
+def test_styles_do_not_depend_on_the_order_and_stand_ins_wear_their_sources_colours():
+    assert style.styles(["b", "random", "a"]) == style.styles(["a", "b", "random"])
+    assert style.styles(["natural-standin"]) == {"natural-standin": style.SOURCES["imagenet"]}
+    both = style.styles(["imagenet", "natural-standin"])
+    assert both["imagenet"] == style.NATURAL and both["natural-standin"] in style.OTHERS
+
+
+def test_a_matched_source_has_its_sources_colour_and_marker_but_is_told_apart():
+    chosen = style.styles(["random", "radimagenet+matched", "mine+matched", "radimagenet", "mine"])
+    assert list(chosen) == ["radimagenet", "radimagenet+matched", "random", "mine", "mine+matched"]
+    for name in ("radimagenet", "mine"):
+        plain, matched = chosen[name], chosen[f"{name}+matched"]
+        assert (plain.color, plain.marker) == (matched.color, matched.marker)
+        assert (plain.hollow, matched.hollow) == (False, True) and plain.linestyle != matched.linestyle
+    assert style.styles(["imagenet+matched"])["imagenet+matched"].color == style.NATURAL.color
+    assert style.styles(["radimagenet-keras"]) == {"radimagenet-keras": style.RADIOLOGY}
+
+
+def test_more_sources_than_styles_are_refused():
+    with pytest.raises(StudyError, match="draw fewer"):
+        style.styles("abcdefgh")

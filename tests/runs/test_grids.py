@@ -1,0 +1,362 @@
+"""Grids and run folders, on a cohort small enough that a fine-tuning takes a fraction of a second."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+from tiny_runs import TINY, make_cohort, plan
+
+from sourcematters import confounders
+from sourcematters.errors import StudyError
+from sourcematters.runs import executors, grids, run_folder
+from sourcematters.runs.run_folder import Workspace
+from sourcematters.runs.specs import Training
+from sourcematters.training import devices, memory
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return make_cohort(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="module")
+def serial(cohort, tmp_path_factory):
+    """A finished grid of one worker: the workspace, its specs and its table."""
+    workspace = Workspace(str(tmp_path_factory.mktemp("serial") / "made"))
+    specs = plan(cohort, workspace, confounders.tag(height=300), confounders.gender())
+    return workspace, specs, grids.run(specs, workspace, name="all", workers=1, device="cpu")
+
+
+def test_a_run_folder_is_complete_and_its_metrics_follow_from_its_predictions(serial, cohort):
+    workspace, specs, table = serial
+    for spec in specs:
+        folder = workspace.run(spec)
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"spec.json", "history.csv", "predictions.csv", "metrics.json", "env.json", "done"}
+        predictions = pd.read_csv(folder / "predictions.csv")
+        assert predictions.columns.tolist() == "image_id patient_id label score test_set carries".split()
+        assert set(predictions["image_id"]) <= set(cohort.loc[cohort["split"] == "test", "image_id"])
+        for row in json.loads((folder / "metrics.json").read_text()):
+            part = predictions[predictions["test_set"] == row["test_set"]]
+            assert row["n"] == len(part) and np.isclose(row["auc"], roc_auc_score(part["label"], part["score"]))
+            found = table[(table["run_id"] == spec.id) & (table["test_set"] == row["test_set"])]
+            assert found["auc"].tolist() == [row["auc"]]
+        saved = json.loads((folder / "spec.json").read_text())
+        assert saved["id"] == spec.id and saved["training"]["epochs"] == 3
+
+
+def test_a_grid_that_computes_blocks_again_gives_the_same_bytes(serial, cohort, tmp_path, monkeypatch):
+    recomputed, recompute = [], memory.recompute
+    monkeypatch.setattr(memory, "recompute", lambda model: (recomputed.append(model), recompute(model)))
+    workspace = Workspace(str(tmp_path / "made"))
+    specs = plan(cohort, workspace, confounders.tag(height=300), p_art=[1])
+    grids.run(specs, workspace, name="g", workers=1, device="cpu", recompute=True)
+    assert len(recomputed) == len(specs) == 2
+    for spec in specs:
+        for name in ("history.csv", "predictions.csv"):
+            one, other = (w.run(spec) / name for w in (workspace, serial[0]))
+            assert one.read_bytes() == other.read_bytes()
+
+
+def test_compiled_networks_are_not_computed_again(cohort, tmp_path):
+    workspace = Workspace(str(tmp_path / "made"))
+    specs = plan(cohort, workspace, training=replace(TINY, compiled=True))
+    with pytest.raises(StudyError, match="recompute and compiled exclude each other"):
+        grids.run(specs, workspace, name="g", recompute=True)
+    assert not workspace.own("plans").exists()
+
+
+def test_as_many_workers_as_fill_the_device(cohort, tmp_path, monkeypatch):
+    asked = []
+
+    def local(specs, workspace, execution, *, workers):
+        asked.append(workers)
+        return iter(())
+
+    monkeypatch.setattr(executors, "local", local)
+    monkeypatch.setattr(grids, "collect", lambda *a: None)
+    monkeypatch.setattr(grids.os.path, "exists", lambda path: True)  # as if there were a card
+    monkeypatch.setattr(devices, "choose", lambda device: torch.device("cuda"))
+    monkeypatch.setattr(devices, "runs_at_once", lambda backbone, training, device: 3)
+    workspace = Workspace(str(tmp_path / "made"))
+    specs = plan(cohort, workspace, folds=1)
+    grids.run(specs, workspace, name="g")
+    grids.run(specs, workspace, name="g", workers=2)
+    assert asked == [3, 2]
+
+
+def test_a_compiled_network_is_compiled_once_and_learns_the_same(serial, cohort, tmp_path, monkeypatch):
+    compiled, compile_ = [], torch.nn.Module.compile
+
+    def without_a_c_compiler(model):
+        compiled.append(model)
+        compile_(model, backend="aot_eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", without_a_c_compiler)
+    workspace = Workspace(str(tmp_path / "made"))
+    options = dict(p_art=[1], folds=1, training=replace(TINY, compiled=True))
+    (spec,) = plan(cohort, workspace, confounders.tag(height=300), **options)
+    grids.run([spec], workspace, name="g", workers=1, device="cpu")
+    assert len(compiled) == 1
+    (eager,) = [s for s in serial[1] if replace(s, training=spec.training) == spec]
+    one, other = (pd.read_csv(w.run(s) / "predictions.csv") for w, s in ((workspace, spec), (serial[0], eager)))
+    pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-3)
+
+
+def test_at_strength_0_drawn_confounders_are_trained_once(serial, cohort):
+    workspace, *_ = serial
+    before = {path.name for path in workspace.shared("runs").iterdir()}
+    assert sum("-none-p000-" in name for name in before) == 2
+    specs = plan(cohort, workspace, confounders.noise(2e5), p_art=[0])
+    table = grids.run(specs, workspace, name="noise", workers=1, device="cpu")
+    new = {path.name for path in workspace.shared("runs").iterdir()} - before
+    assert new == {spec.id for spec in specs}, "only scored: no other network was trained"
+    # Nobody carries in the clean and in the i.i.d. test at strength 0: the same scores for both confounders.
+    for test_set in ("iid", "clean"):  # noqa: B007 (used in the queries)
+        theirs = serial[2].query("confounder == 'tag' and p_art == 0 and test_set == @test_set")["auc"]
+        assert table.query("test_set == @test_set")["auc"].tolist() == theirs.tolist()
+
+
+def files_of(workspace):
+    """What must not depend on how a grid was run: everything but the environment's account."""
+    root = workspace.shared("runs")
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and path.name != "env.json" and ".locks" not in path.parts
+    }
+
+
+def test_two_workers_give_the_same_bytes(serial, cohort, tmp_path):
+    _, specs, table = serial
+    workspace = Workspace(str(tmp_path / "made"))
+    again = plan(cohort, workspace, confounders.tag(height=300), confounders.gender())
+    assert again == specs
+    pd.testing.assert_frame_equal(grids.run(again, workspace, name="all", workers=2, device="cpu"), table)
+    theirs = {k: v for k, v in files_of(serial[0]).items() if "-noise-" not in k}
+    assert files_of(workspace) == theirs
+
+
+SCRIPT = """
+import signal
+import sys
+import pandas as pd
+from sourcematters import confounders
+from sourcematters.runs import grids
+from sourcematters.runs.run_folder import Workspace
+sys.path.insert(0, {tests!r})
+from tiny_runs import plan
+cohort = pd.read_csv({table!r})
+cohort.attrs = {{"name": "made", "task": "brightness"}}
+workspace = Workspace({results!r})
+if __name__ == "__main__":
+    # A shell that starts the tests in the background has them ignore Ctrl-C, and what they start as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    specs = plan(cohort, workspace, confounders.tag(height=300), confounders.gender())
+    grids.run(specs, workspace, name="all", workers={workers}, device="cpu")
+"""
+
+
+@pytest.mark.parametrize(("sent", "workers"), [(signal.SIGINT, 1), (signal.SIGKILL, 2)], ids=["ctrl-c", "kill -9"])
+def test_an_interrupted_grid_goes_on_and_ends_with_the_same_bytes(serial, cohort, tmp_path, sent, workers):
+    workspace, table_path = Workspace(str(tmp_path / "made")), tmp_path / "cohort.csv"
+    cohort.to_csv(table_path, index=False)
+    script = tmp_path / "script.py"
+    tests = str(Path(__file__).parent)
+    script.write_text(SCRIPT.format(tests=tests, table=str(table_path), results=workspace.results, workers=workers))
+    environment = {**os.environ, "SOURCEMATTERS_HEADLESS": "1", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, str(script)], env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 90
+    while not list(workspace.shared("runs").glob("made-*/done")) and time.time() < deadline:
+        time.sleep(0.02)
+    process.send_signal(sent)
+    assert process.wait(30) != 0
+    specs = plan(cohort, workspace, confounders.tag(height=300), confounders.gender())
+    done = [spec for spec in specs if (workspace.run(spec) / "done").exists()]
+    assert len(done) < len(specs), "it was interrupted in the middle"
+    table = grids.run(specs, workspace, name="all", workers=1, device="cpu")
+    pd.testing.assert_frame_equal(table, serial[2])
+    assert files_of(workspace) == {k: v for k, v in files_of(serial[0]).items() if "-noise-" not in k}
+
+
+def test_a_finished_grid_is_only_read(serial, cohort, monkeypatch):
+    workspace, specs, table = serial
+    monkeypatch.setattr(executors, "attempt", lambda *a, **k: pytest.fail("a run was made again"))
+    monkeypatch.setattr(grids, "_prepare", lambda *a, **k: pytest.fail("something was prepared again"))
+    pd.testing.assert_frame_equal(grids.run(specs, workspace, name="all", workers=1), table)
+
+
+def test_a_failed_run_keeps_its_traceback_and_does_not_stop_the_others(cohort, tmp_path, monkeypatch):
+    workspace = Workspace(str(tmp_path / "made"))
+    specs = plan(cohort, workspace, p_art=[0.5, 1], folds=1)
+    real = run_folder._execute
+
+    def broken(spec, *arguments, **options):
+        if spec.p_art == 0.5:
+            raise RuntimeError("the GPU fell off the bus")
+        return real(spec, *arguments)
+
+    monkeypatch.setattr(run_folder, "_execute", broken)
+    with pytest.raises(StudyError, match=r"(?s)1 of 2 runs failed.*fell off the bus.*failed/traceback.txt"):
+        grids.run(specs, workspace, name="g", workers=1, device="cpu")
+    folder = Path(f"{workspace.run(specs[0])}.failed")
+    assert "RuntimeError: the GPU fell off the bus" in (folder / "traceback.txt").read_text()
+    assert [run_folder.state(spec.id, workspace.shared("runs")) for spec in specs] == ["failed", "done"]
+    text = grids.status(tmp_path / "made")
+    assert text.splitlines()[1].split() == ["made/g", "1", "0", "1", "0", "2"] and "traceback.txt" in text
+    monkeypatch.undo()
+    grids.run(specs, workspace, name="g", workers=1, device="cpu")
+    assert not folder.exists()
+
+
+def test_nothing_half_written_is_left_by_a_failed_run(cohort, tmp_path, monkeypatch):
+    workspace = Workspace(str(tmp_path / "made"))
+    (spec,) = plan(cohort, workspace, p_art=[1], folds=1)
+    monkeypatch.setattr(run_folder, "_environment", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_folder.execute(spec, workspace, run_folder.Execution("cpu"))
+    assert {path.name for path in workspace.shared("runs").iterdir()} == {".locks"}
+
+
+def test_states_are_read_off_the_files(tmp_path):
+    def running_on(host, pid):
+        beside = tmp_path / f".a-1.{host}.{pid}"
+        beside.mkdir()
+        (beside / "heartbeat").touch()
+        return beside
+
+    host = run_folder.socket.gethostname()
+    assert run_folder.state("a-1", tmp_path) == "missing"
+    (tmp_path / "a-1.failed").mkdir()
+    assert run_folder.state("a-1", tmp_path) == "failed"
+    beside = running_on(host, os.getpid())
+    assert run_folder.state("a-1", tmp_path) == "running"
+    os.utime(beside / "heartbeat", (0, 0))
+    assert run_folder.state("a-1", tmp_path) == "failed", "this process was not there yet at the last heartbeat"
+    shutil.rmtree(beside)
+    finished = subprocess.Popen([sys.executable, "-c", ""])
+    finished.wait()
+    running_on(host, finished.pid)
+    assert run_folder.state("a-1", tmp_path) == "failed", "its process is gone"
+    (tmp_path / "a-1.failed").rmdir()
+    assert run_folder.state("a-1", tmp_path) == "lost"
+    assert run_folder.state("a-1", tmp_path, queued={"a-1"}) == "queued", "a job will make it again"
+    (tmp_path / "a-1.failed").mkdir()
+    beside = running_on("node7.cluster.example", 12)
+    assert run_folder.state("a-1", tmp_path) == "running", "another machine's heartbeat is fresh"
+    os.utime(beside / "heartbeat", (time.time() - 4000,) * 2)
+    assert run_folder.state("a-1", tmp_path) == "failed", "and then it stopped"
+    (tmp_path / "a-1").mkdir()
+    (tmp_path / "a-1" / "done").touch()
+    assert run_folder.state("a-1", tmp_path) == "done"
+
+
+def test_status_tells_what_is_left(serial, tmp_path):
+    workspace, specs, _ = serial
+    text = grids.status(workspace.results)
+    line = next(line for line in text.splitlines() if line.startswith("made/all"))
+    assert line.split() == ["made/all", "8", "0", "0", "0", "8"]
+    assert "time left" not in text
+    shared = workspace.shared("runs")
+    hidden = shared.with_name("hidden")
+    os.rename(shared / specs[0].id, hidden)
+    try:
+        assert "time left: about 0:00:" in grids.status(workspace.results)
+    finally:
+        os.rename(hidden, shared / specs[0].id)
+    with pytest.raises(StudyError, match=r"no plans/\*.csv"):
+        grids.status(tmp_path)
+
+
+def test_collecting_a_grid_that_is_not_done_names_a_run(cohort, tmp_path):
+    workspace = Workspace(str(tmp_path / "made"))
+    specs = plan(cohort, workspace)
+    with pytest.raises(StudyError, match=f"4 of 4 runs are not done, e.g. {specs[0].id}"):
+        grids.collect(grids.plan_table(specs), workspace)
+    with pytest.raises(StudyError, match="no grid of runs is done"):
+        grids.collect_plans(workspace)
+
+
+def test_plans_are_collected_from_their_files(serial):
+    workspace, _, table = serial
+    collected, missing = grids.collect_plans(workspace)
+    assert missing == []
+    pd.testing.assert_frame_equal(collected[collected["run_id"].isin(table["run_id"])].iloc[: len(table)], table)
+
+
+def test_the_digest_follows_rows_and_pixels_not_places(cohort, tmp_path):
+    workspace = Workspace(str(tmp_path / "made"))
+    digest = run_folder.register(cohort, workspace)
+    moved = tmp_path / "moved"
+    shutil.copytree(Path(cohort["path"][0]).parent, moved)
+    elsewhere = cohort.assign(path=[str(moved / Path(path).name) for path in cohort["path"]])
+    assert run_folder.register(elsewhere, workspace) == digest
+    assert run_folder.register(cohort.assign(label=1 - cohort["label"]), workspace) != digest
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(elsewhere["path"][0])
+    assert run_folder.register(elsewhere, workspace) != digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"p_art": [0, 2]}, r"p_art = 2"),
+        ({"folds": 30}, "there must be more patients than folds"),
+        ({"sources": ["nonsense"]}, "source 'nonsense' is not known"),
+        ({"training": Training(size=32), "backbone": "nonsense", "sources": ["imagenet"]}, "timm has no backbone"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_refused_before_anything_is_trained(cohort, tmp_path, changes, message):
+    workspace = Workspace(str(tmp_path / "made"))
+    with pytest.raises(StudyError, match=message):
+        plan(cohort, workspace, **changes)
+    assert not workspace.shared("runs").exists()
+
+
+def test_an_image_that_vanished_is_named(cohort, tmp_path):
+    broken = cohort.assign(path=[*cohort["path"][:-1], str(tmp_path / "gone.png")])
+    with pytest.raises(StudyError, match=r"image i31-1: .*gone\.png cannot be read"):
+        plan(broken, Workspace(str(tmp_path / "made")))
+
+
+def test_sources_are_described(tmp_path):
+    table = grids.prepare_sources(["random"], "test_resnet", Workspace(str(tmp_path / "made")), workers=1)
+    assert table[["source", "kind"]].to_numpy().tolist() == [["random", "random"]]
+
+
+def test_a_full_disk_stops_the_grid_with_a_sentence(cohort, tmp_path, monkeypatch):
+    workspace = Workspace(str(tmp_path / "made"))
+    specs = plan(cohort, workspace, p_art=[1], folds=1)
+    grids._prepare(specs, workspace, 1)
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    monkeypatch.setattr(grids, "write_csv", lambda *a: None)
+    with pytest.raises(StudyError, match="the disk is full"):
+        grids.run(specs, workspace, name="g", workers=1, device="cpu")
+    left = {path.name for path in workspace.shared("runs").iterdir()}
+    assert left <= {".locks", f"{specs[0].id}.failed"}
+
+
+def test_progress_tells_loss_and_auc_of_the_run_just_made(cohort, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("SOURCEMATTERS_HEADLESS", "1")
+    workspace = Workspace(str(tmp_path / "made"))
+    specs = plan(cohort, workspace, p_art=[1], folds=1)
+    table = grids.run(specs, workspace, name="g", workers=1, device="cpu").set_index("test_set")["auc"]
+    loss = pd.read_csv(workspace.run(specs[0]) / "history.csv")["val_loss"].min()
+    said = f"val loss {loss:.2f}, AUC iid {table['iid']:.2f}, ood {table['ood']:.2f}, clean {table['clean']:.2f}"
+    assert said in capfd.readouterr().err

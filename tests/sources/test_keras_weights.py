@@ -1,0 +1,237 @@
+"""Files in the published layout with random values: the converted network against Keras's graph."""
+
+import functools
+import hashlib
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from keras_graphs import Keras, densenet121, inception_resnet_v2, inception_v3, resnet50
+
+from sourcematters import sources
+from sourcematters.errors import StudyError
+from sourcematters.sources import keras_weights
+
+# Graph, number of the first automatically named layer, whether `save` or `save_weights` wrote the file, image size,
+# parameters as keras.applications documents them for the network without top.
+NETWORKS = {
+    "resnet50": (resnet50, 0, "save", 75, 23_587_712),
+    "densenet121": (densenet121, 0, "save_weights", 75, 7_037_504),
+    "inception_v3": (inception_v3, 95, "save_weights", 139, 21_802_784),
+    "inception_resnet_v2": (inception_resnet_v2, 0, "save", 107, 54_336_736),
+}
+
+
+def write(path, weights, how="save_weights"):
+    """A file as Keras 2 writes it: the network's layers in an order of its own, those without weights too."""
+    with h5py.File(path, "w") as file:
+        group = file.create_group("model_weights") if how == "save" else file
+        if how == "save":
+            file.attrs["model_config"] = b"{}"
+            file.create_group("optimizer_weights")
+        group.attrs["keras_version"], group.attrs["backend"] = b"2.4.0", b"tensorflow"
+        names = ["input_1", *sorted(weights), "avg_pool"]
+        group.attrs["layer_names"] = [name.encode() for name in names]
+        for name in names:
+            layer = group.create_group(name)
+            kinds = weights.get(name, {})
+            layer.attrs["weight_names"] = [f"{name}/{kind}:0".encode() for kind in kinds]
+            for kind, value in kinds.items():
+                layer.create_dataset(f"{name}/{kind}:0", data=value)
+
+
+@functools.cache
+def keras(backbone):
+    """A network's weights, images, and the features that Keras's graph gives in evaluation and in training mode."""
+    graph, first, _, size, _ = NETWORKS[backbone]
+    images = torch.from_numpy(np.random.default_rng(7).normal(0, 1, (4, size, size, 3)).astype(np.float32))
+    session = Keras(graph, first)
+    with torch.inference_mode():
+        features = {training: session(images.double(), training) for training in (False, True)}
+    return session.weights, images, features
+
+
+def features_of(model, images, training, precision):
+    model = model.train(training).to(precision)
+    with torch.inference_mode():
+        return model(images.permute(0, 3, 1, 2).to(precision))
+
+
+def largest(difference):
+    return difference.abs().max().item()
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def published(request, tmp_path_factory):
+    """A folder with the published file, resolved."""
+    *_, how, _, parameters = NETWORKS[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    weights, *_ = keras(request.param)
+    assert sum(value.size for layer in weights.values() for value in layer.values()) == parameters
+    write(folder / keras_weights.RADIMAGENET_FILES[request.param], weights, how)
+    return request.param, folder, resolve(request.param, folder, folder)
+
+
+def resolve(backbone, path, folder):
+    return sources.resolve(
+        "radimagenet-keras", backbone, weights={"radimagenet-keras": path}, folder=folder / "converted"
+    )
+
+
+def test_features_are_keras_in_evaluation_and_training_mode(published):
+    backbone, _, source = published
+    _, images, features = keras(backbone)
+    for training in (False, True):
+        assert 0.3 < features[training].std() < 3, "activations of order one, or 1e-4 would mean little"
+        for precision, bound in ((torch.float32, 1e-4), (torch.float64, 1e-6)):
+            model = sources.load(source, backbone, size=images.shape[1])
+            ours = features_of(model, images, training, precision)
+            assert ours.shape == (4, model.num_features)
+            difference = largest(ours - features[training])
+            print(f"{backbone} {'train' if training else 'eval'} {precision}: largest difference {difference:.1e}")
+            assert difference < bound
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "inception_v3"])
+def test_the_same_weights_in_timms_own_network_compute_something_else(backbone, tmp_path):
+    weights, images, features = keras(backbone)
+    write(tmp_path / "a.h5", weights)
+    model = sources.create(backbone, size=None)
+    model.load_state_dict(keras_weights.convert(tmp_path / "a.h5", backbone), strict=False)
+    assert largest(features_of(model, images, False, torch.float64) - features[False]) > 1e-2
+    keras_weights.as_keras(model, backbone)
+    assert largest(features_of(model, images, False, torch.float64) - features[False]) < 1e-6
+
+
+def test_only_the_computation_is_changed(published):
+    backbone, _, source = published
+    model, own = sources.load(source, backbone, size=75), sources.create(backbone, size=75)
+    assert model.state_dict().keys() == own.state_dict().keys()
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert {norm.eps for norm in norms} == {1e-3 if backbone.startswith("inception") else 1.001e-5}
+    assert {norm.momentum for norm in norms} == {m.momentum for m in own.modules() if hasattr(m, "momentum")}
+    # Keras's Inceptions have no scale to train.
+    assert {norm.weight.requires_grad for norm in norms} == {not backbone.startswith("inception")}
+    assert all(norm.bias.requires_grad for norm in norms)
+
+
+def test_source_says_where_it_is_from_and_is_converted_once(published, monkeypatch):
+    backbone, folder, source = published
+    path = folder / keras_weights.RADIMAGENET_FILES[backbone]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (source.name, source.kind, source.identity) == ("radimagenet-keras", "keras", f"sha256:{digest}")
+    # imagenet_utils.preprocess_input subtracts these from blue, green and red in 0..255; then comes rescale=1/255.
+    grey = 200.0
+    assert [(grey / 255 - m) / s for m, s in zip(source.mean, source.std, strict=True)] == pytest.approx(
+        [(grey - m) / 255 for m in (103.939, 116.779, 123.68)]
+    )
+    assert [p.name for p in (folder / "converted").iterdir()] == [f"keras-{backbone}-{digest[:16]}.safetensors"]
+    monkeypatch.setattr(keras_weights, "convert", None)
+    assert resolve(backbone, path, folder) == source
+
+
+def test_any_keras_file_can_be_a_source_of_its_own(tmp_path):
+    weights, *_ = keras("densenet121")
+    # Keras 3 has underscores where Keras 2 had slashes.
+    write(tmp_path / "mine.h5", {name.replace("/", "_"): value for name, value in weights.items()})
+    entry = {"path": tmp_path / "mine.h5", "mean": [0.5] * 3, "std": [0.25] * 3}
+    source = sources.resolve("mine", "densenet121", weights={"mine": entry}, folder=tmp_path)
+    assert (source.kind, source.mean, source.std) == ("keras", (0.5,) * 3, (0.25,) * 3)
+    assert sources.load(source, "densenet121", size=64)(torch.zeros(2, 3, 64, 64)).shape == (2, 1024)
+
+
+def renamed(weights):
+    return {name.replace("conv3_block1_2_conv", "conv3_block1_9_conv"): value for name, value in weights.items()}
+
+
+def transposed(weights):
+    layer = weights["conv2_block1_2_conv"]
+    return {**weights, "conv2_block1_2_conv": {**layer, "kernel": layer["kernel"].transpose(3, 2, 0, 1)}}
+
+
+def left_out(weights):
+    return {name: value for name, value in weights.items() if not name.startswith("conv5")}
+
+
+def with_top(weights):
+    return {**weights, "predictions": {"kernel": np.zeros((2048, 2)), "bias": np.zeros(2)}}
+
+
+def without_biases(weights):
+    return {name: {kind: value for kind, value in layer.items() if kind != "bias"} for name, layer in weights.items()}
+
+
+def one_fewer(weights):
+    return {name: value for name, value in weights.items() if name != "conv2d_188"}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "damage", "named"),
+    [
+        (
+            "resnet50",
+            renamed,
+            r"2 missing: conv3_block1_2_conv/kernel.*2 not of this network: conv3_block1_9_conv/kernel",
+        ),
+        (
+            "resnet50",
+            transposed,
+            r"1 of another shape: conv2_block1_2_conv/kernel \(64, 64, 3, 3\) where \(3, 3, 64, 64\)",
+        ),
+        ("resnet50", left_out, "60 missing: conv5_block1_1_conv/kernel"),
+        ("resnet50", with_top, "Layers 2 not of this network: predictions/kernel, predictions/bias"),
+        ("resnet50", without_biases, "53 missing: conv1_conv/bias"),
+        ("inception_v3", one_fewer, "Layers 1 missing: conv2d number 94/kernel"),
+    ],
+)
+def test_layers_that_are_wrong_are_named(backbone, damage, named, tmp_path):
+    write(tmp_path / "wrong.h5", damage(keras(backbone)[0]))
+    with pytest.raises(StudyError, match=f"wrong.h5: does not hold Keras's weights of '{backbone}'.*{named}"):
+        resolve(backbone, tmp_path / "wrong.h5", tmp_path)
+    assert not (tmp_path / "converted").exists()
+
+
+def test_the_file_of_another_backbone_is_refused(tmp_path):
+    write(tmp_path / "other.h5", keras("densenet121")[0])
+    with pytest.raises(StudyError, match="201 missing: conv1_conv/bias.*487 not of this network: bn/gamma"):
+        resolve("resnet50", tmp_path / "other.h5", tmp_path)
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    path = tmp_path / "cut.h5"
+    write(path, keras("densenet121")[0])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StudyError, match=r"cut.h5: damaged or not an HDF5 file \(.*truncated"):
+        resolve("densenet121", path, tmp_path)
+    path.write_bytes(b"<html>Virus scan warning</html>")
+    with pytest.raises(StudyError, match="cut.h5: damaged or not an HDF5 file"):
+        resolve("densenet121", path, tmp_path)
+    with h5py.File(path, "w") as file:
+        file["data"] = np.zeros(3)
+    with pytest.raises(StudyError, match="cut.h5: is HDF5, but not a weight file of Keras 2"):
+        resolve("densenet121", path, tmp_path)
+
+
+def test_where_to_get_the_files_is_said(tmp_path):
+    recipe = "github.com/BMEII-AI/RadImageNet, unpack RadImageNet-IRV2_notop.h5, and pass weights"
+    with pytest.raises(StudyError, match=f"read from a local file.*{recipe}"):
+        sources.resolve("radimagenet-keras", "inception_resnet_v2")
+    with pytest.raises(StudyError, match=f"RadImageNet-IRV2_notop.h5 does not exist.*{recipe}"):
+        resolve("inception_resnet_v2", tmp_path, tmp_path)
+    with pytest.raises(StudyError, match="published for resnet50, densenet121, inception_v3, inception_resnet_v2; not"):
+        sources.resolve("radimagenet-keras", "test_resnet")
+
+
+def test_the_two_releases_are_kept_apart(tmp_path):
+    for name, file in (("radimagenet", "RadImageNet-ResNet50_notop.h5"), ("radimagenet-keras", "ResNet50.pt")):
+        (tmp_path / file).touch()
+        with pytest.raises(StudyError, match=f"'{name}': {file} is not of that release"):
+            sources.resolve(name, "resnet50", weights={name: tmp_path / file})
+
+
+def test_a_backbone_that_keras_files_cannot_be_converted_for(tmp_path):
+    write(tmp_path / "a.h5", {})
+    with pytest.raises(StudyError, match="can be converted for resnet50, .*; not for 'test_resnet'"):
+        sources.resolve("mine", "test_resnet", weights={"mine": tmp_path / "a.h5"}, folder=tmp_path)

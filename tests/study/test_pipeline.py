@@ -1,0 +1,184 @@
+"""The notebook runner, on tiny notebooks; the few that execute do so in a real kernel."""
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from tiny_study import write_notebook
+
+from sourcematters import files
+from sourcematters.study import profiles
+
+ROOT = Path(__file__).parents[2]
+
+
+# The command line
+
+
+def test_list(command):
+    code, out, _ = command("run", "--list")
+    assert code == 0
+    assert "20_tag  Tag\n    Cost: 1 s\n    results = ''  folder of all results\n" in out
+    assert "    folds = 5  repeats\n" in out
+    assert out.endswith("profiles: demo\n")
+
+
+def test_dry_run_shows_the_parameters_and_runs_nothing(command, root):
+    code, out, _ = command("run", "--dry-run", "--only", "20", "-p", "lr", "0.1")
+    assert code == 0
+    for line in ("folds = 2\n", "lr = 0.1\n", "quick = False  (default)\n"):
+        assert f"    {line}" in out
+    assert not (root / "results").exists()
+
+
+def test_the_executor_is_a_parameter_of_the_notebooks(command, root):
+    write_notebook(root, "20_tag", parameters='executor: str = "local"  # where\nslurm: dict = {}  # options')
+    given = ("run", "--dry-run", "--only", "20", "--profile", str(root / "empty.yaml"))
+    (root / "empty.yaml").touch()
+    code, out, _ = command(*given, "--executor", "slurm", "-p", "slurm", "{partition: gpu, time: 60}")
+    assert code == 0 and "    executor = 'slurm'\n" in out
+    assert "    slurm = {'partition': 'gpu', 'time': 60}\n" in out
+    assert "    executor = 'local'  (default)\n" in command(*given)[1]
+
+
+def test_errors_are_one_line_and_exit_code_2(command):
+    assert command("run", "-p", "fold", "3")[0] == 2
+    code, out, err = command("run", "--profile", "none")
+    assert (code, out) == (2, "") and err.startswith("error: unknown profile") and err.count("\n") == 1
+
+
+def test_verify_exits_1_when_there_are_problems(command, tmp_path):
+    from PIL import Image
+
+    rows = ["image_id,path,patient_id,label,split"]
+    for i in range(8):
+        Image.frombytes("L", (8, 8), bytes(range(i, i + 64))).save(tmp_path / f"{i}.png")
+        rows.append(f"{i},{tmp_path / f'{i}.png'},p{i},{i % 2},{'dev' if i < 4 else 'test'}")
+    (tmp_path / "cohort.csv").write_text("\n".join(rows))
+    arguments = ("verify", str(tmp_path / "cohort.csv"), "--task", "x")
+    assert command(*arguments)[0] == 0
+    (tmp_path / "5.png").write_bytes((tmp_path / "5.png").read_bytes()[:40])
+    code, out, _ = command(*arguments)
+    assert code == 1 and "5.png" in out
+
+
+# Execution
+
+
+def test_a_run_from_end_to_end(command, root, monkeypatch, tmp_path):
+    shadow = tmp_path / "jupyter" / "kernels" / "python3"
+    shadow.mkdir(parents=True)
+    files.write_json(
+        shadow / "kernel.json", {"argv": ["/no/such/python", "{connection_file}"], "display_name": "", "language": ""}
+    )
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
+    source = """
+import os, sys
+from pathlib import Path
+(Path(results) / "seen.txt").write_text(repr([sys.executable, os.getcwd(), folds, p_art, lr]))
+print("to the user", file=sys.stderr)
+"""
+    write_notebook(root, "20_tag", source)
+    code, out, err = command("run", "--only", "20", "-p", "p_art", "[0.5]")
+    folder = root / "results" / "demo"
+    assert code == 0 and out.startswith("[1/1] 20_tag  ") and f"{folder}/index.html" in out
+    assert "to the user" in err
+    seen = ast.literal_eval((folder / "seen.txt").read_text())
+    assert seen == [sys.executable, str(root / "notebooks"), 2, [0.5], 1e-3]
+    assert sorted(p.name for p in (folder / "notebooks").iterdir()) == ["20_tag.html", "20_tag.ipynb"]
+    assert "notebooks/20_tag.html" in (folder / "index.html").read_text()
+    assert "to the user" in (folder / "notebooks" / "20_tag.html").read_text()
+    told = nbformat.read(folder / "notebooks" / "20_tag.ipynb", as_version=4).metadata.papermill
+    assert told.parameters["folds"] == 2 and told.parameters["quick"] is False and told.exception is False
+    assert not (nbformat.read(root / "notebooks" / "20_tag.ipynb", 4).cells[2].outputs)
+
+
+def test_a_failing_notebook_stops_the_run(command, root):
+    failing = "from sourcematters.errors import StudyError\nraise StudyError('a.png: is missing. Get it.')"
+    write_notebook(root, "20_tag", "1 + 1", failing)
+    code, out, err = command("run", "--only", "20", "--only", "21")
+    folder = root / "results" / "demo"
+    assert code == 1 and "21_noise" not in out
+    assert err.splitlines() == [
+        "error: 20_tag.ipynb, cell [4]: a.png: is missing. Get it.",
+        f"  executed up to there: {folder}/notebooks/20_tag.html",
+    ]
+    executed = nbformat.read(folder / "notebooks" / "20_tag.ipynb", as_version=4)
+    assert [c.execution_count for c in executed.cells if c.cell_type == "code"] == [1, 2, 3, 4]
+    assert not (folder / "notebooks" / "21_noise.ipynb").exists()
+    assert "<span class='failed'>failed</span>" in (folder / "index.html").read_text()
+
+
+def test_a_killed_kernel_is_told_from_an_error(command, root):
+    write_notebook(root, "20_tag", "import os\nos.kill(os.getpid(), 9)")
+    code, _, err = command("run", "--only", "20")
+    assert code == 1 and "20_tag.ipynb, cell [3]: the kernel was killed" in err
+    assert "failed" in (root / "results" / "demo" / "index.html").read_text()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
+def test_an_interrupted_run_leaves_no_notebook_and_no_process(root, tmp_path):
+    source = f"""
+import os, subprocess, sys, time
+from pathlib import Path
+deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
+child.stdout.readline()
+Path({str(tmp_path)!r}, "pids.tmp").write_text(f"{{os.getpid()}} {{child.pid}}")
+os.rename({str(tmp_path / "pids.tmp")!r}, {str(tmp_path / "pids")!r})
+try:
+    time.sleep(60)
+finally:
+    Path({str(tmp_path)!r}, "tidied").touch()
+"""
+    write_notebook(root, "20_tag", source)
+    script = "import sys; from pathlib import Path; from sourcematters import __main__; from sourcematters.study import profiles"
+    script += f"\nprofiles.ROOT = Path({str(root)!r})\nsys.exit(__main__.main(['run', '--only', '20']))"
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(scratch)}
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pids").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.endswith("interrupted; start the same command again to go on\n") and "Traceback" not in err
+    assert (tmp_path / "tidied").exists()
+    assert list((root / "results" / "demo" / "notebooks").iterdir()) == []
+    assert list(scratch.iterdir()) == []
+    for pid in map(int, (tmp_path / "pids").read_text().split()):
+        assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+# The repository's own notebooks
+
+
+def test_the_repository_has_notebooks_and_its_profiles_fit_them():
+    assert profiles.notebooks(ROOT)
+    names = [path.stem for path in (ROOT / "notebooks" / "profiles").glob("*.yaml")]
+    assert "demo" in names
+    for profile in names:
+        assert profiles.plan(ROOT, profile).steps
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_repository_notebooks_keep_the_house_rules(path):
+    notebook = profiles.read_notebook(path)
+    cells = nbformat.read(path, as_version=4).cells
+    assert cells[0].cell_type == "markdown" and cells[0].source.startswith("# ")
+    assert notebook.cost, "the first cell says what the notebook costs, on a line `Cost: ...`"
+    assert {name for name, parameter in notebook.parameters.items() if not parameter.help} == set()
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)

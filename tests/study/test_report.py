@@ -1,0 +1,131 @@
+"""The index page, read back as a browser would."""
+
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import nbformat
+import pytest
+
+from sourcematters.study import report
+
+
+def executed(folder, name, *, title="A title", parameters=None, exception=False, markers=False):
+    """Write an executed notebook with papermill's metadata, and its page."""
+    cells = [nbformat.v4.new_markdown_cell(f"# {title}\n\nText.\n\n**Cost:** 2 min.")]
+    if markers:
+        marker = nbformat.v4.new_markdown_cell("<span>An Exception</span>")
+        marker.metadata["tags"] = ["papermill-error-cell-tag"]
+        cells.insert(0, marker)
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["papermill"] = {
+        "duration": 125.2,
+        "end_time": "2026-01-02T03:04:05+00:00",
+        "exception": exception,
+        "parameters": parameters or {},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+    (folder / f"{name}.html").write_text("page")
+
+
+class Page(HTMLParser):
+    """Links, pictures, table rows, text, and the tags that were opened."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.images, self.tags, self.rows, self.text = [], [], [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append(tag)
+        self.links += [attributes["href"]] if tag == "a" else []
+        self.images += [attributes["src"]] if tag == "img" else []
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("th", "td"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data):
+        if "style" not in self.tags[-1:]:
+            self.text += data
+        if self.rows and data.strip():
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture
+def study(tmp_path):
+    return tmp_path / "demo"
+
+
+def page(study):
+    return Page(report.index(study).read_text())
+
+
+def test_every_link_leads_to_a_file(study):
+    executed(study / "notebooks", "20_tag")
+    executed(study / "notebooks", "21_100% noise #2")
+    (study / "figures").mkdir()
+    for name in ("fig3_tag.png", "fig3_tag.pdf", "fig3_tag.csv", "only a picture?.png", ".half.png"):
+        (study / "figures" / name).touch()
+    found = page(study)
+    assert found.images == ["figures/fig3_tag.png", "figures/only%20a%20picture%3F.png"]
+    links = [unquote(link) for link in found.links]
+    assert all((study / link).is_file() for link in links)
+    assert set(links) == {
+        *(f"notebooks/{n}.{s}" for n in ("20_tag", "21_100% noise #2") for s in ("html", "ipynb")),
+        *(f"figures/fig3_tag.{s}" for s in ("png", "pdf", "csv")),
+        "figures/only a picture?.png",
+    }
+
+
+def test_text_from_outside_cannot_become_markup(study):
+    evil = "<script>alert('1')</script>&amp;"
+    executed(study / "notebooks", "20_tag", title=evil, parameters={evil: evil})
+    (study / "figures").mkdir()
+    (study / "figures" / "'onerror='x.png").touch()
+    found = page(study)
+    assert "script" not in found.tags
+    assert found.text.count(evil) == 3  # title, and the table's name and value
+
+
+def test_status_title_and_time_come_from_the_executed_notebook(study):
+    executed(study / "notebooks", "20_tag", title="Went well")
+    executed(study / "notebooks", "21_noise", title="Went wrong", exception=True, markers=True)
+    rows = page(study).rows
+    assert [row[:4] for row in rows[1:3]] == [
+        ["20", "Went well", "done", "2 min 05 s"],
+        ["21", "Went wrong", "failed", "2 min 05 s"],
+    ]
+
+
+def test_parameters_are_told_apart_by_notebook(study):
+    executed(study / "notebooks", "20_tag", parameters={"folds": 5, "seed": 0})
+    executed(study / "notebooks", "21_noise", parameters={"folds": 2, "seed": 0})
+    assert page(study).rows[-4:] == [
+        ["Parameter", "Value", "Notebooks"],
+        ["folds", "5", "20"],
+        ["seed", "0", "20, 21"],
+        ["folds", "2", "21"],
+    ]
+
+
+def test_what_is_no_evidence_is_said_on_top(study):
+    executed(study / "notebooks", "20_tag", parameters={"data": "phantoms", "sources": ["natural-standin", "random"]})
+    executed(study / "notebooks", "30_figures")
+    note = "<p class='note'>Phantoms, not patients; stand-ins, not ImageNet or RadImageNet.</p>"
+    assert report.index(study).read_text().count(note) == 1
+    executed(study / "notebooks", "20_tag", parameters={"data": "/data/nih", "sources": ["imagenet", "random"]})
+    assert "<p class='note'>" not in report.index(study).read_text()
+
+
+def test_an_empty_study_has_a_page_too(study):
+    assert "None yet" in page(study).text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (59.94, "59.9 s"), (59.96, "1 min 00 s"), (3599.4, "59 min 59 s"), (7860, "2 h 11 min")],
+)
+def test_durations(seconds, text):
+    assert report.lasting(seconds) == text
