@@ -140,7 +140,8 @@ finally:
     Path({str(tmp_path)!r}, "tidied").touch()
 """
     write_notebook(root, "20_tag", source)
-    script = "import sys; from pathlib import Path; from sourcematters import __main__; from sourcematters.study import profiles"
+    script = "import sys; from pathlib import Path; from sourcematters import __main__"
+    script += "\nfrom sourcematters.study import profiles"
     script += f"\nprofiles.ROOT = Path({str(root)!r})\nsys.exit(__main__.main(['run', '--only', '20']))"
     scratch = tmp_path / "scratch"
     scratch.mkdir()
