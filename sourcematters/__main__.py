@@ -32,28 +32,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from sourcematters.study import freshness, pipeline, profiles
+    from sourcematters.study import execute, freshness, notebooks, settings
 
-    if options.list:
-        print(profiles.listing(profiles.ROOT))
-        return 0
     given = [("executor", options.executor)] * bool(options.executor) + options.p
-    plan = profiles.plan(profiles.ROOT, options.profile, given, options.only, options.results)
-    if options.dry_run:
-        print(profiles.describe(plan))
+    plan = notebooks.plan(options.profile, given, options.only, options.results)
+    if options.list:
+        print(notebooks.listing())
         return 0
-    steps = [(notebook.path, parameters) for notebook, parameters in plan.steps]
-    if not options.only and freshness.is_fresh(plan.folder, freshness.signature(profiles.ROOT, plan.folder, steps)):
+    if options.dry_run:
+        print(notebooks.describe(plan))
+        return 0
+
+    def signature() -> str:
+        paths = [notebook.path for notebook in plan.notebooks]
+        return freshness.signature(settings.ROOT, plan.folder, paths, plan.study.values)
+
+    if not options.only and freshness.is_fresh(plan.folder, signature()):
         print("up to date: nothing that the study was made from has changed (--only NOTEBOOK executes one again)")
         print(f"figures and notebooks: {plan.folder / 'index.html'}")
         return 0
     try:
-        index = pipeline.run(plan)
-    except pipeline.NotebookFailed as error:
+        index = execute.run(plan)
+    except execute.NotebookFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if not options.only:
-        freshness.stamp(plan.folder, freshness.signature(profiles.ROOT, plan.folder, steps))
+        freshness.stamp(plan.folder, signature())
     print(f"figures and notebooks: {index}")
     return 0
 
@@ -61,29 +65,23 @@ def _run(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     import tempfile
 
-    from sourcematters.cohorts import verify
-    from sourcematters.cohorts.readers import open_cohort
+    from sourcematters import plugins
+    from sourcematters.cohorts import Request, open_cohort, verify
     from sourcematters.processes import cores
 
+    plugins.load(options.plugin)
+    request = Request(data=options.data, task=options.task, view=options.view, splits=options.splits, workers=cores())
     with tempfile.TemporaryDirectory() as cache:
-        table = open_cohort(
-            options.data,
-            task=options.task,
-            view=options.view,
-            splits=options.splits,
-            cache=cache,
-            workers=cores(),
-            require_files=False,
-        )
-        text, problems = verify.report(table, workers=cores())
+        cohort = open_cohort(request, cache=cache, require_files=False)
+        text, problems = verify.report(cohort, workers=cores())
     print(text)
     return 1 if len(problems) else 0
 
 
 def _status(options: argparse.Namespace) -> int:
-    from sourcematters.runs import grids
+    from sourcematters.runs import status
 
-    print(grids.status(options.folder))
+    print(status.report(options.folder))
     return 0
 
 
@@ -93,14 +91,14 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run the study's notebooks", allow_abbrev=False)
     run.set_defaults(command=_run)
-    run.add_argument("--profile", default="demo", metavar="NAME|FILE", help="parameters (default: demo)")
+    run.add_argument("--profile", default="demo", metavar="NAME|FILE", help="which settings (default: demo)")
     run.add_argument(
         "-p",
         nargs=2,
         action="append",
         default=[],
-        metavar=("KEY", "VALUE"),
-        help="set a parameter",
+        metavar=("NAME", "VALUE"),
+        help="change a setting: -p epochs 5, -p tag.height 64, -p gender.size 256",
     )
     run.add_argument(
         "--only",
@@ -116,13 +114,18 @@ def _parser() -> argparse.ArgumentParser:
         "-p slurm '{partition: gpu, time: 60}' (README, On a cluster)",
     )
     run.add_argument("--results", metavar="FOLDER", help="write to FOLDER/PROFILE")
-    run.add_argument("--list", action="store_true", help="show notebooks, parameters, profiles")
-    run.add_argument("--dry-run", action="store_true", help="show what would run, with which parameters")
+    run.add_argument(
+        "--list",
+        action="store_true",
+        help="show all that can be named: notebooks, settings, confounders, data ...",
+    )
+    run.add_argument("--dry-run", action="store_true", help="show every setting and run; nothing runs")
 
     verify = commands.add_parser("verify", help="open every image of a cohort and report what is wrong")
     verify.set_defaults(command=_verify)
-    verify.add_argument("data", help="folder of NIH ChestX-ray14, a cohort's CSV file, or phantoms")
-    verify.add_argument("--task", required=True, help="a finding, lung-mass, atelectasis-gender; lesion for phantoms")
+    verify.add_argument("data", help="a folder of NIH ChestX-ray14 or LIDC-IDRI, or a cohort's CSV file")
+    verify.add_argument("--task", required=True, help="a finding, lung-mass, atelectasis-gender, lung-mass-ct")
+    verify.add_argument("--plugin", action="append", default=[], help="a module or file that reads other data")
     verify.add_argument("--view", default="", help="keep one view only: PA or AP")
     verify.add_argument(
         "--splits",

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,14 @@ from sourcematters import files
 STAMP = ".executed"
 
 
-def signature(root: Path, folder: Path, steps: Iterable[tuple[Path, Mapping[str, Any]]]) -> str:
+def signature(root: Path, folder: Path, notebooks: Sequence[Path], values: Mapping[str, Any]) -> str:
     """SHA-256 over code, installed packages, notebooks, parameters, images, weights, runs, and the results in `folder`.
 
-    `root` is a clone of the repository, `folder` a profile's results, `steps` the notebooks and their parameters.
+    `root` is a clone of the repository, `folder` a profile's results, `values` every setting that is
+    not at its default.
     Images and results count by size and modification time, as `make` does it; code and notebooks by content.
     """
-    steps = list(steps)
-    given = [(path.name, dict(parameters)) for path, parameters in steps]
-    code = [*sorted((root / "sourcematters").rglob("*.py")), *(path for path, _ in steps)]
+    code = [*sorted((root / "sourcematters").rglob("*.py")), *notebooks]
     shared = folder.parent
     runs = sorted(path.name for path in shared.glob("runs/*") if (path / "done").exists())
     known = shared / "bank" / "files.csv"
@@ -34,8 +33,8 @@ def signature(root: Path, folder: Path, steps: Iterable[tuple[Path, Mapping[str,
         "python": platform.python_version(),
         "packages": sorted({(found.name, found.version) for found in distributions()}),
         "code": [(str(path.relative_to(root)), files.sha256(path)) for path in code],
-        "parameters": given,
-        "named": [_stat(path) for text in sorted(set(_texts(given)) - {str(folder)}) for path in _tree(Path(text))],
+        "settings": dict(values),
+        "named": [_stat(path) for text in sorted(set(_texts(values)) - {str(folder)}) for path in _tree(Path(text))],
         "runs": runs,
         "images": [_stat(path) for path in images],
         "results": [_stat(path) for path in results],

@@ -21,8 +21,9 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
 from sourcematters import files
-from sourcematters.study import report
-from sourcematters.study.profiles import Notebook, Plan
+from sourcematters.study import page
+from sourcematters.study.notebooks import Notebook, Plan, changed
+from sourcematters.study.settings import as_table
 
 
 class NotebookFailed(Exception):
@@ -64,7 +65,7 @@ def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> 
     from papermill import execute_notebook
     from papermill.exceptions import PapermillExecutionError
 
-    target, page, failure = folder / notebook.path.name, folder / f"{notebook.name}.html", ""
+    target, html, failure = folder / notebook.path.name, folder / f"{notebook.name}.html", ""
     with tempfile.TemporaryDirectory() as scratch:
         beside = Path(scratch) / notebook.path.name
         try:
@@ -97,13 +98,13 @@ def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> 
         input_path=notebook.path.name,
         output_path=notebook.path.name,
         exception=bool(failure),
-        parameters={name: p.default for name, p in notebook.parameters.items()} | dict(parameters),
+        parameters=dict(parameters),
     )
     files.write_text(target, nbformat.writes(executed) + "\n")
-    files.write_text(page, _as_html(executed, notebook.title))
+    files.write_text(html, _as_html(executed, notebook.title))
     if failure:
         started = [c for c in executed.cells if c.cell_type == "code" and c.metadata.papermill.start_time]
-        raise NotebookFailed(f"{notebook.path.name}, cell [{len(started)}]: {failure}\n  executed up to there: {page}")
+        raise NotebookFailed(f"{notebook.path.name}, cell [{len(started)}]: {failure}\n  executed up to there: {html}")
     return target
 
 
@@ -123,15 +124,19 @@ def run(plan: Plan) -> Path:
     folder = plan.folder / "notebooks"
     with files.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    width = max(len(notebook.name) for notebook, _ in plan.steps)
+    settings = as_table(plan.study.values, plan.study.profile_values)
+    files.write_csv(plan.folder / "tables" / "settings.csv", settings)
+    if edited := changed(plan.notebooks):
+        print(f"note: {', '.join(edited)} differ from what is committed, and run as they are", file=sys.stderr)
+    width = max(len(notebook.name) for notebook in plan.notebooks)
     try:
-        for number, (notebook, parameters) in enumerate(plan.steps, 1):
-            line = f"[{number}/{len(plan.steps)}] {notebook.name:{width}}"
+        for number, notebook in enumerate(plan.notebooks, 1):
+            line = f"[{number}/{len(plan.notebooks)}] {notebook.name:{width}}"
             if sys.stderr.isatty():
                 print(f"{line}  ...", end="\r", file=sys.stderr, flush=True)
             start = time.monotonic()
-            execute(notebook, parameters, folder)
-            print(f"{line}  {report.lasting(time.monotonic() - start)}", flush=True)
+            execute(notebook, plan.parameters, folder)
+            print(f"{line}  {page.lasting(time.monotonic() - start)}", flush=True)
     finally:
-        index = report.index(plan.folder)
+        index = page.index(plan.folder)
     return index

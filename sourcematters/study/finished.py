@@ -1,0 +1,180 @@
+"""Finished runs: their tables and figures, each kept as a file and shown."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+from IPython.display import Image
+from matplotlib.figure import Figure
+
+from sourcematters import metrics
+from sourcematters.files import write_csv
+from sourcematters.results import figures, published, statistics, table1
+from sourcematters.runs.run_folder import Workspace
+from sourcematters.study.settings import Settings
+
+FIG3 = ("tag", "denoising", "gender")
+FIG4 = ("noise", "noise_high_vs_low")
+"""The confounders of the paper's two figures of results."""
+
+
+def save_table(workspace: Workspace, name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Keep a table as tables/NAME.csv and return it."""
+    write_csv(workspace.own(f"tables/{name}.csv"), table)
+    return table
+
+
+def save_figure(workspace: Workspace, name: str, figure: Figure, table: pd.DataFrame) -> Image:
+    """Keep a figure and its table as figures/NAME.png, .pdf and .csv, and return it to be shown."""
+    png, *_ = figures.save(figure, workspace.own(f"figures/{name}"), table)
+    return Image(png, width=min(820, round(110 * figure.get_figwidth())))
+
+
+@dataclass(frozen=True)
+class FinishedRuns:
+    """Runs that are done: `table` has one row a run and test set (`grids.collect`); `name` names what is kept."""
+
+    table: pd.DataFrame
+    workspace: Workspace
+    settings: Settings
+    name: str
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """Mean AUC over folds with its interval, one row a confounder, source, test set and strength."""
+        return metrics.summarise(self.table)
+
+    @cached_property
+    def caution(self) -> str:
+        """What every figure of these runs must say."""
+        return figures.caption(self.table["caution"])
+
+    def _save_table(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        return save_table(self.workspace, name, table)
+
+    def plot(self) -> Image:
+        """AUC against the confounder's strength, o.o.d. over i.i.d. test, a column a confounder."""
+        figure = figures.robustness(data=self.summary, note=self.caution)
+        return save_figure(self.workspace, self.name, figure, self.summary)
+
+    def answer(self) -> pd.DataFrame:
+        """Say how far each source falls from the weakest to the strongest correlation, and return the numbers."""
+        table = metrics.robustness(self.summary)
+        for row in table.itertuples():
+            print(
+                f"{row.confounder}, {row.source}: o.o.d. AUC {row.ood_low:.2f} at p_art {row.p_low:g}, "
+                f"{row.ood_high:.2f} at p_art {row.p_high:g}"
+            )
+        return table.round(3)
+
+    # The paper's tables and figures, of all runs of a study
+
+    def table1(self) -> pd.DataFrame:
+        """Table 1: what the networks were trained and tested on, a column a group of confounders."""
+        self._save_table("all_runs", self.table)
+        self._save_table("summary", self.summary)
+        return self._save_table("table1", table1.summarise(self.table, self.workspace)).T.fillna("")
+
+    def _levels(self) -> dict[str, float]:
+        return figures.levels(self.settings.state_of_the_art, tasks=self.summary["task"])
+
+    def fig3(self) -> Image | None:
+        """The paper's Fig. 3: tag, denoising and gender, o.o.d. over i.i.d. test."""
+        names = [name for name in FIG3 if name in set(self.summary["confounder"])]
+        part = self.summary[self.summary["confounder"].isin(names)]
+        if part.empty:
+            return None
+        figure = figures.robustness(data=part, confounders=names, baseline=self._levels(), note=self.caution)
+        return save_figure(self.workspace, "fig3", figure, part)
+
+    def fig4(self) -> Image | None:
+        """The paper's Fig. 4: noise in the o.o.d. test, a row a task, a column a design."""
+        return self._by_task("fig4", [name for name in FIG4 if name in set(self.summary["confounder"])])
+
+    def overview(self) -> Image | None:
+        """The o.o.d. test of every confounder that was run, the paper's or not, a row a task."""
+        return self._by_task("overview", list(dict.fromkeys(self.summary["confounder"])))
+
+    def _by_task(self, name: str, names: list[str]) -> Image | None:
+        part = self.summary[self.summary["confounder"].isin(names)]
+        if part.empty:
+            return None
+        figure = figures.by_task(data=part, confounders=names, baseline=self._levels(), note=self.caution)
+        return save_figure(self.workspace, name, figure, part)
+
+    def robustness(self) -> pd.DataFrame:
+        """What each confounder costs each source: o.o.d. AUC at both ends, drop and gap."""
+        return self._save_table("robustness", metrics.robustness(self.summary)).round(3)
+
+    # Statistics
+
+    @cached_property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The pairs of sources that are compared."""
+        return statistics.pairs(self.table["source"], self.settings.reference)
+
+    def permutation_tests(self) -> pd.DataFrame:
+        """The paper's test for each strength, corrected by Holm within its family."""
+        asked = self.settings
+        tests = statistics.permutation_tests(
+            self.table, pairs=self.pairs, test_sets=asked.test_sets, resamples=asked.permutations, seed=asked.seed
+        )
+        tests = self._save_table("tests", statistics.holm(tests))
+        for family, part in tests.groupby("family", sort=False):
+            below = int((part["p_holm"] < 0.05).sum())
+            print(f"{family}: {below} with p_holm below .05; the smallest possible is {part['floor_holm'].iloc[0]:.3f}")
+        columns = "confounder test_set p_art a b difference t p floor p_holm floor_holm".split()
+        return tests[columns].round(4)
+
+    def bootstrap(self) -> pd.DataFrame:
+        """Differences between sources with an interval over test patients."""
+        asked = self.settings
+        table = statistics.bootstrap(
+            self.table,
+            self.workspace.shared("runs"),
+            pairs=self.pairs,
+            test_sets=asked.test_sets,
+            resamples=asked.resamples,
+            seed=asked.seed,
+        )
+        columns = "confounder test_set p_art a b patients difference ci_low ci_high".split()
+        return self._save_table("bootstrap", table)[columns].round(3)
+
+    def mixed_model(self) -> pd.DataFrame:
+        """AUC over all strengths at once, with the fold as random intercept."""
+        reference = self.settings.reference or self.table["source"].iloc[0]
+        table = statistics.mixed_model(self.table, reference=reference, test_sets=self.settings.test_sets)
+        columns = "confounder test_set term estimate ci_low ci_high p converged problem".split()
+        return self._save_table("mixed_model", table)[columns].round(4)
+
+    def by_source(self) -> pd.DataFrame:
+        """Each source in one row a confounder, averaged over strengths."""
+        table = self._save_table("by_source", statistics.by_source(self.table))
+        return table.drop(columns=["task", "backbone"]).round(3)
+
+    # Against the paper
+
+    @cached_property
+    def comparison(self) -> pd.DataFrame:
+        """Our curves on the published ones (`published.compare`)."""
+        table = published.compare(self.table, self.workspace.shared("runs"))
+        return self._save_table("against_the_paper", table)
+
+    def against_the_paper(self) -> Image:
+        """Both curves in one figure, and what the comparison is worth."""
+        verdict = published.verdict(self.comparison)
+        print(verdict)
+        figure = figures.against(data=self.comparison, note=verdict)
+        return save_figure(self.workspace, "against_the_paper", figure, self.comparison)
+
+    def differences(self) -> pd.DataFrame:
+        """Ours and published side by side, and for each panel and source why it is not comparable."""
+        first = self.comparison.groupby(["panel", "source"], sort=False)["reason"].first()
+        for (panel, source), reason in first.items():
+            print(f"{panel}, {source}: {reason or 'comparable'}")
+        columns = "panel test_set source p_art ours published difference within_ci auc comparable".split()
+        return self.comparison[columns].round(3)
+
+    def consistency(self) -> pd.DataFrame:
+        """What the paper's own numbers say of each other: its printed folds, its figures, its tests."""
+        return self._save_table("published_consistency", published.consistency()).round(4)

@@ -1,0 +1,225 @@
+"""What one call will do: which notebooks, with which settings, and the runs that they will make."""
+
+import ast
+import json
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from sourcematters import cohorts, confounders, sources
+from sourcematters.checked import unknown
+from sourcematters.errors import StudyError
+from sourcematters.runs.specs import RunSpec
+from sourcematters.study import settings as configuration
+from sourcematters.study.page import heading
+from sourcematters.study.settings import SECTIONS, Settings, as_table, read_changes
+from sourcematters.study.study import Study
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook of the study; `title` and `cost` are read from its first cell, the rest from its code.
+
+    `section` is what it hands to `Study.of`, `grids` the confounders of each `study.run(...)` in it (none named: the
+    settings' own).
+    """
+
+    path: Path
+    title: str
+    cost: str
+    section: str = ""
+    grids: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """File name without suffix, such as 20_tag."""
+        return self.path.stem
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that it is called by: 20_tag, 20, tag."""
+        return (self.name, *self.name.split("_", 1))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one call will do: notebooks in order, each given `parameters`; `study` is what these settings make."""
+
+    folder: Path
+    study: Study
+    notebooks: tuple[Notebook, ...]
+    parameters: dict[str, Any]
+
+
+def read_notebook(path: Path) -> Notebook:
+    """Read a notebook's title, cost and grids, without running it.
+
+    Raises StudyError unless it is a notebook and exactly one of its cells is tagged `parameters`.
+    """
+    try:
+        cells = nbformat.read(path, as_version=4).cells
+        tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError, KeyError) as error:
+        raise StudyError(f"{path}: not readable as a notebook ({error}).") from error
+    if len(tagged) != 1:
+        raise StudyError(f"{path}: {len(tagged)} of its cells are tagged `parameters`; one must be.")
+    title, cost = heading(cells)
+    calls = [call for cell in cells if cell.cell_type == "code" for call in _calls(cell.source)]
+    section = next((texts[0] for name, texts in calls if name == "Study.of" and texts), "")
+    grids = tuple(texts for name, texts in calls if name == "study.run")
+    return Notebook(path, title or path.stem, cost, section, grids)
+
+
+def _calls(source: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Calls such as study.run("tag") in a cell: the name and its texts. Jupyter's own lines (%, !) are passed over."""
+    code = "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
+    try:
+        tree = ast.parse(code)
+    except SyntaxError:  # the notebook's own error, which it will show where it stands
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            texts = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+            yield ast.unparse(node.func), tuple(map(str, texts))
+
+
+def notebooks() -> list[Notebook]:
+    """The study's notebooks, notebooks/NN_name.ipynb, in order; StudyError if there are none."""
+    folder = configuration.ROOT / "notebooks"
+    paths = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        raise StudyError(f"{folder}: no notebooks here. Run from a clone of the repository.")
+    return [read_notebook(path) for path in paths]
+
+
+def selected(available: Sequence[Notebook], names: Iterable[str]) -> list[Notebook]:
+    """The notebooks called `names`, each a file name, a stem (20_tag), a number (20, or 0 for 00) or the rest (tag)."""
+    chosen = set()
+    for name in names:
+        stem = name.zfill(2) if name.isdecimal() else Path(name).stem
+        found = {notebook.name for notebook in available if stem in notebook.names}
+        if not found:
+            raise StudyError(unknown("notebook", stem, [notebook.name for notebook in available]))
+        chosen |= found
+    return [notebook for notebook in available if notebook.name in chosen]
+
+
+def plan(
+    profile: str,
+    overrides: Iterable[tuple[str, str]] = (),
+    only: Sequence[str] = (),
+    results: str | Path | None = None,
+) -> Plan:
+    """Decide which notebooks run, with which settings, and check them all before anything runs.
+
+    `overrides` are (name, YAML text) pairs and beat the profile. The executed study goes to `results`/PROFILE, by
+    default results/PROFILE in the repository. The profile's `notebooks` chooses the notebooks, unless `only` does.
+    Raises StudyError for a setting that is none and for values that do not fit, all at once.
+    """
+    changes = read_changes(overrides)
+    if {"results", "profile"} & set(changes):
+        raise StudyError("-p results, -p profile: give --results FOLDER and --profile NAME instead.")
+    name, _ = configuration.read_profile(profile)
+    folder = (Path(results).expanduser() if results else configuration.ROOT / "results").resolve() / name
+    study = Study(profile, changes, folder)
+    available = notebooks()
+    chosen = selected(available, only or study.settings.notebooks or [notebook.name for notebook in available])
+    by_path = Path(profile).expanduser()
+    parameters = {"profile": str(by_path.resolve()) if by_path.is_file() else profile, "results": str(folder)}
+    return Plan(folder, study, tuple(chosen), parameters | changes)
+
+
+def section_of(plan: Plan, notebook: Notebook) -> Study:
+    """The plan's study as this notebook has it."""
+    study = plan.study
+    return Study(study.profile_file, study.changes, study.results, notebook.section) if notebook.section else study
+
+
+def changed(available: Iterable[Notebook]) -> list[str]:
+    """The names of notebooks whose cells are others than those that git has committed; none without git."""
+    return [notebook.name for notebook in available if _is_changed(notebook.path)]
+
+
+def _is_changed(path: Path) -> bool:
+    command = ["git", "-C", str(path.parent), "show", f"HEAD:./{path.name}"]
+    try:
+        committed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+        return _sources(json.loads(committed)) != _sources(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError):
+        return False
+
+
+def _sources(notebook: Mapping[str, Any]) -> list[str]:
+    return ["".join(cell["source"]) for cell in notebook["cells"]]
+
+
+def listing() -> str:
+    """A text of all that can be named: notebooks, settings, confounders, data, sources, profiles."""
+    lines = ["NOTEBOOKS"]
+    for notebook in notebooks():
+        lines += [f"  {notebook.name}  {notebook.title}", *([f"      {notebook.cost}"] if notebook.cost else [])]
+    lines += ["", "SETTINGS (-p NAME VALUE, a profile, or a notebook's cell), with the paper's values"]
+    lines += list(_fields(Settings))
+    lines += [f"  {name}: {{...}}  any of these, for {what}" for name, what in SECTIONS.items()]
+    lines += ["", "CONFOUNDERS and their parameters (-p tag.height 64)"]
+    for name, kind in confounders.known().items():
+        lines += [f"  {name}  {kind.title}; {kind.practice}", *(f"    {line}" for line in _fields(kind))]
+    lines += ["", "DATA"] + [f"  {reader.name}: {reader.help}" for reader in cohorts.known().values()]
+    lines += ["", "SOURCES"]
+    lines += [
+        f"  {name}  {source.title}: {source.where}; {source.backbones}" for name, source in sources.known().items()
+    ]
+    profiles = sorted(path.stem for path in (configuration.ROOT / "notebooks" / "profiles").glob("*.yaml"))
+    return "\n".join([*lines, "", f"PROFILES  {', '.join(profiles) or 'none'}"])
+
+
+def _fields(kind: Any) -> Iterator[str]:
+    for name, field in kind.model_fields.items():
+        default = "required" if field.is_required() else f"{field.default!r}"
+        yield f"  {name} = {default}  {field.description or ''}"
+
+
+def describe(plan: Plan) -> str:
+    """A text: where the results go, every setting, and every run of each notebook's grids.
+
+    Neither images nor weights are opened, so they need not be there.
+    """
+    lines = [f"profile {plan.study.profile}, results in {plan.folder}", ""]
+    for row in as_table(plan.study.values, plan.study.profile_values).itertuples():
+        differs = f"  (profile: {row.profile or 'nothing'})" if row.value != row.profile else ""
+        lines.append(f"    {row.setting} = {row.value}{differs}")
+    every: list[RunSpec] = []
+    for notebook in plan.notebooks:
+        lines += ["", f"{notebook.name}  {notebook.title}"]
+        specs = outline(plan, notebook)
+        lines += [f"    {line}" for line in _runs_in_words(specs)]
+        every += specs
+    return "\n".join([*lines, *(["", _counted(every)] if every else [])])
+
+
+def outline(plan: Plan, notebook: Notebook) -> list[RunSpec]:
+    """The runs that `notebook` will make, before its cohort and weights are looked at."""
+    study = section_of(plan, notebook)
+    return [spec for names in notebook.grids for spec in study.outline(*names)]
+
+
+def _counted(specs: Sequence[RunSpec]) -> str:
+    """How many runs, and how many networks they train: at strength 0 one serves several confounders."""
+    distinct = {spec.id for spec in specs}
+    return f"{len(distinct)} runs, {len({spec.fit.id for spec in specs})} fine-tunings"
+
+
+def _runs_in_words(specs: Sequence[RunSpec]) -> Iterator[str]:
+    if specs:
+        first = specs[0]
+        settings = ", ".join(f"{name} {value}" for name, value in dict(first.training).items())
+        yield f"{_counted(specs)}, each of {first.task} with {first.backbone}, seed {first.seed}, {settings}:"
+    for confounder in dict.fromkeys(spec.confounder for spec in specs):
+        yield f"  {confounder.label if confounder else 'none'}"
+        for spec in (spec for spec in specs if spec.confounder == confounder):
+            shared = "" if spec.fit == spec else "  (network trained without confounder)"
+            yield f"    p_art {spec.p_art:<4g} {spec.source.name:<20} fold {spec.fold}{shared}"

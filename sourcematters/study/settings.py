@@ -1,0 +1,235 @@
+"""Every setting of a study: its type, range, default and meaning, and how profiles and people set it.
+
+The defaults are the paper's. A profile is a YAML file that sets some of them; `-p`, papermill and a notebook's own
+cell set others on top. A section says something of one part of the study only: `tag: {height: 64}` sets a parameter
+of that confounder, `gender: {size: 256}` a setting for the runs of that confounder, and the sections in `SECTIONS`
+anything at all for some notebooks, a confounder's parameters included: `ct: {noise: {domain: projection}}`.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+import yaml
+from pydantic import Field
+
+from sourcematters import confounders
+from sourcematters.checked import unknown
+from sourcematters.cohorts import Request
+from sourcematters.errors import StudyError
+from sourcematters.training.recipe import Training
+
+ROOT = Path(__file__).resolve().parents[2]
+SECTIONS = {"ct": "the notebooks on CT (11, 23)", "own": "notebook 25, which runs any confounder"}
+Strength = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(Request, Training):
+    """What a study does: the cohort (`cohorts.Request`), the fine-tuning (`Training`), and the grid of runs."""
+
+    plugins: tuple[str, ...] = Field((), description="modules or .py files that add confounders, data or sources")
+    sources: tuple[str, ...] = Field(
+        ("imagenet", "radimagenet", "random"), min_length=1, description="pretrained weights to compare"
+    )
+    weights: dict[str, Any] = Field({}, description='your own files: {"name": "path/to/file.safetensors"}')
+    backbone: str = Field("resnet50", description="any timm model")
+    p_art: tuple[Strength, ...] = Field(
+        (0, 0.1, 0.2, 0.5, 0.8, 1), min_length=1, description="shares of positives that carry the confounder"
+    )
+    folds: int = Field(5, ge=1, description="repeats with other training and validation patients")
+    confounder: str = Field("gender", description="what notebook 25 runs: any name of --list")
+    label: str = Field("", description="its name in the tables and figures of notebook 25; empty: its own")
+    device: str = Field("auto", description="auto, cpu, cuda or mps")
+    recompute: bool = Field(False, description="half the memory in training, a quarter more time; changes no number")
+    executor: Literal["local", "slurm"] = Field("local", description="who makes the runs: this machine, or a cluster")
+    slurm: dict[str, Any] = Field({}, description="options of sbatch, such as {partition: gpu, time: 60}")
+    state_of_the_art: dict[str, Strength] = Field({}, description="published AUC of a task, a dotted line in figures")
+    reference: str = Field("", description="compare this source with each other one; empty compares every pair")
+    test_sets: tuple[Literal["ood", "iid", "clean"], ...] = Field(("ood",), description="tests to compare sources on")
+    permutations: int = Field(9999, ge=1, description="up to so many permutations all are tried, else so many drawn")
+    resamples: int = Field(2000, ge=40, description="bootstrap samples of the test patients")
+    notebooks: tuple[str, ...] = Field((), description="the notebooks to run; empty: all")
+
+    @property
+    def request(self) -> Request:
+        """What is asked of the cohort."""
+        return Request(**{name: getattr(self, name) for name in Request.model_fields})
+
+    @property
+    def training(self) -> Training:
+        """How a network is fine-tuned."""
+        return Training(**{name: getattr(self, name) for name in Training.model_fields})
+
+
+def read_profile(name: str) -> tuple[str, dict[str, Any]]:
+    """The name and the values of a profile, given as NAME (notebooks/profiles/NAME.yaml) or as a file.
+
+    Scalars stay text, as they are written: which type they have is for `Settings` to say, and so `no` can be a
+    value of a column. Paths start at the repository. Raises StudyError when there is no such file, or when it is no
+    YAML with each key once.
+    """
+    by_path = Path(name).suffix in (".yaml", ".yml") or os.sep in name
+    path = Path(name).expanduser() if by_path else ROOT / "notebooks" / "profiles" / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in (ROOT / "notebooks" / "profiles").glob("*.yaml"))
+        raise StudyError(f"{path}: no such profile file." if by_path else unknown("profile", name, known))
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree, values = yaml.compose(text, yaml.SafeLoader), yaml.load(text, yaml.BaseLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: not readable as YAML ({error}).") from error
+    if values is not None and not isinstance(values, dict):
+        raise StudyError(f"{path}: a profile is lines of the form `setting: value`.")
+    if twice := sorted(set(_repeated_keys(tree))):
+        raise StudyError(f"{path}: {', '.join(twice)} is given more than once.")
+    values = values or {}
+    if (named := values.pop("profile", path.stem)) != path.stem:
+        raise StudyError(f"{path}: it calls itself profile {named!r}; a profile is called as its file is.")
+    return path.stem, located(values, ROOT)
+
+
+def _repeated_keys(tree: yaml.Node | None) -> Iterator[str]:
+    """Keys that a mapping, or one inside it, has twice: YAML takes the last in silence."""
+    if isinstance(tree, yaml.MappingNode):
+        keys = [str(key.value) for key, _ in tree.value]
+        yield from (key for key in keys if keys.count(key) > 1)
+        for _, value in tree.value:
+            yield from _repeated_keys(value)
+
+
+def read_changes(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """What `-p NAME VALUE` sets: YAML under names like size, tag.height or ct.noise.n0; paths start where one stands.
+
+    Raises StudyError for a value that is no YAML.
+    """
+    changes: dict[str, Any] = {}
+    for name, text in pairs:
+        try:
+            value = yaml.load(text, yaml.BaseLoader)
+        except yaml.YAMLError:
+            value = text  # a path or a title may be anything
+        for part in reversed(name.split(".")):
+            value = {part: value}
+        changes = merged(changes, value)
+    return located(changes, Path.cwd())
+
+
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with `changes` on top; sections are merged key by key, everything else is replaced.
+
+    >>> merged({"size": 64, "tag": {"height": 64, "x": 1}}, {"tag": {"height": 32}})
+    {'size': 64, 'tag': {'height': 32, 'x': 1}}
+    """
+    result = dict(values)
+    for key, value in changes.items():
+        is_section = isinstance(value, Mapping) and isinstance(result.get(key), Mapping) and key not in _MAPPINGS
+        result[key] = merged(result[key], value) if is_section else value
+    return result
+
+
+_MAPPINGS = {name for name, field in Settings.model_fields.items() if field.annotation in (dict[str, Any],)}
+
+
+def located(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """`values` with the names of files and folders made absolute from `base`, in sections too.
+
+    `data`, `splits`, `plugins` and `weights` name files. A word without a slash that is no file in `base` stays as it
+    is: it may be a name, such as published.
+    """
+
+    def place(value: Any) -> Any:
+        if isinstance(value, str):
+            path = base / Path(value).expanduser()
+            return str(path.resolve()) if value and (os.sep in value or path.is_file() or path.is_dir()) else value
+        if isinstance(value, Mapping):
+            return {key: place(part) if key not in ("mean", "std") else part for key, part in value.items()}
+        return [place(part) for part in value] if isinstance(value, list | tuple) else value
+
+    return {
+        key: place(value)
+        if key in ("data", "splits", "plugins", "weights")
+        else located(value, base)
+        if isinstance(value, Mapping) and key not in _MAPPINGS
+        else value
+        for key, value in values.items()
+    }
+
+
+def plugins_of(values: Mapping[str, Any]) -> list[str]:
+    """The plugins that `values` ask for, before anything else of them can be checked."""
+    named = values.get("plugins") or []
+    return [named] if isinstance(named, str) else list(map(str, named))
+
+
+def checked(values: Mapping[str, Any]) -> tuple[Settings, dict[str, dict[str, Any]]]:
+    """The settings that `values` make, and what its sections say of each confounder.
+
+    Everything is checked, the sections too. Raises one StudyError with all that is wrong.
+    """
+    sections = {key: value for key, value in values.items() if key in confounders.known() or key in SECTIONS}
+    plain = {key: value for key, value in values.items() if key not in sections}
+    complaints = [
+        unknown("setting", key, [*Settings.model_fields, *confounders.known(), *SECTIONS])
+        for key in plain
+        if key not in Settings.model_fields
+    ]
+    settings = Settings()
+    try:
+        settings = Settings(**{key: value for key, value in plain.items() if key in Settings.model_fields})
+    except StudyError as error:
+        complaints.append(str(error))
+    for name, section in sections.items():
+        try:
+            if not isinstance(section, Mapping):
+                raise StudyError(f"{section!r} is no section: give `{name}: {{setting: value}}`.")
+            if name in SECTIONS:
+                checked(merged(plain | {key: sections[key] for key in sections if key not in SECTIONS}, section))
+            else:
+                own, parameters = split_section(name, section)
+                Settings(**{key: plain[key] for key in plain if key in Settings.model_fields} | own)
+                if parameters:
+                    confounders.make(name, **parameters)
+        except StudyError as error:
+            if str(error) not in "\n".join(complaints):
+                complaints.append(f"{name}: {error}")
+    if complaints:
+        raise StudyError("\n".join(complaints))
+    return settings, {name: dict(section) for name, section in sections.items() if name not in SECTIONS}
+
+
+def split_section(name: str, section: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a confounder's section sets: settings of its runs, and parameters of its own.
+
+    Raises StudyError for a name that is neither.
+    """
+    parameters = confounders.known()[name].model_fields
+    if wrong := [key for key in section if key not in parameters and key not in Settings.model_fields]:
+        raise StudyError(unknown("parameter", wrong[0], parameters))
+    own = {key: value for key, value in section.items() if key not in parameters}
+    return own, {key: value for key, value in section.items() if key in parameters}
+
+
+def as_table(asked: Mapping[str, Any], profile: Mapping[str, Any]) -> pd.DataFrame:
+    """One row a setting, sections too (`tag.height`): setting, value, profile (its value, or the default)."""
+    settings, sections = checked(asked)
+    plain, by_profile = settings.model_dump(), checked(profile)[0].model_dump()
+    rows = [(key, plain[key], by_profile[key]) for key in plain]
+    rows += list(_section_rows(sections | {key: asked[key] for key in SECTIONS if key in asked}, profile))
+    return pd.DataFrame(rows, columns=["setting", "value", "profile"]).map(_text)
+
+
+def _section_rows(sections: Mapping[str, Any], profile: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for key, value in sections.items():
+        inner = profile.get(key) if isinstance(profile, Mapping) else None
+        if isinstance(value, Mapping):
+            yield from _section_rows(value, inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value, inner
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value))
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

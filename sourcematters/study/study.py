@@ -1,0 +1,283 @@
+"""A study, as its notebooks speak to it: settings in; pictures, designs, runs and answers out.
+
+study = Study.of(globals())
+study.show("tag")  # the artefact on an image
+study.design("tag")  # who carries it
+runs = study.run("tag")
+runs.plot()
+runs.answer()
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from IPython.display import Image
+
+from sourcematters import confounders, plugins
+from sourcematters.checked import unknown
+from sourcematters.cohorts import Cohort, open_cohort, verify
+from sourcematters.cohorts.pixels import read
+from sourcematters.confounders import Confounder, design
+from sourcematters.errors import StudyError
+from sourcematters.results import ct_figures, diagrams, galleries
+from sourcematters.runs import grids
+from sourcematters.runs.run_folder import Workspace
+from sourcematters.runs.specs import RunSpec
+from sourcematters.study import settings as configuration
+from sourcematters.study.finished import FinishedRuns, save_figure, save_table
+from sourcematters.study.settings import SECTIONS, merged, read_profile, split_section
+from sourcematters.training import image_bank
+from sourcematters.training.image_bank import Rendering
+
+PLAIN = (bool, int, float, str, list, tuple, dict)
+NOT_SETTINGS = ("In", "Out", "profile", "results")
+
+
+class Study:
+    """Settings, a folder for results, and what can be asked of the two.
+
+    Parameters
+    ----------
+    profile
+        Name or file of a profile (see `settings.read_profile`).
+    changes
+        Settings on top of it, by name; sections are mappings.
+    results
+        Folder of this study's tables and figures; runs, banks and weights are kept beside it. Empty: results/PROFILE
+        in the repository.
+    section
+        One of `settings.SECTIONS`, whose settings hold for this study.
+    """
+
+    def __init__(
+        self, profile: str, changes: Mapping[str, Any] | None = None, results: str | Path = "", section: str = ""
+    ) -> None:
+        if section and section not in SECTIONS:
+            raise StudyError(unknown("section", section, SECTIONS))
+        self.profile, self.profile_values = read_profile(profile)
+        self.profile_file, self.changes, self.section = profile, dict(changes or {}), section
+        self.values = merged(self.profile_values, self.changes)
+        plugins.load(configuration.plugins_of(self.values))
+        configuration.checked(self.values)
+        self.settings, self.sections = configuration.checked(_in_section(self.values, section))
+        self.results = Path(results or configuration.ROOT / "results" / self.profile).expanduser().resolve()
+        self.workspace = Workspace(str(self.results))
+        self._about: dict[str, Study] = {}
+
+    @classmethod
+    def of(cls, names: Mapping[str, Any], section: str = "") -> "Study":
+        """The study that a notebook's names describe: `Study.of(globals())`, right after the parameters cell.
+
+        `profile` and `results` mean what they say; every other plain value is a setting or a section. One that is
+        None is left to the profile. Raises StudyError for a name that is no setting, with the nearest one, and for
+        every value that does not fit, all at once.
+        """
+        changes = {
+            name: value
+            for name, value in names.items()
+            if isinstance(value, PLAIN) and not name.startswith("_") and name not in NOT_SETTINGS
+        }
+        changes = configuration.located(configuration.located(changes, Path.cwd()), configuration.ROOT)
+        return cls(names.get("profile") or "demo", changes, names.get("results") or "", section)
+
+    def _repr_html_(self) -> str:
+        table = configuration.as_table(self.values, self.profile_values)
+        differs = table["value"] != table["profile"]
+        changed = table[differs].to_html(index=False) if differs.any() else "<p>Nothing differs from the profile.</p>"
+        return (
+            f"<p>Profile <b>{self.profile}</b>, results in <code>{self.results}</code></p>{changed}"
+            f"<details><summary>All settings</summary>{table.to_html(index=False)}</details>"
+        )
+
+    # What the study is about
+
+    def confounder(self, name: str) -> Confounder:
+        """The confounder called `name`, with the parameters that its section gives it."""
+        _, parameters = split_section(name, self.sections.get(name, {}))
+        return confounders.make(name, **parameters)
+
+    def about(self, name: str) -> "Study":
+        """The study with the settings that the section of confounder `name` changes."""
+        if name not in self._about:
+            own, _ = split_section(name, self.sections.get(name, {}))
+            changes = merged(self.changes, {self.section: own} if self.section else own)
+            self._about[name] = Study(self.profile_file, changes, self.results, self.section) if own else self
+        return self._about[name]
+
+    @cached_property
+    def cohort(self) -> Cohort:
+        """The cohort that the settings ask for, opened and checked."""
+        return open_cohort(self.settings.request, cache=self.workspace.shared("phantoms"))
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.section}_" if self.section else ""
+
+    def _names(self, names: Sequence[str]) -> list[str]:
+        return list(names) or [self.settings.confounder]
+
+    # Preparation
+
+    def verify(self) -> pd.DataFrame:
+        """Open every image of the cohort; print what is there, and return what is wrong, a row a problem."""
+        text, problems = verify.report(self.cohort, workers=self.settings.workers)
+        save_table(self.workspace, f"{self._prefix}cohort_problems", problems)
+        counts = verify.counts(self.cohort.table).rename_axis(["group", "value"]).reset_index()
+        save_table(self.workspace, f"{self._prefix}cohort_counts", counts)
+        print(text)
+        return problems
+
+    def left_out(self) -> pd.DataFrame:
+        """What the cohort left out, or is odd: one row a kind, with how many and the first of them."""
+        found = save_table(self.workspace, f"{self._prefix}left_out", self.cohort.problems)
+        return found.groupby("kind").agg(number=("where", "size"), first=("where", "first"), why=("what", "first"))
+
+    def contact_sheet(self) -> Image:
+        """Images of each class as the network will see them, from the image bank, which is built for it."""
+        chosen = self.settings.training
+        rendering = Rendering(
+            size=chosen.size, interpolation=chosen.interpolation, window=chosen.window, crop=chosen.crop
+        )
+        table, folder = self.cohort.table, self.workspace.shared("bank")
+        bank = image_bank.build(table, [rendering], folder, workers=self.settings.workers)[0]
+        print(f"{len(bank)} images of {bank.shape[1]} x {bank.shape[2]} px, {bank.nbytes / 2**20:.1f} MiB")
+        figure = galleries.sheet(cohort=table, bank=bank, note=self.cohort.caution)
+        return save_figure(self.workspace, f"{self._prefix}cohort", figure, galleries.sheet_table(cohort=table))
+
+    def prepare_sources(self) -> pd.DataFrame:
+        """Bring the pretrained weights onto this machine, once, and return one row about each source."""
+        asked = self.settings
+        cards = grids.prepare_sources(
+            asked.sources, asked.backbone, self.workspace, weights=asked.weights, workers=asked.workers
+        )
+        return save_table(self.workspace, "sources", cards)
+
+    # The question and the confounders, in pictures and numbers
+
+    def taxonomy(self) -> Image:
+        """Fig. 1: MICCAT, and which confounder of this package acts on which of its leaves."""
+        return save_figure(self.workspace, "fig1_miccat", diagrams.miccat(), diagrams.miccat_table())
+
+    def calibration(self, *, negatives: int, positives: int, auc: float) -> Image:
+        """How binary and published AUC part ways when an idealised network's logits shift and its ranking stays."""
+        example = diagrams.binormal(negatives=negatives, positives=positives, auc=auc)
+        shifted = diagrams.calibration_table(predictions=example, shifts=[k / 4 for k in range(-24, 25)])
+        figure = diagrams.calibration_shift(data=shifted, majority=negatives / (negatives + positives))
+        return save_figure(self.workspace, "calibration", figure, shifted)
+
+    def show(self, *names: str, save_as: str = "") -> Image | pd.DataFrame:
+        """What confounders do to the first positive image; of a sampled one, how many images are in each group.
+
+        Without a name, the confounder of the settings. `save_as` names the figure, NAME_artefact if empty.
+        """
+        names = tuple(self._names(names))
+        study, chosen = self.about(names[0]), [self.confounder(name) for name in names]
+        if chosen[0].sampled:
+            return study.cohort.table.groupby(["split", "label", chosen[0].attribute]).size().unstack([1, 2])
+        positive = study.cohort.table[study.cohort.table["label"] == 1].iloc[0]
+        view: dict[str, Any] = dict(
+            image=read(positive["path"]),
+            confounders=chosen,
+            seed=study.settings.seed,
+            image_id=positive["image_id"],
+            window=study.settings.window,
+        )
+        figure = galleries.gallery(**view, note=study.cohort.caution)
+        return save_figure(self.workspace, save_as or f"{names[0]}_artefact", figure, galleries.gallery_table(**view))
+
+    def noise_domains(self) -> Image:
+        """Noise in the image beside noise in the projections, on the first positive CT slice."""
+        n0 = self.confounder("noise").carrier.n0
+        table = self.cohort.table
+        slice_hu = read(table.loc[table["label"] == 1, "path"].iloc[0])
+        drawn: dict[str, Any] = dict(n0=n0, seed=self.settings.seed)
+        figure = ct_figures.noise_domains(slice_hu, **drawn, note=self.cohort.caution)
+        return save_figure(self.workspace, "noise_domains", figure, ct_figures.noise_domains_table(slice_hu, **drawn))
+
+    def design(self, name: str = "") -> pd.DataFrame:
+        """Who carries the confounder: images and, at each strength, carriers, by part and label, in fold 0."""
+        name = name or self.settings.confounder
+        study, columns = self.about(name), {}
+        for strength in study.settings.p_art:
+            sets = design.sets(
+                study.cohort.table, self.confounder(name), p_art=strength, fold=0, seed=study.settings.seed
+            )
+            groups = sets.groupby(["part", "label"])
+            columns |= {"images": groups.size()} | {f"carriers at {strength:g}": groups["carries"].sum()}
+        return pd.DataFrame(columns).fillna(0).astype(int)
+
+    # Runs
+
+    def specs(self, name: str) -> list[RunSpec]:
+        """Every run of one confounder's grid; registers the cohort and finds the sources."""
+        study, asked = self.about(name), self.about(name).settings
+        return grids.plan(
+            study.cohort,
+            self.workspace,
+            confounders=[self.confounder(name)],
+            p_art=asked.p_art,
+            sources=asked.sources,
+            backbone=asked.backbone,
+            folds=asked.folds,
+            training=asked.training,
+            weights=asked.weights,
+            seed=asked.seed,
+            device=asked.device,
+        )
+
+    def run(self, *names: str, save_as: str = "") -> FinishedRuns:
+        """Make the runs of these confounders that are not made yet, and return all of them.
+
+        Without a name, the confounder of the settings, under their `label`. Interrupt it at any time: the next call
+        goes on. `save_as` names its table and figure; the first confounder's name if empty.
+        """
+        label = "" if names else self.settings.label
+        names = tuple(self._names(names))
+        name = save_as or label or f"{names[0]}{f'_{self.section}' if self.section else ''}"
+        asked = self.settings
+        table = grids.run(
+            [spec for each in names for spec in self.specs(each)],
+            self.workspace,
+            name=name,
+            label=label,
+            workers=asked.workers,
+            device=asked.device,
+            executor=asked.executor,
+            slurm=asked.slurm,
+            recompute=asked.recompute,
+        )
+        save_table(self.workspace, name, table)
+        return FinishedRuns(table, self.workspace, asked, name)
+
+    def outline(self, *names: str) -> list[RunSpec]:
+        """The runs that `run` would make, before cohort and weights are looked at: their ids are not the runs'."""
+        outlined = []
+        for name in self._names(names):
+            asked = self.about(name).settings
+            outlined += grids.outline(
+                data=asked.data,
+                task=asked.task,
+                confounder=self.confounder(name),
+                p_art=asked.p_art,
+                sources=asked.sources,
+                backbone=asked.backbone,
+                folds=asked.folds,
+                training=asked.training,
+                seed=asked.seed,
+            )
+        return outlined
+
+    def collected(self) -> FinishedRuns:
+        """The runs of every confounder of this study that are done; the others are named in print."""
+        table, missing = grids.collect_plans(self.workspace)
+        for line in missing:
+            print(line)
+        return FinishedRuns(table, self.workspace, self.settings, "all_runs")
+
+
+def _in_section(values: Mapping[str, Any], section: str) -> dict[str, Any]:
+    plain = {key: value for key, value in values.items() if key not in SECTIONS}
+    return merged(plain, values.get(section) or {}) if section else plain
