@@ -10,7 +10,7 @@ from tiny_study import write_notebook, write_profile
 
 from sourcematters import __main__
 from sourcematters.cohorts.lidc import lidc_xml
-from sourcematters.study import profiles
+from sourcematters.study import settings
 
 
 @pytest.fixture(scope="session")
@@ -23,20 +23,22 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
-def root(tmp_path):
-    """A clone with two notebooks that declare the same parameters, one more that has its own, and a profile."""
+def root(tmp_path, monkeypatch):
+    """A clone with three tiny notebooks and a profile, in place of the repository."""
     root = tmp_path / "a clone"
-    write_notebook(root, "10_prepare", parameters="size: int = 64  # pixels", title="Prepare")
-    write_notebook(root, "20_tag")
-    write_notebook(root, "21_noise", title="Noise")
+    write_notebook(root, "10_prepare", title="Prepare")
+    write_notebook(root, "20_tag", 'study.run("tag")')
+    write_notebook(
+        root, "21_noise", 'study = Study.of(globals(), "ct")\nstudy.run("noise", "noise_high_vs_low")', title="Noise"
+    )
     write_profile(root, "folds: 2\nsize: 32\n")
+    monkeypatch.setattr(settings, "ROOT", root)
     return root
 
 
 @pytest.fixture
-def command(root, monkeypatch, capsys):
-    """Call the command line on the clone; gives (exit code, standard output, standard error)."""
-    monkeypatch.setattr(profiles, "ROOT", root)
+def command(capsys):
+    """Call the command line; gives (exit code, standard output, standard error)."""
 
     def call(*arguments):
         code = __main__.main(arguments)

@@ -14,9 +14,8 @@ from sklearn.metrics import roc_auc_score
 from test_keras_weights import write
 
 from sourcematters.cohorts import nih_cxr14
-from sourcematters.study import pipeline, profiles
+from sourcematters.study import execute, notebooks
 
-ROOT = Path(__file__).parents[2]
 A_GROUP = 14
 METADATA = "Data_Entry_2017_v2020.csv.gz"
 SCALE = {
@@ -27,11 +26,16 @@ SCALE = {
     "epochs": "2",
     "size": "32",
     "batch_size": "16",
-    "lidc_folder": "phantoms",
-    "ct_patients": "12",
-    "crop": "0",
-    "noise_ct.sources": "[imagenet, random]",
-    "noise_ct.p_art": "[0, 1]",
+    "plugins": "[sourcematters.demo]",
+    "ct.data": "ct-phantoms",
+    "ct.patients": "12",
+    "ct.size": "32",
+    "ct.crop": "0",
+    "ct.sources": "[imagenet, random]",
+    "ct.p_art": "[0, 1]",
+    "gender.task": "Pneumonia",
+    "gender.size": "32",
+    "gender.batch_size": "16",
 }
 
 
@@ -64,13 +68,13 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope="module")
 def study(images, weights, tmp_path_factory):
     given = SCALE | {"data": str(images), "weights": json.dumps(weights)}
-    plan = profiles.plan(ROOT, "paper", given.items(), (), tmp_path_factory.mktemp("results"))
-    pipeline.run(plan)
+    plan = notebooks.plan("paper", given.items(), (), tmp_path_factory.mktemp("results"))
+    execute.run(plan)
     return plan
 
 
 def test_every_notebook_of_the_study_was_executed(study):
-    names = {notebook.name for notebook in profiles.notebooks(ROOT)}
+    names = {notebook.name for notebook in notebooks.notebooks()} - {"25_any_confounder"}
     assert {path.stem for path in (study.folder / "notebooks").glob("*.html")} == names
     for figure in ("fig1_miccat", "fig2_artefacts", "fig3", "fig4", "against_the_paper", "calibration"):
         assert (study.folder / "figures" / f"{figure}.png").stat().st_size > 5000

@@ -30,14 +30,13 @@ def made(tmp_path):
 
 def sign(folder: Path, epochs=3):
     parameters = {
-        "results": str(folder / "results/demo"),
         "data": str(folder / "data"),
-        "lidc_folder": str(folder / "lidc"),
+        "ct": {"data": str(folder / "lidc")},
         "weights": {"mine": {"path": str(folder / "mine.safetensors")}},
         "epochs": epochs,
     }
-    step = (folder / "clone/notebooks/20_tag.ipynb", parameters)
-    return freshness.signature(folder / "clone", folder / "results/demo", [step])
+    notebooks = [folder / "clone/notebooks/20_tag.ipynb"]
+    return freshness.signature(folder / "clone", folder / "results/demo", notebooks, parameters)
 
 
 def test_a_stamped_study_is_fresh_until_something_changes(made):

@@ -1,32 +1,32 @@
 """Every notebook, executed by papermill on a few phantoms; the numbers it wrote are worked out again here."""
 
 import json
-from pathlib import Path
+import subprocess
+import sys
 
-import nbformat
 import pandas as pd
 import pytest
 import scipy.stats
 import timm
 import torch
+import yaml
 from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 
 from sourcematters.runs import grids
-from sourcematters.study import pipeline, profiles
-
-ROOT = Path(__file__).parents[2]
+from sourcematters.study import execute, notebooks
 
 SMALL = {
     "patients": "36",
-    "ct_patients": "14",
+    "ct.patients": "14",
     "sources": "[random, other]",
     "folds": "2",
     "p_art": "[0, 1]",
     "size": "32",
     "epochs": "6",
     "batch_size": "8",
-    "tag_height": "500",
+    "tag.height": "500",
+    "own.tag.height": "250",
     "workers": "1",
     "device": "cpu",
 }
@@ -44,11 +44,11 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, small):
     """All notebooks, run in order as ./run_all.sh runs them, with parameters that cost seconds."""
-    plan = profiles.plan(ROOT, "demo", small.items(), (), tmp_path_factory.mktemp("results"))
-    assert [notebook.name[:2] for notebook, _ in plan.steps] == [
-        "00", "10", "11", "20", "21", "22", "23", "24", "30", "31", "32",
+    plan = notebooks.plan("demo", small.items(), (), tmp_path_factory.mktemp("results"))
+    assert [notebook.name[:2] for notebook in plan.notebooks] == [
+        "00", "10", "11", "20", "21", "22", "23", "24", "25", "30", "31", "32",
     ]  # fmt: skip
-    index = pipeline.run(plan)
+    index = execute.run(plan)
     return plan.folder, index.read_text()
 
 
@@ -62,6 +62,7 @@ def predictions_of(folder, run_id):
     return pd.read_csv(folder.parent / "runs" / run_id / "predictions.csv")
 
 
+DRAWN = "tag, denoising, noise, noise_high_vs_low, small_tag"
 KEYS = ["task", "confounder", "source", "test_set", "p_art"]
 GRIDS = {
     "tag": ["tag"],
@@ -69,6 +70,7 @@ GRIDS = {
     "noise_xray": ["noise", "noise_high_vs_low"],
     "noise_ct": ["noise", "noise_high_vs_low"],
     "gender": ["gender"],
+    "small_tag": ["small_tag"],
 }
 
 
@@ -85,13 +87,16 @@ def test_tables_hold_the_auc_of_every_run_and_test_set(study, stem):
 
 def test_the_dry_run_foretold_every_run(study, small):
     folder, _ = study
-    for notebook, given in profiles.plan(ROOT, "demo", small.items(), (), folder.parent).steps:
-        if not notebook.confounders:
-            continue
-        # The name of the data is known when it is opened.
-        foretold = grids.plan_table(profiles.outline(notebook, given)).drop(columns=["run_id", "data"])
-        made = pd.read_csv(folder / "plans" / f"{notebook.name}.csv").drop(columns=["run_id", "data"])
-        pd.testing.assert_frame_equal(foretold, made)
+    plan = notebooks.plan("demo", small.items(), (), folder.parent)
+    stems = {"20_tag": "tag", "25_any_confounder": "small_tag"}
+    for notebook in plan.notebooks:
+        if specs := notebooks.outline(plan, notebook):
+            # The name of the data, and what to say of it, are known when it is opened; the label is the table's.
+            unknown = ["run_id", "data", "caution", "confounder"]
+            foretold = grids.plan_table(specs).drop(columns=unknown)
+            stem = stems.get(notebook.name, notebook.name[3:])
+            made = pd.read_csv(folder / "plans" / f"{stem}.csv").drop(columns=unknown)
+            pd.testing.assert_frame_equal(foretold, made)
 
 
 @pytest.mark.parametrize("stem", GRIDS)
@@ -142,13 +147,14 @@ def test_the_figures_notebook_gathers_all_of_it(study):
         gathered.sort_values(keys).reset_index(drop=True), every.sort_values(keys).reset_index(drop=True)
     )
     assert set(pd.read_csv(folder / "figures" / "fig3.csv")["confounder"]) == {"tag", "denoising", "gender"}
+    assert set(pd.read_csv(folder / "figures" / "overview.csv")["confounder"]) == {*sum(GRIDS.values(), [])}
     panels = pd.read_csv(folder / "figures" / "fig4.csv")[["task", "confounder"]].drop_duplicates()
     assert sorted(panels.itertuples(index=False, name=None)) == [
         (task, design) for task in ("lesion", "lung-mass-ct") for design in ("noise", "noise_high_vs_low")
     ]
     robust = pd.read_csv(folder / "tables" / "robustness.csv").set_index(["task", "confounder", "source"])
     mean = every.groupby(KEYS)["auc"].mean()
-    assert len(robust) == 7 * 2
+    assert len(robust) == 8 * 2
     for names in robust.index:
         assert robust.loc[names, "gap"] == pytest.approx(mean[(*names, "iid", 1.0)] - mean[(*names, "ood", 1.0)])
 
@@ -158,7 +164,7 @@ def test_table_1_counts_the_images_that_the_runs_used(study):
     # Counts as text: those that differ between the folds of a small cohort are a range.
     table = pd.read_csv(folder / "tables" / "table1.csv", dtype=str).set_index("confounders")
     cohort = cohort_of(folder)
-    drawn = table.loc["tag, denoising, noise, noise_high_vs_low"]
+    drawn = table.loc[DRAWN]
     counted = cohort.groupby(["split", "label"]).size()
     for name, split in (("train_val", "dev"), ("test", "test")):
         assert (drawn[f"{name}_negatives"], drawn[f"{name}_positives"]) == tuple(counted[split].astype(str))
@@ -177,7 +183,7 @@ def test_statistics_compare_the_two_sources(study):
     runs = every.set_index(["task", "confounder", "p_art", "source", "fold"])
     tests = pd.read_csv(folder / "tables" / "tests.csv")
     bootstrap = pd.read_csv(folder / "tables" / "bootstrap.csv")
-    assert len(tests) == len(bootstrap) == 7 * 2, "panels x strengths"
+    assert len(tests) == len(bootstrap) == 8 * 2, "panels x strengths"
     for row, boot in zip(tests.itertuples(), bootstrap.itertuples(), strict=True):
         of = (row.task, row.confounder, row.p_art)
         a, b = ([runs.loc[(*of, source, fold), "auc"] for fold in (0, 1)] for source in ("random", "other"))
@@ -185,7 +191,7 @@ def test_statistics_compare_the_two_sources(study):
         splits = [abs(a[0] + x - y - z) for x, y, z in ((a[1], *b), (b[0], a[1], b[1]), (b[1], a[1], b[0]))]
         reached = sum(split >= splits[0] - 1e-9 for split in splits)
         assert (row.a, row.b, row.p, row.floor) == ("random", "other", pytest.approx(reached / 3), pytest.approx(1 / 3))
-        assert row.family_size == 14 and row.p_holm == 1 == row.floor_holm
+        assert row.family_size == 16 and row.p_holm == 1 == row.floor_holm
         difference = pytest.approx((sum(a) - sum(b)) / 2)
         assert row.difference == difference and boot.difference == difference
         assert boot.ci_low <= boot.difference <= boot.ci_high
@@ -194,7 +200,7 @@ def test_statistics_compare_the_two_sources(study):
         every.query("confounder == 'tag' and source == 'other'")["auc"].mean()
     )
     model = pd.read_csv(folder / "tables" / "mixed_model.csv")
-    assert set(model["confounder"]) == {"tag", "denoising", "noise", "noise_high_vs_low", "gender"}
+    assert set(model["confounder"]) == {*sum(GRIDS.values(), [])}
 
 
 def test_against_the_paper_says_that_it_means_nothing(study):
@@ -235,7 +241,7 @@ def test_the_preparation_of_ct_says_what_it_found_and_left_out(study):
     assert "14 patients, 14 CT series, 336 slices" in text and "14 CT reads" in text
     assert f"No problems: all {len(cohort)} images were opened." in text
     assert (cohort["label"].mean(), cohort.groupby("patient_id")["split"].nunique().max()) == (0.5, 1)
-    left_out = pd.read_csv(folder / "tables" / "lidc_left_out.csv")
+    left_out = pd.read_csv(folder / "tables" / "ct_left_out.csv")
     assert "not CT: CR" in set(left_out["kind"])
     noise = pd.read_csv(folder / "figures" / "noise_domains.csv").drop_duplicates("domain").set_index("domain")
     # White noise has uncorrelated neighbours; back-projection correlates them.
@@ -269,34 +275,34 @@ def test_a_second_call_trains_nothing_and_changes_no_table(study, small):
         path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and ".locks" not in path.parts
     }
     tables = {path: path.read_bytes() for path in folder.rglob("*.csv")}
-    pipeline.run(profiles.plan(ROOT, "demo", small.items(), ["20", "23", "30"], folder.parent))
+    execute.run(notebooks.plan("demo", small.items(), ["20", "23", "30"], folder.parent))
     after = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file() and ".locks" not in path.parts}
     assert after == before and tables == {path: path.read_bytes() for path in folder.rglob("*.csv")}
 
 
-def test_the_notebooks_defaults_are_the_demo_profile():
-    _, values = profiles.read_profile(ROOT, "demo")
-    declared = {}
-    for notebook in profiles.notebooks(ROOT):
-        for parameter in notebook.parameters.values():
-            first = declared.setdefault(parameter.name, parameter.default)
-            assert parameter.default == first, f"{notebook.name}: {parameter.name} has another default elsewhere"
-    assert {key: declared[key] for key in values} == values
+def test_a_study_with_a_label_has_names_of_its_own_and_shares_the_networks_without_confounder(study):
+    folder, _ = study
+    small_tag = pd.read_csv(folder / "tables" / "small_tag.csv")
+    tag = pd.read_csv(folder / "tables" / "tag.csv")
+    assert set(small_tag["confounder"]) == {"small_tag"} and not set(small_tag["run_id"]) & set(tag["run_id"])
+    fits = [
+        {json.loads((folder.parent / "runs" / run_id / "spec.json").read_text())["fit"] for run_id in runs}
+        for runs in (part.query("p_art == 0")["run_id"] for part in (small_tag, tag))
+    ]
+    assert fits[0] == fits[1] and len(fits[0]) == 4, "sources x folds"
 
 
-def test_every_grid_can_be_given_to_a_cluster():
-    grids = [notebook for notebook in profiles.notebooks(ROOT) if notebook.confounders]
-    assert [notebook.name[:2] for notebook in grids] == ["20", "21", "22", "23", "24"]
-    for notebook in grids:
-        chosen = {name: notebook.parameters[name].default for name in ("executor", "slurm")}
-        assert chosen == {"executor": "local", "slurm": {}}, notebook.name
-        cells = nbformat.read(notebook.path, as_version=4).cells
-        (call,) = [cell.source for cell in cells if "grids.run(" in cell.source]
-        for name in ("workers", "device", "recompute", "executor", "slurm"):
-            assert f"{name}={name}" in call, f"{notebook.name}: {name}"
+PLAIN_PAPERMILL = ["00_walkthrough", "20_tag"]
 
 
-def test_the_nih_sample_profile_fits_the_notebooks():
-    plan = profiles.plan(ROOT, "nih-sample")
-    given = {key: value for _, parameters in plan.steps for key, value in parameters.items()}
-    assert given["task"] == "Pneumonia" and given["tag_height"] == 64.0 and given["n0"] == 2e7
+@pytest.mark.parametrize("name", PLAIN_PAPERMILL)
+def test_papermill_alone_takes_a_profile_file(study, small, name, tmp_path):
+    folder, _ = study
+    values = {"profile": "demo", "results": str(folder)}
+    changes = notebooks.plan("demo", small.items(), (), folder.parent).parameters
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(changes | values))
+    path = notebooks.selected(notebooks.notebooks(), [name])[0].path
+    before = {path: path.read_bytes() for path in folder.rglob("*.csv")}
+    papermill = [sys.executable, "-P", "-m", "papermill", path, tmp_path / "out.ipynb", "-f", tmp_path / "mine.yaml"]
+    subprocess.run([*papermill, "--no-progress-bar"], check=True, capture_output=True)
+    assert before == {path: path.read_bytes() for path in folder.rglob("*.csv")}

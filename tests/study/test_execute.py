@@ -6,52 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import nbformat
+import pandas as pd
 import psutil
 import pytest
 from tiny_study import write_notebook
 
 from sourcematters import files
-from sourcematters.study import profiles
-
-ROOT = Path(__file__).parents[2]
-
-
-# The command line
-
-
-def test_list(command):
-    code, out, _ = command("run", "--list")
-    assert code == 0
-    assert "20_tag  Tag\n    Cost: 1 s\n    results = ''  folder of all results\n" in out
-    assert "    folds = 5  repeats\n" in out
-    assert out.endswith("profiles: demo\n")
-
-
-def test_dry_run_shows_the_parameters_and_runs_nothing(command, root):
-    code, out, _ = command("run", "--dry-run", "--only", "20", "-p", "lr", "0.1")
-    assert code == 0
-    for line in ("folds = 2\n", "lr = 0.1\n", "quick = False  (default)\n"):
-        assert f"    {line}" in out
-    assert not (root / "results").exists()
-
-
-def test_the_executor_is_a_parameter_of_the_notebooks(command, root):
-    write_notebook(root, "20_tag", parameters='executor: str = "local"  # where\nslurm: dict = {}  # options')
-    given = ("run", "--dry-run", "--only", "20", "--profile", str(root / "empty.yaml"))
-    (root / "empty.yaml").touch()
-    code, out, _ = command(*given, "--executor", "slurm", "-p", "slurm", "{partition: gpu, time: 60}")
-    assert code == 0 and "    executor = 'slurm'\n" in out
-    assert "    slurm = {'partition': 'gpu', 'time': 60}\n" in out
-    assert "    executor = 'local'  (default)\n" in command(*given)[1]
-
-
-def test_errors_are_one_line_and_exit_code_2(command):
-    assert command("run", "-p", "fold", "3")[0] == 2
-    code, out, err = command("run", "--profile", "none")
-    assert (code, out) == (2, "") and err.startswith("error: unknown profile") and err.count("\n") == 1
 
 
 def test_verify_exits_1_when_there_are_problems(command, tmp_path):
@@ -83,7 +45,7 @@ def test_a_run_from_end_to_end(command, root, monkeypatch, tmp_path):
     source = """
 import os, sys
 from pathlib import Path
-(Path(results) / "seen.txt").write_text(repr([sys.executable, os.getcwd(), folds, p_art, lr]))
+(Path(results) / "seen.txt").write_text(repr([sys.executable, os.getcwd(), profile, p_art]))
 print("to the user", file=sys.stderr)
 """
     write_notebook(root, "20_tag", source)
@@ -92,12 +54,14 @@ print("to the user", file=sys.stderr)
     assert code == 0 and out.startswith("[1/1] 20_tag  ") and f"{folder}/index.html" in out
     assert "to the user" in err
     seen = ast.literal_eval((folder / "seen.txt").read_text())
-    assert seen == [sys.executable, str(root / "notebooks"), 2, [0.5], 1e-3]
+    assert seen == [sys.executable, str(root / "notebooks"), "demo", ["0.5"]]
     assert sorted(p.name for p in (folder / "notebooks").iterdir()) == ["20_tag.html", "20_tag.ipynb"]
     assert "notebooks/20_tag.html" in (folder / "index.html").read_text()
     assert "to the user" in (folder / "notebooks" / "20_tag.html").read_text()
     told = nbformat.read(folder / "notebooks" / "20_tag.ipynb", as_version=4).metadata.papermill
-    assert told.parameters["folds"] == 2 and told.parameters["quick"] is False and told.exception is False
+    assert told.parameters["p_art"] == ["0.5"] and told.exception is False
+    table = pd.read_csv(folder / "tables" / "settings.csv").set_index("setting")
+    assert table.loc["p_art", "value"] == "0.5" and table.loc["folds", "value"] == "2"
     assert not (nbformat.read(root / "notebooks" / "20_tag.ipynb", 4).cells[2].outputs)
 
 
@@ -141,8 +105,8 @@ finally:
 """
     write_notebook(root, "20_tag", source)
     script = "import sys; from pathlib import Path; from sourcematters import __main__"
-    script += "\nfrom sourcematters.study import profiles"
-    script += f"\nprofiles.ROOT = Path({str(root)!r})\nsys.exit(__main__.main(['run', '--only', '20']))"
+    script += "\nfrom sourcematters.study import settings"
+    script += f"\nsettings.ROOT = Path({str(root)!r})\nsys.exit(__main__.main(['run', '--only', '20']))"
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     process = subprocess.Popen(
@@ -161,25 +125,3 @@ finally:
     assert list(scratch.iterdir()) == []
     for pid in map(int, (tmp_path / "pids").read_text().split()):
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-
-
-# The repository's own notebooks
-
-
-def test_the_repository_has_notebooks_and_its_profiles_fit_them():
-    assert profiles.notebooks(ROOT)
-    names = [path.stem for path in (ROOT / "notebooks" / "profiles").glob("*.yaml")]
-    assert "demo" in names
-    for profile in names:
-        assert profiles.plan(ROOT, profile).steps
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
-def test_repository_notebooks_keep_the_house_rules(path):
-    notebook = profiles.read_notebook(path)
-    cells = nbformat.read(path, as_version=4).cells
-    assert cells[0].cell_type == "markdown" and cells[0].source.startswith("# ")
-    assert notebook.cost, "the first cell says what the notebook costs, on a line `Cost: ...`"
-    assert {name for name, parameter in notebook.parameters.items() if not parameter.help} == set()
-    code = [cell for cell in cells if cell.cell_type == "code"]
-    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
