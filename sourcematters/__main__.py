@@ -81,9 +81,9 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from sourcematters.runs import grids
+    from sourcematters.runs.status import status
 
-    print(grids.status(options.folder))
+    print(status(options.folder))
     return 0
 
 
