@@ -81,7 +81,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from sourcematters.runs import status
 
-    print(status.report(options.folder))
+    print(status.status(options.folder))
     return 0
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from sourcematters import confounders
 from sourcematters.runs import grids
-from sourcematters.runs.specs import Training
+from sourcematters.training.recipe import Training
 
 TINY = Training(size=32, epochs=3, patience=3, learning_rate=1e-3, batch_size=8, bn_momentum=0.1)
 

@@ -1,12 +1,9 @@
-"""A grid of runs: plan it, run what is missing, collect its table, tell how far it is."""
+"""A grid of runs: plan it, run what is missing, collect its table."""
 
-import datetime
 import itertools
-import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ from sourcematters.confounders import Confounder, design
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json, write_csv
 from sourcematters.processes import cores, over_processes, progress
-from sourcematters.runs import executors
+from sourcematters.runs.local import make_here
 from sourcematters.runs.run_folder import (
     CHECKPOINT_SECONDS,
     Execution,
@@ -26,11 +23,12 @@ from sourcematters.runs.run_folder import (
     open_registered,
     register,
     renderings,
-    state,
 )
-from sourcematters.runs.specs import RunSpec, Training, grid
+from sourcematters.runs.slurm import Slurm, make_in_jobs
+from sourcematters.runs.specs import RunSpec, grid
 from sourcematters.sources import Source, at_hand, fetch, resolve
 from sourcematters.training import image_bank
+from sourcematters.training.recipe import Training
 
 
 def plan(
@@ -61,7 +59,7 @@ def plan(
     if training.precision == "auto":
         from sourcematters.training import devices
 
-        training = replace(training, precision=devices.choose_precision("auto", devices.choose(device)))
+        training = training.replaced(precision=devices.choose_precision("auto", devices.choose(device)))
     folder = workspace.shared("sources")
     return grid(
         data=cohort.attrs["name"],
@@ -94,17 +92,17 @@ def run(
     Interrupt it at any time: what is finished stays, the rest is made by the next call, with the same numbers.
     A run that fails does not stop the others. The list of runs is kept as plans/`name`.csv, for `status`.
     `workers` 0 means a process for each core, or as many as fill a GPU (`devices.runs_at_once`). `executor` slurm makes
-    the runs in jobs of a cluster, with the options in `slurm` (see `executors.Slurm`); banks and weights are still made
+    the runs in jobs of a cluster, with the options in `slurm` (see `Slurm`); banks and weights are still made
     here. `recompute` and `checkpoint_seconds` as in `runs.Execution`.
 
     Raises StudyError naming the failed runs and where their tracebacks are, for an unknown executor or option, and for
     `recompute` of compiled networks.
     """
-    if executor not in executors.NAMES:
-        raise StudyError(f"executor = {executor!r}: it must be {' or '.join(executors.NAMES)}.")
+    if executor not in ("local", "slurm"):
+        raise StudyError(f"executor = {executor!r}: it must be local or slurm.")
     if recompute and any(spec.training.compiled for spec in specs):
         raise StudyError("recompute and compiled exclude each other: set one of them to false.")
-    settings = executors.Slurm.of(slurm or {})
+    settings = Slurm(**slurm or {})
     table = plan_table(specs)
     write_csv(workspace.own(f"plans/{name}.csv"), table)
     todo = [spec for spec in specs if not (workspace.run(spec) / "done").exists()]
@@ -112,9 +110,9 @@ def run(
         _prepare(todo, workspace, workers or cores())
         failed, execution = [], Execution(device, recompute, checkpoint_seconds)
         if executor == "slurm":
-            ended = executors.slurm(todo, workspace, execution, name=name, settings=settings)
+            ended = make_in_jobs(todo, workspace, execution, name=name, settings=settings)
         else:
-            ended = executors.local(todo, workspace, execution, workers=workers or _suitable_workers(todo, device))
+            ended = make_here(todo, workspace, execution, workers=workers or _suitable_workers(todo, device))
         with progress(total=len(specs), initial=len(specs) - len(todo), desc="runs", unit="run", mininterval=0) as bar:
             for spec, failure in ended:
                 bar.set_postfix_str(f"{spec.id}: {_outcome(workspace.run(spec)) if not failure else 'failed'}")
@@ -169,7 +167,7 @@ def collect_plans(workspace: Workspace) -> tuple[pd.DataFrame, list[str]]:
     """
     frames, missing = [], []
     for path in sorted(workspace.own("plans").glob("*.csv")):
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, keep_default_na=False)
         try:
             frames.append(collect(table, workspace))
         except StudyError as error:
@@ -223,7 +221,7 @@ def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
 
 
 def plan_table(specs: Sequence[RunSpec]) -> pd.DataFrame:
-    """One row a run: run_id, data, task, confounder, p_art, source, backbone, fold."""
+    """One row a run: run_id, data, task, confounder, p_art, source, backbone, fold, caution ("" for none)."""
     rows = [
         {
             "run_id": spec.id,
@@ -234,47 +232,8 @@ def plan_table(specs: Sequence[RunSpec]) -> pd.DataFrame:
             "source": spec.source.name,
             "backbone": spec.backbone,
             "fold": spec.fold,
+            "caution": "; ".join(filter(None, [spec.caution, getattr(spec.source, "caution", "")])),
         }
         for spec in specs
     ]
     return pd.DataFrame(rows)
-
-
-def status(folder: str | Path) -> str:
-    """What a person wants to know of a results folder: per plan how many runs are in which state, and time left.
-
-    `folder` is a profile's folder (`results/demo`) or `results` itself. Raises StudyError if no plan is in it.
-    """
-    folder = Path(folder)
-    plans = sorted(folder.glob("plans/*.csv")) or sorted(folder.glob("*/plans/*.csv"))
-    if not plans:
-        raise StudyError(f"{folder}: no plans/*.csv in it. Give a profile's folder, e.g. results/demo, after a start.")
-    shared, notes, queued = plans[0].parents[2], [], set()
-    try:
-        queued = executors.in_queue(shared / "slurm")
-    except StudyError as error:
-        notes.append(str(error))
-    runs, states = shared / "runs", {}
-    for plan in plans:
-        for run_id in pd.read_csv(plan)["run_id"]:
-            states[plan, run_id] = state(run_id, runs, queued)
-    # Queued and lost are shown where there are any: without a cluster, or a kill, there are none.
-    optional = {"queued", "lost"} - set(states.values())
-    shown = [s for s in ("done", "running", "queued", "failed", "lost", "missing") if s not in optional]
-    widths = {name: max(8, len(name) + 2) for name in shown}
-    lines = [f"{'plan':<32}" + "".join(f"{name:>{widths[name]}}" for name in shown) + f"{'of':>6}"]
-    for plan in plans:
-        found = [s for (of, _), s in states.items() if of == plan]
-        counts = "".join(f"{found.count(name):>{widths[name]}}" for name in shown)
-        lines.append(f"{f'{plan.parents[1].name}/{plan.stem}':<32}{counts}{len(found):>6}")
-    all_states = list(states.values())
-    todo, running = len(all_states) - all_states.count("done"), all_states.count("running")
-    done = [run_id for (_, run_id), s in states.items() if s == "done"]
-    if todo and done:
-        seconds = [json.loads((runs / run_id / "env.json").read_text())["seconds"] for run_id in done]
-        left = todo * sum(seconds) / len(seconds) / max(running, 1)
-        rate = f"{sum(seconds) / len(seconds):.0f} s a run so far, {max(running, 1)} at a time"
-        lines.append(f"time left: about {datetime.timedelta(seconds=round(left))} ({rate})")
-    failed = [run_id for (_, run_id), s in states.items() if s == "failed"]
-    lines += [f"failed: {runs / f'{run_id}.failed' / 'traceback.txt'}" for run_id in failed]
-    return "\n".join(lines + notes)

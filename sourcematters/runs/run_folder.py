@@ -15,7 +15,7 @@ import shutil
 import socket
 import time
 from collections.abc import Container
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -184,9 +184,14 @@ def renderings(spec: RunSpec) -> tuple[Rendering, Rendering]:
     carrier = spec.base if spec.confounder is None or spec.confounder.sampled else spec.confounder.carrier
     settings = spec.training
     base = Rendering(
-        spec.base, settings.size, settings.interpolation, spec.seed, window=settings.window, crop=settings.crop
+        alteration=spec.base,
+        size=settings.size,
+        interpolation=settings.interpolation,
+        seed=spec.seed,
+        window=settings.window,
+        crop=settings.crop,
     )
-    return base, replace(base, alteration=carrier)
+    return base, base.replaced(alteration=carrier)
 
 
 def _banks(spec: RunSpec, workspace: Workspace) -> list:
@@ -220,7 +225,7 @@ def _environment(device: "torch.device", seconds: float) -> dict:  # noqa: F821
 def state(run_id: str, runs: Path, queued: Container[str] = ()) -> str:
     """The state of one run, read off its files: done, running, failed, queued, lost or missing.
 
-    `queued` are the runs that a cluster has yet to do, see `executors.in_queue`. Lost is a run whose process is
+    `queued` are the runs that a cluster has yet to do, see `slurm.in_queue`. Lost is a run whose process is
     gone: it was killed, or its machine was.
     """
     if (runs / run_id / "done").exists():

@@ -1,70 +1,18 @@
-"""Training and RunSpec: everything that changes the result of one run, and nothing that does not."""
+"""RunSpec: everything that changes the result of one run, and nothing that does not."""
 
 import hashlib
 import itertools
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sourcematters.confounders import ORIGINAL, Alteration, Confounder
 from sourcematters.confounders.design import n_carriers
 from sourcematters.errors import StudyError
 from sourcematters.sources import Source
-from sourcematters.training.image_bank import INTERPOLATIONS, LUNG, checked_window
-
-
-@dataclass(frozen=True)
-class Training:
-    """Everything about a fine-tuning that changes its result. The defaults are the paper's (lung mass, X-ray).
-
-    `crop` and `window` as in `images.Rendering`: the centre square in px (0: the whole image), and centre and width
-    in HU, for CT only. Sizes in px, rotation in degrees, shift as a share of the width, zoom as 1 +- zoom per axis.
-    `bn_momentum` 0 keeps each backbone's own. `precision` is fp32, bf16 (autocast), or auto, which `grids.plan`
-    settles before a run is named. `compiled` lets torch.compile fuse the network's operations, which rounds otherwise.
-    """
-
-    size: int = 512
-    interpolation: str = "nearest"
-    crop: int = 0
-    window: tuple[float, float] = LUNG
-    epochs: int = 200
-    patience: int = 30
-    learning_rate: float = 1e-5
-    batch_size: int = 32
-    dropout: float = 0.5
-    bn_momentum: float = 0.01
-    rotation: float = 10.0
-    shift: float = 0.1
-    zoom: float = 0.1
-    precision: str = "fp32"
-    compiled: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "window", checked_window(self.window))
-        wanted = {
-            "size": (self.size >= 16, "at least 16 px"),
-            "interpolation": (self.interpolation in INTERPOLATIONS, f"one of {', '.join(INTERPOLATIONS)}"),
-            "crop": (
-                self.crop == 0 or (self.crop >= 16 and self.crop == int(self.crop)),
-                "at least 16 px, or 0 for the whole image",
-            ),
-            "epochs": (self.epochs >= 1, "at least 1"),
-            "patience": (self.patience >= 1, "at least 1"),
-            "learning_rate": (0 < self.learning_rate < 1, "between 0 and 1"),
-            "batch_size": (self.batch_size >= 2, "at least 2, for batch normalization"),
-            "dropout": (0 <= self.dropout < 1, "0 or more, below 1"),
-            "bn_momentum": (0 <= self.bn_momentum <= 1, "in 0..1"),
-            "rotation": (0 <= self.rotation <= 180, "in 0..180 degrees"),
-            "shift": (0 <= self.shift < 1, "0 or more, below 1"),
-            "zoom": (0 <= self.zoom < 1, "0 or more, below 1"),
-            "precision": (self.precision in ("fp32", "bf16", "auto"), "fp32, bf16 or auto"),
-            "compiled": (isinstance(self.compiled, bool), "true or false"),
-        }
-        for name, (fine, requirement) in wanted.items():
-            if not fine:
-                raise StudyError(f"{name} = {getattr(self, name)!r}: it must be {requirement}.")
+from sourcematters.training.recipe import Training
 
 
 @dataclass(frozen=True)
@@ -88,6 +36,7 @@ class RunSpec:
     seed: int = 0
     val_fraction: float = 0.15
     split_seed: int = 42
+    caution: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         n_carriers(self.p_art, 0)
@@ -136,7 +85,7 @@ class RunSpec:
             "seed": self.seed,
             "val_fraction": self.val_fraction,
             "split_seed": self.split_seed,
-            "training": asdict(self.training),
+            "training": self.training.model_dump(),
         }
 
 
@@ -152,6 +101,7 @@ def grid(
     folds: int,
     training: Training,
     seed: int = 0,
+    caution: str = "",
 ) -> list[RunSpec]:
     """Every combination of confounder, source, strength and fold, in that order.
 
@@ -174,6 +124,7 @@ def grid(
             fold=fold,
             training=training,
             seed=seed,
+            caution=caution,
         )
         for confounder, source, strength, fold in itertools.product(
             *(axes[k] for k in ("confounders", "sources", "p_art", "folds"))

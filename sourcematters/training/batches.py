@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from sourcematters.runs.specs import Training
 from sourcematters.seeds import keys, stream
 from sourcematters.training import devices
+from sourcematters.training.recipe import Training
 
 RESIDENT_SHARE = 0.25
 """Banks that take more than this share of the device's memory are not kept there but read from disk, ahead of use."""

@@ -5,8 +5,8 @@ import torch
 
 from sourcematters.errors import StudyError
 from sourcematters.processes import cores
-from sourcematters.runs.specs import Training
 from sourcematters.sources import create
+from sourcematters.training.recipe import Training
 
 FILLING = 7.5e9
 """Operations of one step, for each multiprocessor of a card, that keep it busy: a step of about a thousand kernels

@@ -13,12 +13,12 @@ from torch.nn import functional
 from sourcematters import metrics
 from sourcematters.errors import StudyError
 from sourcematters.processes import progress
-from sourcematters.runs.specs import Training
 from sourcematters.seeds import derive
 from sourcematters.training.batches import Pixels, TrainingSet, feed, slices
 from sourcematters.training.checkpoints import Checkpoint
 from sourcematters.training.classifier import Classifier, set_bn_momentum
 from sourcematters.training.devices import autocast, place
+from sourcematters.training.recipe import Training
 
 EVALUATION_BATCH = 64
 """On a CPU small networks score a tenth faster than in batches of 32; larger ones gain nothing more."""

@@ -5,13 +5,11 @@ a uint8 array (N, size, size), grey, memory-mapped, in the order of the cohort t
 a hash of the files' content and of every setting, so a bank can be found again but never mistaken.
 """
 
-import contextlib
 import hashlib
 import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +18,15 @@ import pandas as pd
 from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field, field_validator
 
+from sourcematters.checked import Checked
 from sourcematters.cohorts.pixels import read, window
 from sourcematters.confounders import HOUNSFIELD, ORIGINAL, Alteration, apply, key_for
 from sourcematters.errors import StudyError
 from sourcematters.files import explained, sha256, write_csv
 from sourcematters.processes import over_processes, progress
+from sourcematters.training.recipe import LUNG, Interpolation, Window
 
 INTERPOLATIONS = {"nearest": Image.Resampling.NEAREST, "antialias": Image.Resampling.BILINEAR}
 """Keras resizes by nearest neighbour, as the paper's code did; Pillow's bilinear averages what it drops."""
@@ -33,45 +34,22 @@ INTERPOLATIONS = {"nearest": Image.Resampling.NEAREST, "antialias": Image.Resamp
 ROWS_A_TASK = 8
 
 
-LUNG = (-600.0, 1500.0)
-"""The lung window, centre and width in HU."""
-
-
-def checked_window(window: Sequence[float]) -> tuple[float, float]:
-    """`window` as two floats, so that one window has one text: [-600, 1500] is (-600.0, 1500.0).
-
-    Raises StudyError if it is not a centre and a width above 0.
-    """
-    with contextlib.suppress(TypeError, ValueError):
-        centre, width = map(float, window)
-        if math.isfinite(centre) and 0 < width < math.inf:
-            return centre, width
-    raise StudyError(f"window = {window!r}: it must be centre and width in HU, the width above 0.")
-
-
-@dataclass(frozen=True)
-class Rendering:
-    """How an image becomes the network's pixels: altered at native size, cropped, then resized to a square.
-
-    `window` (centre, width, in HU) makes a CT slice grey; other images ignore it. `crop` is the side in px of the
-    square kept from the centre at native size; 0 keeps the whole image.
-    """
+class Rendering(Checked):
+    """How an image becomes the network's pixels: altered at native size, cropped, then resized to a square."""
 
     alteration: Alteration = ORIGINAL
-    size: int = 512
-    interpolation: str = "nearest"
-    seed: int = 0
-    window: tuple[float, float] = LUNG
-    crop: int = 0
+    size: int = Field(512, ge=8, le=4096, description="px, side of the square")
+    interpolation: Interpolation = "nearest"
+    seed: int = Field(0, description="of the alteration's noise")
+    window: Window = Field(LUNG, description="centre and width in HU, which make a CT slice grey; others ignore it")
+    crop: int = Field(0, ge=0, description="px, side of the square kept from the centre at native size; 0 keeps all")
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "window", checked_window(self.window))
-        if self.interpolation not in INTERPOLATIONS:
-            raise StudyError(f"interpolation {self.interpolation!r}: choose one of {', '.join(INTERPOLATIONS)}.")
-        if not 8 <= self.size <= 4096:
-            raise StudyError(f"image size {self.size}: choose 8 to 4096 px.")
-        if not (self.crop == 0 or self.crop >= 8) or self.crop != int(self.crop):
-            raise StudyError(f"crop {self.crop}: choose a whole number, 8 px or more, or 0 for the whole image.")
+    @field_validator("crop")
+    @classmethod
+    def _crop_is_no_stamp(cls, crop: int) -> int:
+        if 0 < crop < 8:
+            raise ValueError("should be at least 8 px, or 0 for the whole image")
+        return crop
 
 
 def render(path: str, image_id: str, renderings: Sequence[Rendering]) -> list[NDArray[np.uint8]]:

@@ -35,8 +35,8 @@ from sourcematters.cohorts.pixels import read_grey
 from sourcematters.confounders import design
 from sourcematters.demo import phantoms
 from sourcematters.results import diagrams, published, statistics
-from sourcematters.runs.specs import Training
 from sourcematters.training.image_bank import INTERPOLATIONS
+from sourcematters.training.recipe import Training
 
 PAGE = Path(__file__).parents[2] / "notebooks" / "DIFFERENCES.md"
 NUMBER = re.compile(r"([^\s(|,]+)<!-- (\w+) -->")

@@ -46,12 +46,12 @@ from sourcematters.cohorts.pixels import read_grey
 from sourcematters.confounders import apply, design, key_for
 from sourcematters.demo import phantoms
 from sourcematters.processes import cores, over_processes
-from sourcematters.runs.specs import Training
 from sourcematters.sources import resolve
 from sourcematters.training import devices, fine_tuning, image_bank, memory
 from sourcematters.training.batches import Pixels, TrainingSet
 from sourcematters.training.classifier import Classifier, reproducible, set_bn_momentum
 from sourcematters.training.image_bank import Rendering
+from sourcematters.training.recipe import Training
 
 ROUNDS = 5
 CPU = torch.device("cpu")

@@ -3,22 +3,14 @@
 import pandas as pd
 import pytest
 
-from sourcematters import confounders
-
-from sourcematters import files
-
-from sourcematters.runs import grids
-
-from sourcematters.results import published
-
-from sourcematters.runs import specs
-
-from sourcematters.results import table1
+from sourcematters import confounders, files
 from sourcematters.cohorts import paper_tasks
 from sourcematters.errors import StudyError
+from sourcematters.results import published, table1
+from sourcematters.runs import grids, specs
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.sources import resolve
-from sourcematters.runs.specs import Training
+from sourcematters.training.recipe import Training
 
 
 def cohort(*groups) -> pd.DataFrame:

@@ -20,10 +20,11 @@ from tiny_runs import TINY, make_cohort, plan
 
 from sourcematters import confounders
 from sourcematters.errors import StudyError
-from sourcematters.runs import executors, grids, run_folder
+from sourcematters.runs import grids, local, run_folder
 from sourcematters.runs.run_folder import Workspace
-from sourcematters.runs.specs import Training
+from sourcematters.runs.status import status
 from sourcematters.training import devices, memory
+from sourcematters.training.recipe import Training
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_a_grid_that_computes_blocks_again_gives_the_same_bytes(serial, cohort, 
 
 def test_compiled_networks_are_not_computed_again(cohort, tmp_path):
     workspace = Workspace(str(tmp_path / "made"))
-    specs = plan(cohort, workspace, training=replace(TINY, compiled=True))
+    specs = plan(cohort, workspace, training=TINY.replaced(compiled=True))
     with pytest.raises(StudyError, match="recompute and compiled exclude each other"):
         grids.run(specs, workspace, name="g", recompute=True)
     assert not workspace.own("plans").exists()
@@ -81,11 +82,11 @@ def test_compiled_networks_are_not_computed_again(cohort, tmp_path):
 def test_as_many_workers_as_fill_the_device(cohort, tmp_path, monkeypatch):
     asked = []
 
-    def local(specs, workspace, execution, *, workers):
+    def make_here(specs, workspace, execution, *, workers):
         asked.append(workers)
         return iter(())
 
-    monkeypatch.setattr(executors, "local", local)
+    monkeypatch.setattr(grids, "make_here", make_here)
     monkeypatch.setattr(grids, "collect", lambda *a: None)
     monkeypatch.setattr(grids.os.path, "exists", lambda path: True)  # as if there were a card
     monkeypatch.setattr(devices, "choose", lambda device: torch.device("cuda"))
@@ -106,7 +107,7 @@ def test_a_compiled_network_is_compiled_once_and_learns_the_same(serial, cohort,
 
     monkeypatch.setattr(torch.nn.Module, "compile", without_a_c_compiler)
     workspace = Workspace(str(tmp_path / "made"))
-    options = dict(p_art=[1], folds=1, training=replace(TINY, compiled=True))
+    options = dict(p_art=[1], folds=1, training=TINY.replaced(compiled=True))
     (spec,) = plan(cohort, workspace, confounders.tag(height=300), **options)
     grids.run([spec], workspace, name="g", workers=1, device="cpu")
     assert len(compiled) == 1
@@ -193,7 +194,7 @@ def test_an_interrupted_grid_goes_on_and_ends_with_the_same_bytes(serial, cohort
 
 def test_a_finished_grid_is_only_read(serial, cohort, monkeypatch):
     workspace, specs, table = serial
-    monkeypatch.setattr(executors, "attempt", lambda *a, **k: pytest.fail("a run was made again"))
+    monkeypatch.setattr(local, "attempt", lambda *a, **k: pytest.fail("a run was made again"))
     monkeypatch.setattr(grids, "_prepare", lambda *a, **k: pytest.fail("something was prepared again"))
     pd.testing.assert_frame_equal(grids.run(specs, workspace, name="all", workers=1), table)
 
@@ -214,7 +215,7 @@ def test_a_failed_run_keeps_its_traceback_and_does_not_stop_the_others(cohort, t
     folder = Path(f"{workspace.run(specs[0])}.failed")
     assert "RuntimeError: the GPU fell off the bus" in (folder / "traceback.txt").read_text()
     assert [run_folder.state(spec.id, workspace.shared("runs")) for spec in specs] == ["failed", "done"]
-    text = grids.status(tmp_path / "made")
+    text = status(tmp_path / "made")
     assert text.splitlines()[1].split() == ["made/g", "1", "0", "1", "0", "2"] and "traceback.txt" in text
     monkeypatch.undo()
     grids.run(specs, workspace, name="g", workers=1, device="cpu")
@@ -265,7 +266,7 @@ def test_states_are_read_off_the_files(tmp_path):
 
 def test_status_tells_what_is_left(serial, tmp_path):
     workspace, specs, _ = serial
-    text = grids.status(workspace.results)
+    text = status(workspace.results)
     line = next(line for line in text.splitlines() if line.startswith("made/all"))
     assert line.split() == ["made/all", "8", "0", "0", "0", "8"]
     assert "time left" not in text
@@ -273,11 +274,11 @@ def test_status_tells_what_is_left(serial, tmp_path):
     hidden = shared.with_name("hidden")
     os.rename(shared / specs[0].id, hidden)
     try:
-        assert "time left: about 0:00:" in grids.status(workspace.results)
+        assert "time left: about 0:00:" in status(workspace.results)
     finally:
         os.rename(hidden, shared / specs[0].id)
     with pytest.raises(StudyError, match=r"no plans/\*.csv"):
-        grids.status(tmp_path)
+        status(tmp_path)
 
 
 def test_collecting_a_grid_that_is_not_done_names_a_run(cohort, tmp_path):

@@ -18,10 +18,10 @@ from tiny_runs import TINY, make_cohort, plan
 from sourcematters import confounders
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
-from sourcematters.runs import executors, grids, run_folder
-from sourcematters.runs.executors import Slurm
+from sourcematters.runs import grids, local, run_folder, slurm
 from sourcematters.runs.run_folder import Execution, Workspace
-from sourcematters.runs.specs import Training
+from sourcematters.runs.slurm import Slurm
+from sourcematters.runs.status import status
 
 AT_ONCE = Execution("cpu", checkpoint_seconds=0)
 NEVER_BEGAN = "It never began (cancelled while it was queued?)"
@@ -36,27 +36,26 @@ def cohort(tmp_path_factory):
 
 
 def test_options_are_ours_or_sbatchs():
-    settings = Slurm.of({"partition": "gpu", "cpus-per-task": 2, "time": 90, "runs_per_job": 4})
+    settings = Slurm(**{"partition": "gpu", "cpus-per-task": 2, "time": 90, "runs_per_job": 4})
     assert (settings.time, settings.runs_per_job) == (90, 4)
     assert settings.sbatch == {"partition": "gpu", "cpus_per_task": 2}
-    assert Slurm.of({}) == Slurm()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"time": "1:00:00"}, "time = '1:00:00': it must be a whole number of minutes, at least 5"),
-        ({"time": 4}, "at least 5"),
-        ({"runs_per_job": 1.5}, "runs_per_job = 1.5: it must be a whole number, at least 1"),
-        ({"runs_per_job": True}, "runs_per_job = True"),
-        ({"poll_seconds": -1}, "poll_seconds = -1: it must be a number, at least 0"),
+        ({"time": "1:00:00"}, "Slurm: time = '1:00:00': should be a valid integer"),
+        ({"time": 4}, "time = 4: should be greater than or equal to 5"),
+        ({"runs_per_job": 1.5}, "runs_per_job = 1.5: should be a valid integer"),
+        ({"runs_per_job": True}, "runs_per_job = True: a number is wanted"),
+        ({"poll_seconds": -1}, "poll_seconds = -1: should be greater than or equal to 0"),
         ({"job-name": "x"}, "job_name cannot be chosen"),
     ],
     ids=str,
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(StudyError, match=message):
-        Slurm.of(options)
+        Slurm(**options)
 
 
 def test_an_unknown_executor_or_option_is_refused_before_anything_is_made(cohort, tmp_path):
@@ -73,7 +72,7 @@ def test_runs_that_score_one_network_go_into_one_job(cohort, tmp_path):
     workspace = Workspace(str(tmp_path / "made"))
     specs = plan(cohort, workspace, confounders.tag(height=300), confounders.noise(2e5), p_art=[0, 1], folds=3)
     for runs_per_job, sizes in ((1, [2, 2, 2] + [1] * 6), (4, [4, 4, 4]), (100, [12])):
-        jobs = executors.bundles(specs, runs_per_job)
+        jobs = slurm.bundles(specs, runs_per_job)
         assert [len(job) for job in jobs] == sizes
         assert sorted(spec.id for job in jobs for spec in job) == sorted(spec.id for spec in specs)
         fits = [{spec.fit.id for spec in job} for job in jobs]
@@ -101,10 +100,10 @@ def answer(monkeypatch, text="", code=0, error=""):
 
 def test_the_queue_is_compared_with_what_was_submitted(tmp_path, monkeypatch):
     asked = answer(monkeypatch, "20_tag-1a|1\n20_tag-1a|3\n21-2b|N/A\n")
-    assert executors.in_queue(tmp_path) == set() and not asked, "nothing was submitted: squeue is not asked"
+    assert slurm.in_queue(tmp_path) == set() and not asked, "nothing was submitted: squeue is not asked"
     submission(tmp_path, "20_tag-1a", "a", "b", "c", "d")
     submission(tmp_path, "21-2b", "e")
-    assert executors.in_queue(tmp_path) == {"b", "d", "e"}
+    assert slurm.in_queue(tmp_path) == {"b", "d", "e"}
     assert asked[0][-1] == "--name=20_tag-1a,21-2b"
 
 
@@ -112,7 +111,7 @@ def test_a_silent_squeue_is_not_an_empty_queue(tmp_path, monkeypatch):
     submission(tmp_path, "20_tag-1a", "a")
     answer(monkeypatch, code=1, error="slurm_load_jobs error: Unable to contact slurm controller")
     with pytest.raises(StudyError, match="squeue does not answer .slurm_load_jobs error: Unable to contact"):
-        executors.in_queue(tmp_path)
+        slurm.in_queue(tmp_path)
 
 
 def test_the_wait_outlasts_a_controller_that_restarts(cohort, tmp_path, monkeypatch):
@@ -127,9 +126,9 @@ def test_the_wait_outlasts_a_controller_that_restarts(cohort, tmp_path, monkeypa
             raise found
         return found
 
-    monkeypatch.setattr(executors, "in_queue", in_queue)
+    monkeypatch.setattr(slurm, "in_queue", in_queue)
     options = dict(execution=AT_ONCE, name="g", settings=Slurm(poll_seconds=0))
-    outcomes = list(executors.slurm([spec], workspace, **options))
+    outcomes = list(slurm.make_in_jobs([spec], workspace, **options))
     assert outcomes == [(spec, f"{spec.id}: its job is gone; start again to resubmit it. {NEVER_BEGAN}")]
     assert list(answers) == []
 
@@ -150,16 +149,16 @@ def test_a_run_that_failed_in_its_job_is_told_and_one_that_is_done_too(cohort, t
             (shared / good.id / "done").touch()
         return {good.id, bad.id}
 
-    monkeypatch.setattr(executors, "in_queue", in_queue)
-    monkeypatch.setattr(executors, "_submit", lambda *a: pytest.fail("both have a job"))
+    monkeypatch.setattr(slurm, "in_queue", in_queue)
+    monkeypatch.setattr(slurm, "_submit", lambda *a: pytest.fail("both have a job"))
     options = dict(execution=AT_ONCE, name="g", settings=Slurm(poll_seconds=0))
     traceback = shared / f"{bad.id}.failed" / "traceback.txt"
     expected = [(bad, f"{bad.id}: ValueError: too dark ({traceback})"), (good, "")]
-    assert list(executors.slurm([good, bad], workspace, **options)) == expected
+    assert list(slurm.make_in_jobs([good, bad], workspace, **options)) == expected
     # Called again, while its old job still makes other runs: what failed is given to a new one.
     submitted = []
-    monkeypatch.setattr(executors, "_submit", lambda specs, *a: submitted.extend(specs))
-    list(executors.slurm([bad], workspace, **options))
+    monkeypatch.setattr(slurm, "_submit", lambda specs, *a: submitted.extend(specs))
+    list(slurm.make_in_jobs([bad], workspace, **options))
     assert submitted == [bad]
 
 
@@ -172,25 +171,25 @@ def test_the_logs_of_what_is_done_are_deleted(cohort, tmp_path):
     for run_id in "abc":
         (shared / run_id).mkdir(parents=True)
         (shared / run_id / "done").touch()
-    executors._tidy({"c"}, workspace)
+    slurm._tidy({"c"}, workspace)
     assert sorted(path.name for path in folder.iterdir()) == ["ending-2b", "lost-3c"]
 
 
 def test_why_a_job_is_gone_is_read_off_its_log(tmp_path):
     submission(tmp_path, "g-1a", "a", "b")
     submission(tmp_path, "g-2b", "b")
-    assert executors._last_words("b", tmp_path) == NEVER_BEGAN
+    assert slurm._last_words("b", tmp_path) == NEVER_BEGAN
     (tmp_path / "g-1a" / "7_1_0_log.err").write_text("warning\nslurmstepd: error: CANCELLED DUE TO TIME LIMIT\n")
     (tmp_path / "g-1a" / "7_0_0_log.err").write_text("of another run\n")
     os.utime(tmp_path / "g-1a" / "7_1_0_log.err", (1, 1))
-    assert "Its last words: slurmstepd: error: CANCELLED DUE TO TIME LIMIT (" in executors._last_words("b", tmp_path)
+    assert "Its last words: slurmstepd: error: CANCELLED DUE TO TIME LIMIT (" in slurm._last_words("b", tmp_path)
     (tmp_path / "g-2b" / "8_0_log.err").write_text("Out Of Memory\n")
-    assert executors._last_words("b", tmp_path) == f"Its last words: Out Of Memory ({tmp_path}/g-2b/8_0_log.err)"
+    assert slurm._last_words("b", tmp_path) == f"Its last words: Out Of Memory ({tmp_path}/g-2b/8_0_log.err)"
 
 
 def counts(results):
     """The numbers that `status` shows of the one plan there is."""
-    head, line, *_ = grids.status(results).splitlines()
+    head, line, *_ = status(results).splitlines()
     return dict(zip(head.split()[1:], map(int, line.split()[1:]), strict=True))
 
 
@@ -198,13 +197,13 @@ def test_status_shows_queued_and_lost_runs_where_there_are_any(cohort, tmp_path,
     workspace = Workspace(str(tmp_path / "made"))
     specs = plan(cohort, workspace)
     grids.write_csv(workspace.own("plans/g.csv"), grids.plan_table(specs))
-    assert grids.status(tmp_path).splitlines()[0].split() == ["plan", "done", "running", "failed", "missing", "of"]
+    assert status(tmp_path).splitlines()[0].split() == ["plan", "done", "running", "failed", "missing", "of"]
     submission(workspace.shared("slurm"), "g-1a", *[spec.id for spec in specs])
     answer(monkeypatch, "g-1a|0\ng-1a|2\n")
     (workspace.shared("runs") / f".{specs[1].id}.node7.12").mkdir(parents=True)  # without a heartbeat
     assert counts(tmp_path) == dict(done=0, running=0, queued=2, failed=0, lost=1, missing=1, of=4)
     answer(monkeypatch, code=1, error="no controller")
-    assert "squeue does not answer (no controller)" in grids.status(tmp_path)
+    assert "squeue does not answer (no controller)" in status(tmp_path)
 
 
 def test_without_sbatch_it_says_so(cohort, tmp_path, monkeypatch):
@@ -221,15 +220,15 @@ def test_a_job_that_slurm_requeued_before_submitit_could_has_no_failed_run(cohor
     def execute(spec, workspace, execution, show):
         subprocess.run("exit 1", shell=True, check=True)
 
-    monkeypatch.setattr(executors, "execute", execute)
+    monkeypatch.setattr(local, "execute", execute)
     with pytest.raises(subprocess.CalledProcessError):
-        executors.Bundle([spec], workspace, AT_ONCE)()
+        slurm.Bundle([spec], workspace, AT_ONCE)()
     assert run_folder.state(spec.id, workspace.shared("runs")) == "missing"
 
 
 def test_a_job_that_has_to_end_begins_no_further_run(cohort, tmp_path, monkeypatch):
     workspace = Workspace(str(tmp_path / "made"))
-    bundle = executors.Bundle(plan(cohort, workspace), workspace, AT_ONCE)
+    bundle = slurm.Bundle(plan(cohort, workspace), workspace, AT_ONCE)
     tried = []
 
     def attempt(spec, workspace, execution):
@@ -238,7 +237,7 @@ def test_a_job_that_has_to_end_begins_no_further_run(cohort, tmp_path, monkeypat
             bundle.checkpoint()
         return ""
 
-    monkeypatch.setattr(executors, "attempt", attempt)
+    monkeypatch.setattr(slurm, "attempt", attempt)
     bundle()
     assert tried == bundle.specs[:2]
     bundle()  # the requeued job
@@ -264,7 +263,7 @@ def cluster(tmp_path_factory):
     """A Slurm that answers: the one there is, or with SOURCEMATTERS_SLURM=1 one that is started for these tests."""
     if not shutil.which("sbatch"):
         pytest.skip("no Slurm here: there is no sbatch (apt-get install slurm-wlm munge, then tests/slurm/start.sh)")
-    start = Path(__file__).parent / "slurm" / "start.sh"
+    start = Path(__file__).parents[1] / "slurm" / "start.sh"
     if controller_answers():
         yield
         return
@@ -287,26 +286,26 @@ def wait_for(condition, seconds=300):
 
 
 def trained_for(epochs):
-    return Training(**{**TINY.__dict__, "epochs": epochs, "patience": epochs})
+    return TINY.replaced(epochs=epochs, patience=epochs)
 
 
-def wait_for_all(specs, workspace, **slurm):
-    slurm = {"poll_seconds": 0.5, **slurm}
-    return grids.run(specs, workspace, name="g", device="cpu", executor="slurm", slurm=slurm, checkpoint_seconds=0)
+def wait_for_all(specs, workspace, **options):
+    options = {"poll_seconds": 0.5, **options}
+    return grids.run(specs, workspace, name="g", device="cpu", executor="slurm", slurm=options, checkpoint_seconds=0)
 
 
-def submit_and_stop_waiting(specs, workspace, **slurm):
+def submit_and_stop_waiting(specs, workspace, **options):
     def interrupt(seconds):
         signal.raise_signal(signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         # Not time.sleep itself: subprocess calls it too, and would be interrupted before anything is submitted.
-        patch.setattr(executors, "time", SimpleNamespace(sleep=interrupt))
-        wait_for_all(specs, workspace, **slurm)
+        patch.setattr(slurm, "time", SimpleNamespace(sleep=interrupt))
+        wait_for_all(specs, workspace, **options)
 
 
 def state_of(spec, workspace):
-    return run_folder.state(spec.id, workspace.shared("runs"), executors.in_queue(workspace.shared("slurm")))
+    return run_folder.state(spec.id, workspace.shared("runs"), slurm.in_queue(workspace.shared("slurm")))
 
 
 def checkpoint_of(spec, workspace):
@@ -347,7 +346,7 @@ def test_a_grid_with_a_cancelled_a_killed_and_a_late_job_ends_as_the_serial_one(
     workspace = Workspace(str(tmp_path / "slurm" / "made"))
     specs = grid_of_24(workspace)
     assert len(specs) == 24
-    jobs = executors.bundles(specs, 2)
+    jobs = slurm.bundles(specs, 2)
     assert [len(job) for job in jobs] == [2] * 12
     shared, options = workspace.shared("runs"), {"runs_per_job": 2, "time": 10, "signal_delay_s": 20}
 

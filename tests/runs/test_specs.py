@@ -6,7 +6,8 @@ import pytest
 from sourcematters import confounders, sources
 from sourcematters.errors import StudyError
 from sourcematters.runs import run_folder, specs
-from sourcematters.runs.specs import RunSpec, Training
+from sourcematters.runs.specs import RunSpec
+from sourcematters.training.recipe import Training
 
 RANDOM = sources.Source("random", "random", "random")
 
@@ -147,7 +148,7 @@ def test_axes_that_make_no_grid(axis, message):
 )
 def test_training_settings_that_make_no_sense(wrong):
     (name,) = wrong
-    with pytest.raises(StudyError, match=f"^{name} = "):
+    with pytest.raises(StudyError, match=rf"^Training: {name}(\.\d)? = "):
         Training(**wrong)
 
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from sourcematters.runs.specs import Training
 from sourcematters.seeds import keys
 from sourcematters.training import batches
 from sourcematters.training.batches import Pixels, TrainingSet
+from sourcematters.training.recipe import Training
 
 CPU = torch.device("cpu")
 

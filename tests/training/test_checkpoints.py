@@ -15,12 +15,11 @@ from tiny_runs import TINY, make_cohort, plan
 
 from sourcematters.runs import run_folder
 from sourcematters.runs.run_folder import Workspace
-from sourcematters.runs.specs import Training
 from sourcematters.training import fine_tuning
 from sourcematters.training.checkpoints import Checkpoint
 from sourcematters.training.classifier import reproducible
 
-DROPPING = Training(**{**TINY.__dict__, "size": 32, "epochs": 6, "dropout": 0.5})
+DROPPING = TINY.replaced(size=32, epochs=6, dropout=0.5)
 
 
 class Stop(Exception):
@@ -74,7 +73,7 @@ def test_without_torchs_random_state_it_would_be_another_one(tmp_path, monkeypat
 
 
 def test_patience_is_remembered(tmp_path, monkeypatch):
-    settings = Training(**{**DROPPING.__dict__, "epochs": 50, "patience": 3})
+    settings = DROPPING.replaced(epochs=50, patience=3)
     losses = iter([3.0, 2.0, 2.5, 2.1, 2.1, 2.0, 1.0])
     monkeypatch.setattr(fine_tuning, "log_loss", lambda *a: next(losses))
     path = tmp_path / "run.pt"
@@ -133,7 +132,7 @@ run_folder.execute(spec, workspace, run_folder.Execution("cpu", checkpoint_secon
 
 def one_run(cohort, results):
     workspace = Workspace(results)
-    settings = Training(**{**TINY.__dict__, "epochs": 30, "patience": 30})
+    settings = TINY.replaced(epochs=30, patience=30)
     (spec,) = plan(cohort, workspace, p_art=[1], folds=1, training=settings)
     return spec, workspace
 

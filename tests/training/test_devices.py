@@ -3,8 +3,8 @@ import torch
 
 from sourcematters.errors import StudyError
 from sourcematters.processes import cores
-from sourcematters.runs.specs import Training
 from sourcematters.training import devices
+from sourcematters.training.recipe import Training
 
 CPU = torch.device("cpu")
 

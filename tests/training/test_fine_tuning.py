@@ -6,10 +6,10 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 
 from sourcematters import sources
 from sourcematters.errors import StudyError
-from sourcematters.runs.specs import Training
 from sourcematters.training import batches, fine_tuning
 from sourcematters.training.batches import Pixels
 from sourcematters.training.classifier import Classifier, reproducible, set_bn_momentum
+from sourcematters.training.recipe import Training
 
 CPU = torch.device("cpu")
 TINY = Training(size=32, epochs=8, patience=8, learning_rate=1e-3, batch_size=8, bn_momentum=0.1, dropout=0.0)
@@ -88,7 +88,7 @@ def test_it_learns_what_is_there_to_learn():
 def test_the_weights_of_the_best_validation_loss_are_kept():
     pixels, sets = bright_and_dark()
     sets["label"] = np.random.default_rng(3).permutation(sets["label"])  # nothing to learn: it overfits
-    settings = Training(**{**TINY.__dict__, "epochs": 10, "patience": 10})
+    settings = TINY.replaced(epochs=10, patience=10)
     model = make_model()
     history = fine_tuning.fine_tune(model, pixels, sets, settings, seed=1, device=CPU)
     val = sets[sets["part"] == "val"]
@@ -103,7 +103,7 @@ def test_it_stops_after_patience_epochs_without_a_better_one(monkeypatch):
     losses = iter([3.0, 2.0, 2.5, 2.1, 2.0, 1.0])
     monkeypatch.setattr(fine_tuning, "log_loss", lambda *a: next(losses))
     pixels, sets = bright_and_dark()
-    settings = Training(**{**TINY.__dict__, "epochs": 50, "patience": 3})
+    settings = TINY.replaced(epochs=50, patience=3)
     history = fine_tuning.fine_tune(make_model(), pixels, sets, settings, seed=0, device=CPU)
     assert history["val_loss"].tolist() == [3.0, 2.0, 2.5, 2.1, 2.0]
     assert history["best"].tolist() == [1, 1, 0, 0, 0]
@@ -153,7 +153,7 @@ def test_log_loss_is_the_textbooks():
 def test_a_gpu_learns_the_same_task():
     pixels, sets = bright_and_dark()
     model = make_model()
-    settings = Training(**{**TINY.__dict__, "precision": "bf16"})
+    settings = TINY.replaced(precision="bf16")
     fine_tuning.fine_tune(model, pixels, sets, settings, seed=0, device=torch.device("cuda"))
     clean = sets[sets["part"] == "clean"]
     scores = fine_tuning.score(model, pixels, clean, settings, device=torch.device("cuda"))

@@ -10,9 +10,9 @@ import torch
 from test_fine_tuning import CPU, TINY, bright_and_dark
 
 from sourcematters import sources
-from sourcematters.runs.specs import Training
 from sourcematters.training import fine_tuning, memory
 from sourcematters.training.classifier import Classifier, reproducible, set_bn_momentum
+from sourcematters.training.recipe import Training
 
 FAULTS = """
 import mmap, resource, sys
@@ -62,7 +62,7 @@ def recomputing(backbone, settings, again):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_fine_tuning_that_computes_blocks_again_gives_the_same_bytes(precision):
     pixels, sets = bright_and_dark()
-    settings = Training(**{**TINY.__dict__, "epochs": 2, "precision": precision})
+    settings = TINY.replaced(epochs=2, precision=precision)
     weights, scores = [], []
     for again in (False, True):
         model = recomputing("test_resnet", settings, again)

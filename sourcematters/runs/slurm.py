@@ -1,10 +1,9 @@
-"""Who makes the runs of a grid: processes of this machine, or jobs of a cluster under Slurm.
+"""Runs made by jobs of a cluster under Slurm.
 
-An executor is a generator of (run, what went wrong or "") as the runs end. Slurm is reached through submitit
-(https://github.com/facebookincubator/submitit), which writes the job array, and requeues a job that is preempted or
-out of time; a requeued job goes on from its runs' checkpoints. Which job has which run is kept in
-`slurm/<job name>/runs.csv`, written before the jobs are submitted and compared with squeue by their name. So no
-moment of interruption makes a later call submit a run twice, and no accounting (sacct) is needed.
+Slurm is reached through submitit (https://github.com/facebookincubator/submitit), which writes the job array, and
+requeues a job that is preempted or out of time; a requeued job goes on from its runs' checkpoints. Which job has which
+run is kept in `slurm/<job name>/runs.csv`, written before the jobs are submitted and compared with squeue by their
+name. So no moment of interruption makes a later call submit a run twice, and no accounting (sacct) is needed.
 """
 
 import contextlib
@@ -13,91 +12,56 @@ import shutil
 import subprocess
 import sys
 import time
-import traceback
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ConfigDict, Field, model_validator
 
+from sourcematters.checked import Checked
 from sourcematters.errors import StudyError
-from sourcematters.files import write_csv, write_json, write_text
-from sourcematters.processes import over_processes
-from sourcematters.runs.run_folder import Execution, Workspace, execute
+from sourcematters.files import write_csv
+from sourcematters.runs.local import attempt
+from sourcematters.runs.run_folder import Execution, Workspace
 from sourcematters.runs.specs import RunSpec
 
-NAMES = ("local", "slurm")
 SILENT_POLLS = 20
 """So many times in a row squeue may not answer while we wait: controllers restart."""
 
-LEAST_MINUTES = 5
-"""Slurm warns a job 90 s before its time is up, or up to 60 s earlier still (slurm.schedmd.com/sbatch.html, --signal):
-a shorter job would be told to end before it has begun."""
 
+class Slurm(Checked):
+    """How jobs are submitted, and whatever else sbatch takes, by submitit's names: partition, mem, account ...
 
-def attempt(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool = False) -> str:
-    """Make one run; return "", or a sentence on why it failed after keeping the traceback in `<id>.failed/`."""
-    failure = Path(f"{workspace.run(spec)}.failed")
-    try:
-        execute(spec, workspace, execution, show=show)
-    except subprocess.CalledProcessError:
-        # Not the run's failure: submitit cannot requeue a job that Slurm, without grace time, has requeued already.
-        raise
-    except Exception as error:
-        write_json(failure / "spec.json", spec.to_dict())
-        write_text(failure / "traceback.txt", traceback.format_exc())
-        return f"{spec.id}: {error} ({failure / 'traceback.txt'})"
-    shutil.rmtree(failure, ignore_errors=True)
-    return ""
-
-
-def local(
-    specs: Sequence[RunSpec], workspace: Workspace, execution: Execution, *, workers: int
-) -> Iterator[tuple[RunSpec, str]]:
-    """Make the runs in `workers` processes of this machine; with one worker, in this process."""
-    at_once = min(workers, len(specs))
-    execution = replace(execution, memory_share=execution.memory_share / at_once)
-    make = partial(attempt, workspace=workspace, execution=execution, show=at_once == 1)
-    yield from over_processes(make, specs, workers)
-
-
-@dataclass(frozen=True)
-class Slurm:
-    """How jobs are submitted: `sbatch` are submitit's names of sbatch's options, such as partition, mem, account.
-
-    `time` is in minutes; what submitit has no name for goes into its `additional_parameters`, by sbatch's name. Runs
-    that share a network are never in two jobs. A job that runs out of time is requeued up to `max_num_timeout` times.
+    What submitit has no name for goes into its `additional_parameters`, by sbatch's name. Runs that share a network
+    are never in two jobs.
     """
 
-    time: int = 60
-    runs_per_job: int = 1
-    max_num_timeout: int = 10
-    poll_seconds: float = 15
-    sbatch: Mapping[str, Any] = field(default_factory=dict)
+    model_config = ConfigDict(extra="allow")
 
+    # Slurm warns a job 90 s before its time is up, or up to 60 s earlier still (slurm.schedmd.com/sbatch.html,
+    # --signal): a shorter job would be told to end before it has begun.
+    time: int = Field(60, ge=5, description="minutes that a job may take")
+    runs_per_job: int = Field(1, ge=1, description="runs of one job, one after the other")
+    max_num_timeout: int = Field(10, ge=0, description="so often a job that is out of time is requeued")
+    poll_seconds: float = Field(15, ge=0, description="s between two looks at the queue")
+
+    @model_validator(mode="before")
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> "Slurm":
-        """Read the options as a person gives them, all in one mapping. Raises StudyError for a value out of range."""
-        options = {str(key).replace("-", "_"): value for key, value in options.items()}
-        if reserved := {"sbatch", "job_name"} & set(options):
-            raise StudyError(f"slurm: {', '.join(sorted(reserved))} cannot be chosen. Jobs are named after their grid.")
-        names = {"time", "runs_per_job", "max_num_timeout", "poll_seconds"}
-        own = {key: options.pop(key) for key in names & options.keys()}
-        settings = cls(**own, sbatch=options)
-        for key, least in (("time", LEAST_MINUTES), ("runs_per_job", 1), ("max_num_timeout", 0), ("poll_seconds", 0)):
-            value = getattr(settings, key)
-            whole = key != "poll_seconds"
-            if type(value) not in (int, *(() if whole else (float,))) or value < least:
-                unit = " of minutes" if key == "time" else ""
-                wanted = f"a {'whole ' if whole else ''}number{unit}, at least {least}"
-                raise StudyError(f"slurm: {key} = {value!r}: it must be {wanted}.")
-        return settings
+    def _spelt_as_by_submitit(cls, options: dict[str, Any]) -> dict[str, Any]:
+        options = {name.replace("-", "_"): value for name, value in options.items()}
+        if "job_name" in options:
+            raise ValueError("job_name cannot be chosen. Jobs are named after their grid.")
+        return options
+
+    @property
+    def sbatch(self) -> dict[str, Any]:
+        """The options that are handed on to sbatch."""
+        return dict(self.model_extra or {})
 
 
-def slurm(
+def make_in_jobs(
     specs: Sequence[RunSpec],
     workspace: Workspace,
     execution: Execution,
