@@ -163,11 +163,11 @@ def listing() -> str:
     for notebook in notebooks():
         lines += [f"  {notebook.name}  {notebook.title}", *([f"      {notebook.cost}"] if notebook.cost else [])]
     lines += ["", "SETTINGS (-p NAME VALUE, a profile, or a notebook's cell), with the paper's values"]
-    lines += list(_fields(Settings))
+    lines += list(_fields(Settings.model_fields))
     lines += [f"  {name}: {{...}}  any of these, for {what}" for name, what in SECTIONS.items()]
     lines += ["", "CONFOUNDERS and their parameters (-p tag.height 64)"]
     for name, kind in confounders.known().items():
-        lines += [f"  {name}  {kind.title}; {kind.practice}", *(f"    {line}" for line in _fields(kind))]
+        lines += [f"  {name}  {kind.title}; {kind.practice}", *(f"    {line}" for line in _fields(kind.parameters()))]
     lines += ["", "DATA"] + [f"  {reader.name}: {reader.help}" for reader in cohorts.known().values()]
     lines += ["", "SOURCES"]
     lines += [
@@ -177,8 +177,8 @@ def listing() -> str:
     return "\n".join([*lines, "", f"PROFILES  {', '.join(profiles) or 'none'}"])
 
 
-def _fields(kind: Any) -> Iterator[str]:
-    for name, field in kind.model_fields.items():
+def _fields(fields: Mapping[str, Any]) -> Iterator[str]:
+    for name, field in fields.items():
         default = "required" if field.is_required() else f"{field.default!r}"
         yield f"  {name} = {default}  {field.description or ''}"
 

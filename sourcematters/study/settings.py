@@ -18,6 +18,7 @@ from pydantic import Field
 from sourcematters import confounders
 from sourcematters.checked import unknown
 from sourcematters.cohorts import Request
+from sourcematters.cohorts.readers import Choice
 from sourcematters.errors import StudyError
 from sourcematters.training.recipe import Training
 
@@ -26,8 +27,8 @@ SECTIONS = {"ct": "the notebooks on CT (11, 23)", "own": "notebook 25, which run
 Strength = Annotated[float, Field(ge=0, le=1)]
 
 
-class Settings(Request, Training):
-    """What a study does: the cohort (`cohorts.Request`), the fine-tuning (`Training`), and the grid of runs."""
+class Settings(Choice, Training):
+    """What a study does: the cohort (`Choice`), the fine-tuning (`Training`), and the grid of runs."""
 
     plugins: tuple[str, ...] = Field((), description="modules or .py files that add confounders, data or sources")
     sources: tuple[str, ...] = Field(
@@ -40,7 +41,6 @@ class Settings(Request, Training):
     )
     folds: int = Field(5, ge=1, description="repeats with other training and validation patients")
     confounder: str = Field("gender", description="what notebook 25 runs: any name of --list")
-    label: str = Field("", description="its name in the tables and figures of notebook 25; empty: its own")
     device: str = Field("auto", description="auto, cpu, cuda or mps")
     recompute: bool = Field(False, description="half the memory in training, a quarter more time; changes no number")
     executor: Literal["local", "slurm"] = Field("local", description="who makes the runs: this machine, or a cluster")
@@ -52,10 +52,9 @@ class Settings(Request, Training):
     resamples: int = Field(2000, ge=40, description="bootstrap samples of the test patients")
     notebooks: tuple[str, ...] = Field((), description="the notebooks to run; empty: all")
 
-    @property
-    def request(self) -> Request:
-        """What is asked of the cohort."""
-        return Request(**{name: getattr(self, name) for name in Request.model_fields})
+    def request(self, cache: Path) -> Request:
+        """What is asked of the cohort; `cache` keeps what is drawn or remembered for it."""
+        return Request(**{name: getattr(self, name) for name in Choice.model_fields}, cache=cache)
 
     @property
     def training(self) -> Training:

@@ -110,7 +110,7 @@ class Study:
     @cached_property
     def cohort(self) -> Cohort:
         """The cohort that the settings ask for, opened and checked."""
-        return open_cohort(self.settings.request, cache=self.workspace.shared("phantoms"))
+        return open_cohort(self.settings.request(self.workspace.shared("phantoms")))
 
     @property
     def _prefix(self) -> str:
@@ -231,18 +231,15 @@ class Study:
     def run(self, *names: str, save_as: str = "") -> FinishedRuns:
         """Make the runs of these confounders that are not made yet, and return all of them.
 
-        Without a name, the confounder of the settings, under their `label`. Interrupt it at any time: the next call
-        goes on. `save_as` names its table and figure; the first confounder's name if empty.
+        Without a name, the confounder of the settings. Interrupt it at any time: the next call goes on. `save_as` names
+        its table and figure; the name that the first confounder was given if empty.
         """
-        label = "" if names else self.settings.label
-        names = tuple(self._names(names))
-        name = save_as or label or f"{names[0]}{f'_{self.section}' if self.section else ''}"
-        asked = self.settings
+        names, asked = tuple(self._names(names)), self.settings
+        name = save_as or self.confounder(names[0]).name
         table = grids.run(
             [spec for each in names for spec in self.specs(each)],
             self.workspace,
             name=name,
-            label=label,
             workers=asked.workers,
             device=asked.device,
             executor=asked.executor,
