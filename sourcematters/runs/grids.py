@@ -4,7 +4,7 @@ import itertools
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from sourcematters.runs.run_folder import (
 )
 from sourcematters.runs.slurm import Slurm, make_in_jobs
 from sourcematters.runs.specs import RunSpec, grid
-from sourcematters.sources import Source, at_hand, fetch, resolve
+from sourcematters.sources import Source, resolve
 from sourcematters.training import image_bank
 from sourcematters.training.recipe import Training
 
@@ -152,11 +152,7 @@ def prepare_sources(
     _fetch(found, backbone, workers)
     rows = []
     for source in found:
-        row = {"source": source.name, "kind": source.kind, "identity": source.identity}
-        if source.kind == "standin":
-            card = read_json(Path(source.location).with_suffix(".json"))
-            row |= {"held_out_accuracy": card["held_out_accuracy"], "chance": card["chance"]}
-        rows.append(row)
+        rows.append({"source": source.name, "kind": source.kind, "identity": source.identity, **source.card})
     return pd.DataFrame(rows)
 
 
@@ -193,8 +189,8 @@ def _suitable_workers(specs: Sequence[RunSpec], device: str) -> int:
 
 
 def _fetch(sources: Iterable[Source], backbone: str, workers: int) -> None:
-    missing = sorted((source for source in sources if not at_hand(source)), key=str)
-    for _ in over_processes(partial(fetch, backbone=backbone), missing, workers):
+    missing = sorted((source for source in sources if not source.at_hand), key=str)
+    for _ in over_processes(methodcaller("fetch", backbone), missing, workers):
         pass
 
 
