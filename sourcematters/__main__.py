@@ -61,13 +61,12 @@ def _run(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     import tempfile
 
-    from sourcematters.cohorts import verify
-    from sourcematters.cohorts.readers import open_cohort
+    from sourcematters.cohorts import Request, open_cohort, verify
     from sourcematters.processes import cores
 
     with tempfile.TemporaryDirectory() as cache:
-        table = open_cohort(
-            options.data,
+        request = Request(
+            data=options.data,
             task=options.task,
             view=options.view,
             splits=options.splits,
@@ -75,7 +74,7 @@ def _verify(options: argparse.Namespace) -> int:
             workers=cores(),
             require_files=False,
         )
-        text, problems = verify.report(table, workers=cores())
+        text, problems = verify.report(open_cohort(request), workers=cores())
     print(text)
     return 1 if len(problems) else 0
 

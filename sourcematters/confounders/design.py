@@ -4,7 +4,7 @@
 training set was; the o.o.d. test reverses the correlation (every negative carries, no positive does); in
 the clean test nobody carries. Source: arXiv 2403.04484, section 2.
 
-A cohort may bring its own folds (see `cohorts.table`); else they are drawn here.
+A cohort may bring its own folds (see `cohorts.cohort`); else they are drawn here.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from sourcematters.cohorts import table as tables
+from sourcematters.cohorts import cohort as tables
 from sourcematters.confounders import Confounder
 from sourcematters.errors import StudyError
 from sourcematters.metrics import TEST_SETS

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from sourcematters import metrics
+from sourcematters.cohorts import Cohort
 from sourcematters.confounders import Confounder, design
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json, write_csv
@@ -34,7 +35,7 @@ from sourcematters.training import image_bank
 
 
 def plan(
-    cohort: pd.DataFrame,
+    cohort: Cohort,
     workspace: Workspace,
     *,
     confounders: Sequence[Confounder],
@@ -57,15 +58,15 @@ def plan(
     """
     for confounder in confounders:
         for fold, strength in itertools.product(range(folds), p_art):
-            design.sets(cohort, confounder, p_art=strength, fold=fold, seed=seed)
+            design.sets(cohort.table, confounder, p_art=strength, fold=fold, seed=seed)
     if training.precision == "auto":
         from sourcematters.training import devices
 
         training = replace(training, precision=devices.choose_precision("auto", devices.choose(device)))
     folder = workspace.shared("sources")
     return grid(
-        data=cohort.attrs["name"],
-        task=cohort.attrs["task"],
+        data=cohort.name,
+        task=cohort.task,
         cohort=register(cohort, workspace),
         confounders=confounders,
         p_art=p_art,
@@ -88,6 +89,7 @@ def run(
     slurm: Mapping[str, Any] | None = None,
     recompute: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    caution: str = "",
 ) -> pd.DataFrame:
     """Execute the runs that are not done yet and return the results table of all of them.
 
@@ -95,7 +97,7 @@ def run(
     A run that fails does not stop the others. The list of runs is kept as plans/`name`.csv, for `status`.
     `workers` 0 means a process for each core, or as many as fill a GPU (`devices.runs_at_once`). `executor` slurm makes
     the runs in jobs of a cluster, with the options in `slurm` (see `executors.Slurm`); banks and weights are still made
-    here. `recompute` and `checkpoint_seconds` as in `runs.Execution`.
+    here. `recompute` and `checkpoint_seconds` as in `runs.Execution`, `caution` is the cohort's.
 
     Raises StudyError naming the failed runs and where their tracebacks are, for an unknown executor or option, and for
     `recompute` of compiled networks.
@@ -105,7 +107,7 @@ def run(
     if recompute and any(spec.training.compiled for spec in specs):
         raise StudyError("recompute and compiled exclude each other: set one of them to false.")
     settings = executors.Slurm.of(slurm or {})
-    table = plan_table(specs)
+    table = plan_table(specs, caution=caution)
     write_csv(workspace.own(f"plans/{name}.csv"), table)
     todo = [spec for spec in specs if not (workspace.run(spec) / "done").exists()]
     if todo:
@@ -169,7 +171,7 @@ def collect_plans(workspace: Workspace) -> tuple[pd.DataFrame, list[str]]:
     """
     frames, missing = [], []
     for path in sorted(workspace.own("plans").glob("*.csv")):
-        table = pd.read_csv(path)
+        table = pd.read_csv(path).fillna({"caution": ""})
         try:
             frames.append(collect(table, workspace))
         except StudyError as error:
@@ -222,8 +224,11 @@ def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)[[*table.columns, "test_set", "n", *metrics.METRICS]]
 
 
-def plan_table(specs: Sequence[RunSpec]) -> pd.DataFrame:
-    """One row a run: run_id, data, task, confounder, p_art, source, backbone, fold."""
+def plan_table(specs: Sequence[RunSpec], *, caution: str = "") -> pd.DataFrame:
+    """One row a run: run_id, data, task, confounder, p_art, source, backbone, fold, caution.
+
+    The last column joins what a figure must say of the cohort (`caution`) and of the source.
+    """
     rows = [
         {
             "run_id": spec.id,
@@ -234,6 +239,7 @@ def plan_table(specs: Sequence[RunSpec]) -> pd.DataFrame:
             "source": spec.source.name,
             "backbone": spec.backbone,
             "fold": spec.fold,
+            "caution": "; ".join(filter(None, (caution, getattr(spec.source, "caution", "")))),
         }
         for spec in specs
     ]
