@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from sourcematters.cohorts import cohort as tables
+from sourcematters.cohorts.cohort import FOLD, attributes, fold_column, fold_columns, split_by_patient
 from sourcematters.confounders import Confounder
 from sourcematters.errors import StudyError
 from sourcematters.metrics import TEST_SETS
@@ -42,7 +42,7 @@ def fold_parts(
     are used. Raises StudyError if there are not more patients than folds, if a part lacks a class, or if the cohort
     brings folds but not this one.
     """
-    if brought := tables.fold_columns(cohort):
+    if brought := fold_columns(cohort):
         return cohort[_brought_fold(brought, fold, p_art)]
     dev = cohort[cohort["split"] == "dev"]
     patients = dev["patient_id"].nunique()
@@ -54,7 +54,7 @@ def fold_parts(
     if not (cohort["split"] == "test").any():
         raise StudyError("the cohort has no test part: every row's split is dev.")
     try:
-        halves = tables.split_by_patient(
+        halves = split_by_patient(
             dev, test_fraction=val_fraction, seed=derive(split_seed, "fold", fold), strata=strata
         )["split"]
     except StudyError as error:
@@ -65,17 +65,17 @@ def fold_parts(
 
 
 def _brought_fold(columns: list[str], fold: int, p_art: float | None) -> str:
-    names = [tables.fold_column(fold)]
+    names = [fold_column(fold)]
     # A name holds p_art in per cent: a strength between two of them has no folds.
     if p_art is not None and abs(100 * p_art - round(100 * p_art)) < 1e-9:
-        names.append(tables.fold_column(fold, p_art))
+        names.append(fold_column(fold, p_art))
     for name in names:
         if name in columns:
             return name
     if by_strength(columns) and p_art is None:
         raise StudyError("the cohort's folds differ by strength, and none was given.")
-    folds = sorted({int(match[1]) for match in map(tables.FOLD.fullmatch, columns)})
-    strengths = sorted({int(match[2]) / 100 for match in map(tables.FOLD.fullmatch, columns) if match[2]})
+    folds = sorted({int(match[1]) for match in map(FOLD.fullmatch, columns)})
+    strengths = sorted({int(match[2]) / 100 for match in map(FOLD.fullmatch, columns) if match[2]})
     raise StudyError(
         f"the cohort brings no fold {fold}{f' at p_art = {p_art:g}' if strengths else ''}: it has "
         f"{', '.join(map(str, folds))}{f' at p_art {strengths}' if strengths else ''}. "
@@ -85,7 +85,7 @@ def _brought_fold(columns: list[str], fold: int, p_art: float | None) -> str:
 
 def by_strength(columns: Sequence[str]) -> bool:
     """Whether these fold columns hold other images at every strength."""
-    return any(tables.FOLD.fullmatch(column)[2] for column in columns)
+    return any(FOLD.fullmatch(column)[2] for column in columns)
 
 
 def n_carriers(p_art: float, positives: int) -> int:
@@ -126,12 +126,12 @@ def sets(
     sampled = confounder is not None and confounder.sampled
     if sampled:
         if confounder.attribute not in cohort:
-            known = ", ".join(tables.attributes(cohort))
+            known = ", ".join(attributes(cohort))
             raise StudyError(f"the cohort has no attribute {confounder.attribute!r}. It has: {known or 'none'}.")
         table["value"] = cohort[confounder.attribute].astype(str)
     strata = [confounder.attribute] if sampled else []
     parts = fold_parts(cohort, fold=fold, val_fraction=val_fraction, split_seed=split_seed, strata=strata, p_art=p_art)
-    if brought := by_strength(tables.fold_columns(cohort)):
+    if brought := by_strength(fold_columns(cohort)):
         _check_brought(table.assign(part=parts), confounder, p_art)
     table = table.sort_values(["rank", "image_id"])
     frames = []
