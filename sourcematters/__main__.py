@@ -70,10 +70,17 @@ def _verify(options: argparse.Namespace) -> int:
     from sourcematters.processes import cores
 
     plugins.load(options.plugin)
-    request = Request(data=options.data, task=options.task, view=options.view, splits=options.splits, workers=cores())
     with tempfile.TemporaryDirectory() as cache:
-        cohort = open_cohort(request, cache=cache, require_files=False)
-        text, problems = verify.report(cohort, workers=cores())
+        request = Request(
+            data=options.data,
+            task=options.task,
+            view=options.view,
+            splits=options.splits,
+            cache=cache,
+            workers=cores(),
+            require_files=False,
+        )
+        text, problems = verify.report(open_cohort(request), workers=cores())
     print(text)
     return 1 if len(problems) else 0
 

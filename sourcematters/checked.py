@@ -57,6 +57,7 @@ def complaint(error: ValidationError, what: str, known: Iterable[str]) -> str:
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """A sentence about a name that is none of `known`: the nearest one first, then all of them."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    plain = {one.casefold(): one for one in known}
+    near = difflib.get_close_matches(name.casefold(), plain, n=1, cutoff=0.5)
+    hint = f" Did you mean {plain[near[0]]}?" if near else ""
     return f"unknown {what} `{name}`.{hint} Known: {', '.join(known) or 'none'}."

@@ -1,11 +1,11 @@
-"""CT series on disk for the tests: what `sourcematters.dicom.write_slice` writes, in folders as TCIA lays them out."""
+"""CT series on disk for the tests: what `dicom_writer.write_slice` writes, in folders as TCIA lays them out."""
 
 from pathlib import Path
 
 import numpy as np
 import pydicom
 
-from sourcematters.cohorts.lidc import dicom
+from sourcematters.demo import dicom_writer
 
 BODY = np.pad(np.full((40, 60), 40, np.int16), ((12, 12), (2, 2)), constant_values=-1000)
 """A slab of soft tissue (40 HU) in air: 64 x 64."""
@@ -14,10 +14,10 @@ BODY = np.pad(np.full((40, 60), 40, np.int16), ((12, 12), (2, 2)), constant_valu
 def write_series(root, patient=1, *, positions=range(4), hu=None, name="{instance:06d}.dcm", series=0, **options):
     """Write one slice for each position (mm), instance 1 the highest as scanners often number; return their paths.
 
-    `hu` is an image, or a function of the position (mm) that gives one. `options` go to `dicom.write_slice`.
+    `hu` is an image, or a function of the position (mm) that gives one. `options` go to `dicom_writer.write_slice`.
     """
     patient_id = f"LIDC-IDRI-{patient:04d}"
-    study, uid = dicom.uid(patient_id, "study"), dicom.uid(patient_id, "series", series)
+    study, uid = dicom_writer.uid(patient_id, "study"), dicom_writer.uid(patient_id, "series", series)
     folder = Path(root) / patient_id / study / uid
     paths = []
     for instance, z in enumerate(sorted(positions, reverse=True), 1):
@@ -27,9 +27,9 @@ def write_series(root, patient=1, *, positions=range(4), hu=None, name="{instanc
             "patient_id": patient_id,
             "study_uid": study,
             "series_uid": uid,
-            "sop_uid": dicom.uid(uid, instance),
+            "sop_uid": dicom_writer.uid(uid, instance),
         }
-        dicom.write_slice(path, image, z_mm=z, instance=instance, **{**identity, **options})
+        dicom_writer.write_slice(path, image, z_mm=z, instance=instance, **{**identity, **options})
         paths.append(path)
     return paths
 

@@ -5,6 +5,7 @@ import pandas as pd
 from PIL import Image
 
 from sourcematters import confounders
+from sourcematters.cohorts import Cohort
 from sourcematters.runs import grids
 from sourcematters.training.recipe import Training
 
@@ -25,8 +26,7 @@ def make_cohort(folder):
             split = "test" if patient >= 24 else "dev"
             rows.append((path.stem, str(path), f"p{patient:02d}", label, split, sex))
     table = pd.DataFrame(rows, columns=["image_id", "path", "patient_id", "label", "split", "sex"])
-    table.attrs = {"name": "made", "task": "brightness", "origin": "test", "notes": []}
-    return table
+    return Cohort(table, name="made", task="brightness", origin="test")
 
 
 def plan(cohort, workspace, *drawn, **changes):

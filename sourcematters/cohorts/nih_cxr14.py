@@ -5,17 +5,16 @@ sees again in the picture. The release's own `train_val_list.txt` and `test_list
 cohort is a small, matched part of the release, so its split is drawn anew, by patient.
 """
 
-import difflib
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sourcematters.cohorts import table as tables
+from sourcematters.cohorts import tables
+from sourcematters.cohorts.cohort import COLUMNS, Cohort, check, split_by_patient
+from sourcematters.cohorts.readers import what_is_there
 from sourcematters.errors import StudyError
-from sourcematters.seeds import uniform
 
 FINDINGS = (
     "Atelectasis",
@@ -38,7 +37,7 @@ VIEWS = ("PA", "AP")
 OLDEST = 120
 YEARS_A_UNIT = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
-COLUMNS = {
+RELEASED = {
     "Image Index": "image_id",
     "Finding Labels": "findings",
     "Follow-up #": "follow_up",
@@ -47,6 +46,7 @@ COLUMNS = {
     "Patient Gender": "sex",
     "View Position": "view",
 }
+ATTRIBUTES = ["sex", "age", "view", "follow_up", "findings"]
 
 RECIPE = """Give the folder of the ChestX-ray14 release, laid out as it is distributed:
   FOLDER/Data_Entry_2017_v2020.csv           (or Data_Entry_2017.csv; .gz is fine)
@@ -55,73 +55,45 @@ The NIH Clinical Center gives both away as "ChestX-ray14", https://nihcc.app.box
 the CSV, and the images in twelve archives to unpack (about 45 GB; any part of the images will do)."""
 
 
-def cohort(
-    root: str | Path,
-    *,
-    finding: str,
-    view: str | None = None,
-    test_fraction: float = 0.25,
-    seed: int = 0,
-    limit_per_class: int | None = None,
-) -> pd.DataFrame:
-    """One finding against "No Finding", as a cohort table with `sex, age, view, follow_up, findings`.
+def cohort(root: str | Path, *, finding: str, view: str = "", test_fraction: float = 0.25, seed: int = 0) -> Cohort:
+    """One finding against "No Finding", with `sex, age, view, follow_up, findings`.
 
     Positives are the images whose labels contain `finding` (others may stand beside it), negatives those
-    labelled "No Finding" and nothing else; only images that are on disk, `view` "PA", "AP" or None for
-    both. `limit_per_class` keeps that many images of each class, chosen by `seed`. The split is by patient,
-    stratified by label and sex. `attrs["notes"]` says how many images are listed and how many are on disk.
+    labelled "No Finding" and nothing else; only images that are on disk, of `view` "PA" or "AP", or "" for
+    both. The split is by patient, stratified by label and sex. The notes say how many images are listed and how many
+    are on disk.
 
-    Raises StudyError for an unknown finding or view, an incomplete tree, or a class without images.
+    Raises StudyError for an incomplete tree, or a class without images.
     """
     csv = find_metadata(root)
-    check_finding(finding)
-    if view not in (None, *VIEWS):
-        raise StudyError(f"unknown view {view!r}: choose PA or AP, or none for both.")
-    if limit_per_class is not None and limit_per_class < 1:
-        raise StudyError(f"limit_per_class = {limit_per_class}: it must be at least 1.")
     metadata, paths = read_metadata(root), find_images(root)
-    positive = ("|" + metadata["findings"] + "|").str.contains(f"|{finding}|", regex=False)
-    negative = metadata["findings"] == NO_FINDING
-    listed = metadata.assign(label=positive.astype(int))[
-        (positive | negative) & ((metadata["view"] == view) if view else True)
-    ]
+    listed = against_no_finding(metadata[metadata["view"] == view] if view else metadata, finding)
     table = listed.assign(path=listed["image_id"].map(paths)).dropna(subset=["path"])
+    counted = []
     for label, name in ((1, finding), (0, NO_FINDING)):
-        if not (table["label"] == label).any():
+        there, in_all = (table["label"] == label).sum(), (listed["label"] == label).sum()
+        if not there:
             raise StudyError(
                 f"{root}: none of the {len(paths):,} images on disk is labelled {name}"
-                f"{f' in view {view}' if view else ''} ({(listed['label'] == label).sum():,} are listed). "
+                f"{f' in view {view}' if view else ''} ({in_all:,} are listed). "
                 "Download more of the images, or choose another finding or view."
             )
+        counted.append(f"{name}: {there:,} of {in_all:,} images on disk.")
     notes = [
         f"{len(metadata):,} images are listed in {csv.name}, {metadata['image_id'].isin(paths).sum():,} of "
         f"them are on disk; {len(set(paths) - set(metadata['image_id'])):,} files on disk are not listed.",
-        f"{finding}: {_on_disk(listed, table, 1)}. {NO_FINDING}: {_on_disk(listed, table, 0)}. "
-        f"Views: {view or 'PA and AP'}.",
+        f"{' '.join(counted)} Views: {view or 'PA and AP'}.",
     ]
-    if limit_per_class is not None:
-        ranked = table.assign(rank=uniform(seed, table["image_id"].tolist(), "limit")).sort_values("rank")
-        table = ranked.groupby("label").head(limit_per_class).drop(columns="rank")
-        notes.append(f"Kept at most {limit_per_class:,} images a class.")
     if table["age"].isna().any():
         notes.append(f"{table['age'].isna().sum():,} images have an impossible age (over {OLDEST}), taken as unknown.")
-    table = tables.check(table, origin=str(csv))
-    table = tables.split_by_patient(table, test_fraction=test_fraction, seed=seed, strata=["sex"])
-    table = table[[*tables.COLUMNS, "sex", "age", "view", "follow_up", "findings"]]
-    table.attrs = {"name": "cxr14", "task": finding, "origin": str(csv), "notes": notes}
-    return table
+    table = split_by_patient(check(table, origin=str(csv)), test_fraction=test_fraction, seed=seed, strata=["sex"])
+    return Cohort(table[[*COLUMNS, *ATTRIBUTES]], "cxr14", finding, str(csv), notes)
 
 
-def check_finding(finding: str, *, others: Iterable[str] = ()) -> None:
-    """Raise StudyError, with all of them and the nearest, unless `finding` is one; `others` are named besides."""
-    if finding in FINDINGS:
-        return
-    near = {name.lower().replace("_", " "): name for name in (*FINDINGS, *others)}
-    close = difflib.get_close_matches(finding.lower().replace("_", " "), near, n=1)
-    raise StudyError(
-        f"unknown finding {finding!r}.{f' Did you mean {near[close[0]]}?' if close else ''} "
-        f"ChestX-ray14 has: {', '.join(FINDINGS)}." + (f" The paper's tasks: {', '.join(others)}." if others else "")
-    )
+def against_no_finding(metadata: pd.DataFrame, finding: str) -> pd.DataFrame:
+    """The images with `finding`, label 1, and those with "No Finding" and nothing else, label 0."""
+    positive = ("|" + metadata["findings"] + "|").str.contains(f"|{finding}|", regex=False)
+    return metadata.assign(label=positive.astype(int))[positive | (metadata["findings"] == NO_FINDING)]
 
 
 def read_metadata(root: str | Path) -> pd.DataFrame:
@@ -136,11 +108,9 @@ def read_metadata(root: str | Path) -> pd.DataFrame:
     """
     path = find_metadata(root)
     # The header's unquoted commas, and the trailing one of 2017, stand after the columns that are read.
-    table = tables.parse_csv(path, dtype=str, usecols=lambda name: name in COLUMNS)
-    absent = [column for column in COLUMNS if column not in table]
-    if absent:
-        raise StudyError(f"{path}: no column {', '.join(absent)}. Download NIH's file again, unedited.")
-    table = table.rename(columns=COLUMNS)
+    table = tables.columns_of(
+        path, RELEASED, "Download NIH's file again, unedited.", usecols=lambda name: name in RELEASED
+    )
     known = {NO_FINDING, *FINDINGS}
     labels = {text for text in table["findings"].dropna().unique() if known.issuperset(text.split("|"))}
     for column, good in {
@@ -152,12 +122,8 @@ def read_metadata(root: str | Path) -> pd.DataFrame:
         "sex": table["sex"].isin(["F", "M"]),
         "view": table["view"].isin(VIEWS),
     }.items():
-        if not good.all():
-            row = int(np.argmin(good))
-            raise StudyError(
-                f"{path}, row {row + 2} (the header is row 1): {column} is {table[column].iloc[row]!r}, "
-                "as it never is in ChestX-ray14. Is the file cut short or edited? Download it again."
-            )
+        advice = "as it never is in ChestX-ray14. Is the file cut short or edited? Download it again."
+        tables.refuse_rows(path, table[column], good, advice)
     table["age"] = table["age"].map({age: _years(age) for age in table["age"].unique()}).astype(float)
     table["follow_up"] = table["follow_up"].astype(int)
     return table[["image_id", "patient_id", "findings", "age", "sex", "view", "follow_up"]]
@@ -168,11 +134,9 @@ def find_metadata(root: str | Path) -> Path:
 
     Raises StudyError with the tree that is expected and what is there instead.
     """
-    root = Path(root)
-    found = [path for path in _listing(root) if path.name.startswith("Data_Entry_2017")]
-    found = [path for path in found if path.name.endswith((".csv", ".csv.gz"))]
+    found = [path for end in (".csv", ".csv.gz") for path in Path(root).glob(f"Data_Entry_2017*{end}")]
     if not found:
-        raise StudyError(f"{root}: no Data_Entry_2017*.csv here; there is {_content(root)}.\n{RECIPE}")
+        raise StudyError(f"{root}: no Data_Entry_2017*.csv here; {what_is_there(root)}.\n{RECIPE}")
     return min(found, key=lambda path: ("v2020" not in path.name, path.suffix == ".gz", path.name))
 
 
@@ -181,31 +145,14 @@ def find_images(root: str | Path) -> dict[str, str]:
 
     Raises StudyError with the tree that is expected if there is none.
     """
-    root = Path(root)
-    folders = [path for path in _listing(root) if path.is_dir() and path.name.startswith("images")]
-    folders += [path / "images" for path in folders if (path / "images").is_dir()]
-    paths = {}
-    for folder in reversed(folders):
+    found = (path for pattern in ("images*", "images*/images") for path in sorted(Path(root).glob(pattern)))
+    paths: dict[str, str] = {}
+    for folder in reversed([path for path in found if path.is_dir()]):
         with os.scandir(folder.absolute()) as entries:
             paths |= {entry.name: entry.path for entry in entries if entry.name.lower().endswith(".png")}
     if not paths:
-        raise StudyError(f"{root}: no PNG images in images/ or images_*/; there is {_content(root)}.\n{RECIPE}")
+        raise StudyError(f"{root}: no PNG images in images/ or images_*/; {what_is_there(root)}.\n{RECIPE}")
     return paths
-
-
-def _listing(root: Path) -> list[Path]:
-    if not root.is_dir():
-        raise StudyError(f"{root}: there is no such folder.\n{RECIPE}")
-    return sorted(root.iterdir())
-
-
-def _content(root: Path) -> str:
-    names = [path.name + ("/" if path.is_dir() else "") for path in _listing(root)]
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
-
-
-def _on_disk(listed: pd.DataFrame, table: pd.DataFrame, label: int) -> str:
-    return f"{(table['label'] == label).sum():,} of {(listed['label'] == label).sum():,} images on disk"
 
 
 def _years(age: str) -> float:

@@ -1,18 +1,20 @@
 """The paper's two cohorts of ChestX-ray14: lung mass from expert labels, atelectasis by gender.
 
 Each is a fixed list of images, so it is complete or not there at all: a part of it would pass for the paper's.
-The list is made from tables alone (`listed`), then looked up on disk (`cohort`).
+The list is made from tables alone (`listed`), then looked up on disk. The reader of ChestX-ray14 is here too, since it
+serves these tasks besides the release's findings.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sourcematters.cohorts import nih_cxr14, published_splits
-from sourcematters.cohorts import table as tables
+from sourcematters.cohorts import nih_cxr14, published_splits, tables
+from sourcematters.cohorts.cohort import COLUMNS, Cohort, check, fold_columns, leaks, some, split_by_patient
+from sourcematters.cohorts.readers import Reader, Request, register
 from sourcematters.errors import StudyError
 from sourcematters.seeds import uniform
 
@@ -47,53 +49,36 @@ class Task:
     listed: Callable[[str | Path, int], pd.DataFrame]
 
 
-def listed(root: str | Path, *, task: str, splits: str | Path = "own", seed: int = 0) -> pd.DataFrame:
+def listed(root: str | Path, *, task: str, splits: str | Path = "own", seed: int = 0) -> Cohort:
     """The cohort of a paper task as the tables in `root` describe it, checked; no image need be there.
 
     `splits` "own" draws parts that share no patient: for lung mass a quarter of the images for test, stratified by
     label and sex; for atelectasis the images too are drawn by `seed`, one a patient. "published", or a folder with
     the authors' layout, takes their images, parts and folds. Their gender files have patients in two parts: that is
-    said in `attrs["notes"]`, not refused.
+    noted, not refused.
 
     Raises StudyError for missing or contradictory tables.
     """
-    known = TASKS[task]
+    paper = TASKS[task]
     if str(splits) == "own":
-        table = known.listed(root, seed)
+        table = paper.listed(root, seed)
         notes = [f"Split by patient with seed {seed}; no patient is in two parts."]
     else:
-        table, origin = published_splits.read(splits, known.layout)
-        table = _with_metadata(table, root, known)
+        table, origin = published_splits.read(splits, paper.layout)
+        table = _with_metadata(table, root, paper)
         notes = [origin, *_leak_notes(table)]
     table["path"] = [str(Path(root).absolute() / "images" / image) for image in table["image_id"]]
     origin = str(nih_cxr14.find_metadata(root))
-    table = tables.check(table, origin=origin, shared_patients_allowed=str(splits) != "own")
-    table = table[[*tables.COLUMNS, "sex", "age", "view", "follow_up", "findings", *tables.fold_columns(table)]]
+    table = check(table, origin=origin, shared_patients_allowed=str(splits) != "own")
+    table = table[[*COLUMNS, *nih_cxr14.ATTRIBUTES, *fold_columns(table)]]
     positives = int(table["label"].sum())
-    counted = f"{positives} {known.positives}, {len(table) - positives} {known.negatives}, view {known.view}."
-    table.attrs = {"name": "cxr14", "task": task, "origin": origin, "notes": [counted, *notes]}
-    return table
-
-
-def cohort(
-    root: str | Path, *, task: str, splits: str | Path = "own", seed: int = 0, require_files: bool = True
-) -> pd.DataFrame:
-    """`listed`, with the path of every image. Raises StudyError if one is not on disk, unless told otherwise."""
-    table = listed(root, task=task, splits=splits, seed=seed)
-    paths = nih_cxr14.find_images(root)
-    absent = [image for image in table["image_id"] if image not in paths]
-    if absent and require_files:
-        raise StudyError(
-            f"{root}: {len(absent)} of the {len(table)} images of {task} are not on disk: {tables.some(absent)}. "
-            "The paper's cohort is whole or it is another one: unpack all twelve image archives of the release, or "
-            f"take a finding as task ({TASKS[task].finding}), which uses what is there."
-        )
-    return table.assign(path=table["image_id"].map(paths).fillna(table["path"]))
+    counted = f"{positives} {paper.positives}, {len(table) - positives} {paper.negatives}, view {paper.view}."
+    return Cohort(table, "cxr14", task, origin, [counted, *notes])
 
 
 def _lung_mass(root: str | Path, seed: int) -> pd.DataFrame:
     table = _with_metadata(expert_labels(root), root, TASKS["lung-mass"])
-    return tables.split_by_patient(table, test_fraction=TEST_FRACTION, seed=seed, strata=["sex"])
+    return split_by_patient(table, test_fraction=TEST_FRACTION, seed=seed, strata=["sex"])
 
 
 def expert_labels(root: str | Path) -> pd.DataFrame:
@@ -105,29 +90,19 @@ def expert_labels(root: str | Path) -> pd.DataFrame:
     path = Path(root) / EXPERT_LABELS
     if not path.is_file():
         raise StudyError(f"{path}: there is no such file.\n{EXPERT_RECIPE}")
-    table = tables.parse_csv(path, dtype=str)
     columns = {"Image ID": "image_id", "Patient ID": "patient_id", "Abnormal": "abnormal", "Mass": "mass"}
-    if absent := [column for column in columns if column not in table]:
-        raise StudyError(f"{path}: no column {', '.join(absent)}. Download it again, unedited.")
-    table = table[list(columns)].rename(columns=columns)
+    table = tables.columns_of(path, columns, "Download it again, unedited.")
     for column in ("mass", "abnormal"):
-        wrong = ~table[column].isin(["YES", "NO"])
-        if wrong.any():
-            row = int(wrong.to_numpy().argmax())
-            raise StudyError(
-                f"{path}, row {row + 2} (the header is row 1): {column} is {table[column].iloc[row]!r}, neither YES "
-                "nor NO. Download it again, unedited."
-            )
+        good = table[column].isin(["YES", "NO"])
+        tables.refuse_rows(path, table[column], good, "neither YES nor NO. Download it again, unedited.")
     mass, normal = table["mass"] == "YES", table["abnormal"] == "NO"
     return table[mass | normal].assign(label=mass.astype(int))[["image_id", "patient_id", "label"]]
 
 
 def _atelectasis(root: str | Path, seed: int) -> pd.DataFrame:
     metadata = nih_cxr14.read_metadata(root)
-    metadata = metadata[metadata["view"] == TASKS["atelectasis-gender"].view]
-    positive = ("|" + metadata["findings"] + "|").str.contains("|Atelectasis|", regex=False)
-    negative = metadata["findings"] == nih_cxr14.NO_FINDING
-    table = metadata.assign(label=positive.astype(int))[positive | negative]
+    task = TASKS["atelectasis-gender"]
+    table = nih_cxr14.against_no_finding(metadata[metadata["view"] == task.view], task.finding)
     # A coin for each patient, and one image of each: no patient is in two parts, and folds come out level.
     coin = dict(zip(ids := table["patient_id"].unique().tolist(), uniform(seed, ids, "gender split"), strict=True))
     table["split"] = np.where(table["patient_id"].map(coin) < 0.5, "test", "dev")
@@ -157,13 +132,13 @@ def _with_metadata(table: pd.DataFrame, root: str | Path, task: Task) -> pd.Data
         if wrong.any():
             raise StudyError(
                 f"{path}: {wrong.sum()} image(s) of the cohort are {what} there: "
-                f"{tables.some(joined.loc[wrong, 'image_id'])}. Download NIH's table and the labels again, unedited."
+                f"{some(joined.loc[wrong, 'image_id'])}. Download NIH's table and the labels again, unedited."
             )
     return joined.drop(columns="patient_id_nih")
 
 
 def _leak_notes(table: pd.DataFrame) -> list[str]:
-    shared = tables.leaks(table)
+    shared = leaks(table)
     shared = shared[shared["patients"] > 0]
     if shared.empty:
         return []
@@ -193,3 +168,41 @@ TASKS = {
     ),
 }
 """The paper's tasks on ChestX-ray14, by the name that `open_cohort` takes."""
+
+
+@register
+class ChestXray14(Reader):
+    """NIH ChestX-ray14: one of its findings against "No Finding", of the images that are there; or a paper's task."""
+
+    name = "chestx-ray14"
+    help = f"a folder of NIH ChestX-ray14; task {', '.join(TASKS)}, or a finding: {', '.join(nih_cxr14.FINDINGS)}"
+    recipe = nih_cxr14.RECIPE
+    tasks = (*TASKS, *nih_cxr14.FINDINGS)
+    views = nih_cxr14.VIEWS
+    published = tuple(TASKS)
+
+    def claims(self, data: str) -> bool:
+        """Whether NIH's table, or a folder of images, is there."""
+        return any(found for pattern in ("Data_Entry_2017*", "images*/") for found in Path(data).glob(pattern))
+
+    def open(self, request: Request) -> Cohort:
+        """The cohort, which for a paper's task is whole, or refused unless the request lets images be missing."""
+        root, task, seed = request.data, request.task, request.seed
+        if task not in TASKS:
+            return nih_cxr14.cohort(
+                root, finding=task, view=request.view, test_fraction=request.test_fraction, seed=seed
+            )
+        if request.view not in ("", TASKS[task].view):
+            raise StudyError(
+                f"task {task} is defined in view {TASKS[task].view}: leave view empty, not {request.view!r}."
+            )
+        cohort, paths = listed(root, task=task, splits=request.splits, seed=seed), nih_cxr14.find_images(root)
+        absent = [image for image in cohort.table["image_id"] if image not in paths]
+        if absent and request.require_files:
+            raise StudyError(
+                f"{root}: {len(absent)} of the {len(cohort.table)} images of {task} are not on disk: {some(absent)}. "
+                "The paper's cohort is whole or it is another one: unpack all twelve image archives of the release, "
+                f"or take a finding as task ({TASKS[task].finding}), which uses what is there."
+            )
+        found = cohort.table["image_id"].map(paths).fillna(cohort.table["path"])
+        return replace(cohort, table=cohort.table.assign(path=found))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sourcematters.cohorts.lidc.dicom import read_hu
 from sourcematters.errors import StudyError
 
 EIGHT_BIT_MODES = ("L", "LA", "RGB", "RGBA", "P")
@@ -34,7 +35,7 @@ def decode(path: str | Path) -> Image.Image:
     path = Path(path)
     if is_dicom(path):
         raise StudyError(
-            f"{path}: a DICOM file, where an 8-bit image is wanted. Give a CT slice to sourcematters.pixels.read; "
+            f"{path}: a DICOM file, where an 8-bit image is wanted. Give a CT slice to pixels.read; "
             "convert a radiograph to 8-bit grey PNG with the window you want to study."
         )
     try:
@@ -78,14 +79,10 @@ def read_grey(path: str | Path) -> NDArray[np.uint8]:
 def read(path: str | Path) -> NDArray[np.uint8] | NDArray[np.int16]:
     """Decode one file of a cohort: a CT slice to Hounsfield units, int16 (H, W), any other to grey, uint8 (H, W).
 
-    DICOM files (`is_dicom`) go through `dicom.read_hu`, all others through `read_grey`. Raises StudyError as
+    DICOM files (`is_dicom`) go through `lidc.dicom.read_hu`, all others through `read_grey`. Raises StudyError as
     these two do.
     """
-    if not is_dicom(path):
-        return read_grey(path)
-    from sourcematters.cohorts.lidc.dicom import read_hu  # only CT needs pydicom
-
-    return read_hu(path)
+    return read_hu(path) if is_dicom(path) else read_grey(path)
 
 
 def window(hu: NDArray[np.int16], centre: float, width: float) -> NDArray[np.uint8]:

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from sourcematters import files
-from sourcematters.cohorts import table as tables
+from sourcematters.cohorts import tables
+from sourcematters.cohorts.cohort import fold_column
 from sourcematters.errors import StudyError
 
 REPOSITORY = "https://github.com/DovileDo/source-matters"
@@ -39,15 +40,13 @@ class Layout:
 
 LUNG_MASS = Layout(
     "test.csv",
-    {tables.fold_column(k): (f"train_fold{k + 1}.csv", f"val_fold{k + 1}.csv") for k in FOLDS},
+    {fold_column(k): (f"train_fold{k + 1}.csv", f"val_fold{k + 1}.csv") for k in FOLDS},
     {"YES": 1, "NO": 0},
 )
 GENDER = Layout(
     "gender/test.csv",
     {
-        tables.fold_column(k, p): tuple(
-            f"gender/F_{round(100 * p)}/{part}_fold{k + 1}.csv" for part in ("train", "val")
-        )
+        fold_column(k, p): tuple(f"gender/F_{round(100 * p)}/{part}_fold{k + 1}.csv" for part in ("train", "val"))
         for p in STRENGTHS
         for k in FOLDS
     },
@@ -59,8 +58,8 @@ def read(splits: str | Path, layout: Layout) -> tuple[pd.DataFrame, str]:
     """The cohort that split files describe, sorted by `image_id`, and a sentence saying which files they are.
 
     `splits` is "published" (fetched once, each file checked against its SHA-256) or a folder with the authors'
-    layout. Columns: `image_id, patient_id, label, split`, and for each fold its column (see `cohorts.table`).
-    Patients in two parts are left as they are: see `cohorts.table.leaks`.
+    layout. Columns: `image_id, patient_id, label, split`, and for each fold its column (see `cohorts.cohort`).
+    Patients in two parts are left as they are: see `cohorts.cohort.leaks`.
 
     Raises StudyError when a file cannot be fetched, is missing, or contradicts another one.
     """
@@ -116,17 +115,10 @@ def checksums() -> dict[str, str]:
 
 def _read_file(path: Path, classes: dict[str, int]) -> pd.DataFrame:
     columns = {"path": "image_id", "pid": "patient_id", "class": "label"}
-    rows = tables.parse_csv(path, dtype=str)
-    if absent := [column for column in columns if column not in rows]:
-        raise StudyError(f"{path}: no column {', '.join(absent)}; the authors' files have {', '.join(columns)}.")
-    rows = rows[list(columns)].rename(columns=columns)
-    unknown = ~rows["label"].isin(list(classes)) | rows.isna().any(axis=1)
-    if unknown.any():
-        row = int(unknown.to_numpy().argmax())
-        raise StudyError(
-            f"{path}, row {row + 2} (the header is row 1): class is {rows['label'].iloc[row]!r}, or an image or "
-            f"patient is missing; the classes are {', '.join(classes)}."
-        )
+    rows = tables.columns_of(path, columns, f"The authors' files have {', '.join(columns)}.")
+    good = rows["label"].isin(list(classes)) & rows.notna().all(axis=1)
+    advice = f"or an image or patient is missing; the classes are {', '.join(classes)}."
+    tables.refuse_rows(path, rows["label"].rename("class"), good, advice)
     return rows.assign(label=rows["label"].map(classes).astype(int))
 
 

@@ -1,121 +1,127 @@
-"""Cohorts: which images, of which patients, with which label.
+"""Readers: each turns one kind of `data`, a folder, a file or a word, into a cohort.
 
-Radiographs: drawn phantoms, the NIH ChestX-ray14 release, or a CSV. CT: LIDC-IDRI as it is distributed, or phantoms
-in its format. All of them give the one table of `cohorts.table`.
+A reader of another release is one class in one module, of this package or of your own, which registers it by being
+imported:
+
+    @register
+    class Release(Reader):
+        name = "release"
+        help = "a folder with release.json in it; task nodule"
+        tasks = ("nodule",)
+
+        def claims(self, data):
+            return (Path(data) / "release.json").is_file()
+
+        def open(self, request):
+            table = check(read_release(request.data), origin=request.data)
+            return Cohort(split_by_patient(table, seed=request.seed), name=self.name, task=request.task)
 """
 
-import hashlib
-import re
-from collections.abc import Sequence
+import os
+from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Annotated, ClassVar
 
-import pandas as pd
+from pydantic import BeforeValidator, Field
 
-from sourcematters.cohorts import nih_cxr14, paper_tasks, table
-from sourcematters.cohorts.lidc import lidc_idri
-from sourcematters.demo import ct_phantom_cohort, phantom_cohort
+from sourcematters.checked import Checked, unknown
+from sourcematters.cohorts.cohort import Cohort
 from sourcematters.errors import StudyError
 
+Place = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, os.PathLike) else value)]
+Slices = Annotated[int, Field(ge=2)]
 
-def open_cohort(
-    data: str | Path,
-    *,
-    task: str,
-    cache: str | Path,
-    view: str = "",
-    patients: int = 400,
-    size: int = 256,
-    test_fraction: float = 0.25,
-    splits: str | Path = "own",
-    seed: int = 0,
-    workers: int = 1,
-    require_files: bool = True,
-) -> pd.DataFrame:
-    """The checked cohort of `task` in `data`, with dev and test parts that share no patient.
 
-    `data` is "phantoms" (`patients` of them, `size` pixels, drawn into the folder `cache` by `workers`
-    processes; task "lesion"), a ChestX-ray14 folder (task: one of its findings, or one of the paper's tasks in
-    `paper_tasks.TASKS`), a LIDC-IDRI folder (task lung-mass-ct, see `open_ct_cohort`), or a .csv or .csv.gz with the
-    columns of `cohorts.table` (task: any name; without `split` one is drawn). `view` keeps one projection. `attrs`:
-    name (a short slug), task, origin, notes.
+class Request(Checked):
+    """Which cohort is wanted; a reader uses what its data have a choice of."""
 
-    For the paper's tasks view and `test_fraction` are the paper's, `splits` chooses ours ("own"), the authors'
-    ("published"), or a folder of theirs, and `require_files=False` lets images be missing, to be reported by `verify`.
-    Raises StudyError saying what is wrong and where.
+    data: Place = Field(description="what to read; see the readers' help")
+    task: str = Field(description="what label 1 is to be; see the readers' help")
+    cache: Place = Field(description="folder for what is drawn, or remembered of files, between two openings")
+    view: str = Field("", description="the one projection to keep, such as PA; empty keeps all")
+    splits: Place = Field("own", description="parts and folds: own, published, or a folder with the authors' files")
+    patients: int = Field(200, ge=1, description="how many patients to draw, where they are drawn")
+    test_fraction: float = Field(0.25, gt=0, lt=1, description="share of the images in the test part")
+    seed: int = Field(0, description="of every random choice")
+    workers: int = Field(1, ge=0, description="processes; 0: one for each core. Changes no number")
+    require_files: bool = Field(True, description="refuse a cohort of which an image is missing")
+    readers: int = Field(3, ge=1, le=4, description="of four radiologists, how many must have outlined a nodule")
+    margin_mm: float = Field(10, ge=0, lt=50, description="mm, least distance of a negative slice from any outline")
+    images: tuple[Slices, Slices] = Field((1710, 500), description="at most so many slices in dev and in test")
+    size: int = Field(256, ge=16, description="px, side of images that are drawn")
+
+
+class Reader(ABC):
+    """Reads one kind of data. Its class gives, besides the two methods, what a person is told of it."""
+
+    name: ClassVar[str]
+    help: ClassVar[str]
+    """One line: what `data` is, and which tasks it has."""
+    recipe: ClassVar[str] = ""
+    """How to come by the data, and how to lay them out."""
+    tasks: ClassVar[tuple[str, ...]] = ()
+    """Empty: any name."""
+    views: ClassVar[tuple[str, ...] | None] = ()
+    """What `view` may keep: nothing where there is no choice, None where any is possible."""
+    published: ClassVar[tuple[str, ...]] = ()
+    """Tasks whose authors published their splits."""
+
+    @abstractmethod
+    def claims(self, data: str) -> bool:
+        """Whether `data` is of this reader's kind, at a glance."""
+
+    @abstractmethod
+    def open(self, request: Request) -> Cohort:
+        """The checked cohort, with splits. Raises StudyError saying what is wrong with the data, and where."""
+
+
+_READERS: dict[str, type[Reader]] = {}
+
+
+def register(reader: type[Reader]) -> type[Reader]:
+    """Make a reader known by its name, instead of an earlier one of that name; a decorator of its class."""
+    _READERS.pop(reader.name, None)
+    _READERS[reader.name] = reader
+    return reader
+
+
+def known() -> dict[str, type[Reader]]:
+    """The registered readers by name, in the order of their registration."""
+    return dict(_READERS)
+
+
+def open_cohort(request: Request) -> Cohort:
+    """The cohort that is asked for, by the reader that claims its data; the last one registered is asked first.
+
+    Raises StudyError for data that no reader claims, with all that could be read; for a task, view or splits that
+    the data do not have; and as the reader's `open` does.
     """
-    if lidc_idri.is_release(data):
-        if task != lidc_idri.TASK or view or str(splits) != "own":
-            raise StudyError(f"{data}: LIDC-IDRI has the task {lidc_idri.TASK}, no views, and no published splits.")
-        return open_ct_cohort(data, cache=cache, seed=seed, workers=workers)
-    if task not in paper_tasks.TASKS and str(splits) != "own":
-        raise StudyError(
-            f"splits {str(splits)!r}: only {' and '.join(paper_tasks.TASKS)} have published ones, not task {task!r}."
-        )
-    if str(data) == "phantoms":
-        if task != "lesion" or view:
-            raise StudyError(f"phantoms have the task lesion and no choice of view, not task {task!r}, view {view!r}.")
-        return phantom_cohort.cohort(
-            cache, patients=patients, seed=seed, size=size, test_fraction=test_fraction, workers=workers
-        )
-    if str(data).lower().endswith((".csv", ".csv.gz")):
-        return _from_csv(Path(data), task=task, view=view, test_fraction=test_fraction, seed=seed)
-    if task not in paper_tasks.TASKS:
-        nih_cxr14.find_metadata(data)
-        nih_cxr14.check_finding(task, others=paper_tasks.TASKS)
-        return nih_cxr14.cohort(data, finding=task, view=view or None, test_fraction=test_fraction, seed=seed)
-    if view not in ("", paper_tasks.TASKS[task].view):
-        raise StudyError(
-            f"task {task} is defined in view {paper_tasks.TASKS[task].view}: leave view empty, not {view!r}."
-        )
-    return paper_tasks.cohort(data, task=task, splits=splits, seed=seed, require_files=require_files)
+    for kind in reversed(_READERS.values()):
+        if (reader := kind()).claims(request.data):
+            _check_choices(reader, request)
+            return reader.open(request)
+    lines = [f"{request.data}: {what_is_there(request.data)}; no reader knows it. `data` can be"]
+    lines += [f"- {reader.name}: {reader.help}" for reader in _READERS.values()]
+    raise StudyError("\n".join([*lines, *(reader.recipe for reader in _READERS.values() if reader.recipe)]))
 
 
-def open_ct_cohort(
-    data: str | Path,
-    *,
-    cache: str | Path,
-    patients: int = 60,
-    readers: int = 3,
-    margin_mm: float = 10.0,
-    images: Sequence[int] = lidc_idri.IMAGES,
-    seed: int = 0,
-    workers: int = 1,
-) -> pd.DataFrame:
-    """The checked cohort of lung mass on CT slices (see `lidc_idri.cohort`).
-
-    `data` is a folder with LIDC-IDRI as TCIA distributes it, or "phantoms": `patients` of them, drawn into the folder
-    `cache` as DICOM series with annotations and read by the same reader. `cache` also remembers the slices' headers.
-    Raises StudyError saying what is wrong and where.
-    """
-    drawn = str(data) == "phantoms"
-    root = ct_phantom_cohort.write(cache, patients=patients, seed=seed, workers=workers) if drawn else Path(data)
-    digest = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]
-    cohort = lidc_idri.cohort(
-        root,
-        cache=Path(cache) / f"headers-{digest}.csv",
-        readers=readers,
-        margin_mm=margin_mm,
-        images=tuple(images),
-        seed=seed,
-        workers=workers,
-    )
-    if drawn:
-        cohort.attrs["name"] = "ct-phantoms"
-        cohort.attrs["notes"] = [phantom_cohort.DISCLAIMER, *cohort.attrs["notes"]]
-    return cohort
+def _check_choices(reader: Reader, request: Request) -> None:
+    if request.splits != "own" and request.task not in reader.published:
+        tasks = " and ".join(task for other in _READERS.values() for task in other.published)
+        raise StudyError(f"splits {request.splits!r}: only {tasks} have published ones, not task {request.task!r}.")
+    if reader.tasks and request.task not in reader.tasks:
+        raise StudyError(f"{request.data}: {unknown('task', request.task, reader.tasks)}")
+    if request.view and reader.views is not None and request.view not in reader.views:
+        views = " or ".join(reader.views) or "no views"
+        raise StudyError(f"{request.data}: there is {views}, not view {request.view!r}; leave it empty for all.")
 
 
-def _from_csv(path: Path, *, task: str, view: str, test_fraction: float, seed: int) -> pd.DataFrame:
-    cohort = table.read_csv(path)
-    if view:
-        if "view" not in cohort:
-            raise StudyError(f"{path}: view {view!r} was asked for, but the table has no column view.")
-        cohort = table.check(cohort[cohort["view"] == view], origin=f"{path}, view {view}")
-    table.check_files(cohort)
-    notes = []
-    if "split" not in cohort:
-        cohort = table.split_by_patient(cohort, test_fraction=test_fraction, seed=seed)
-        notes = [f"Split by patient with seed {seed}: the table has no column split."]
-    name = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-") or "cohort"
-    cohort.attrs = {"name": name, "task": task, "origin": str(path), "notes": notes}
-    return cohort
+def what_is_there(data: str | Path) -> str:
+    """What a path holds, in words: its first eight names if it is a folder."""
+    path = Path(data)
+    if not path.exists():
+        return "there is no such folder or file"
+    if path.is_file():
+        return "it is a file"
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
+    return "there is " + (", ".join(names[:8]) + ", ..." * (len(names) > 8) if names else "nothing")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sourcematters.cohorts import table as tables
+from sourcematters.cohorts.cohort import SPLITS, Cohort, attributes, fold_columns, leaks, shared_patients
 from sourcematters.cohorts.pixels import decode, is_dicom, read
 from sourcematters.errors import StudyError
 from sourcematters.processes import over_processes, progress
@@ -30,8 +30,8 @@ class Opened:
     problem: str = ""
 
 
-def report(table: pd.DataFrame, *, workers: int = 1) -> tuple[str, pd.DataFrame]:
-    """Open every file of a cohort that has splits. Returns a text to print and the problems found.
+def report(cohort: Cohort, *, workers: int = 1) -> tuple[str, pd.DataFrame]:
+    """Open every file of a cohort. Returns a text to print and the problems found.
 
     Problems, one row an image and problem: `path, image_id, problem`: a file missing or unreadable (and
     why), a blank image, the same pixels under two ids, a patient in both parts. The text counts images and
@@ -39,12 +39,9 @@ def report(table: pd.DataFrame, *, workers: int = 1) -> tuple[str, pd.DataFrame]
     sizes and modes of the files (as Pillow names them), and what the cohort left out; it shows the first 50 problems.
     Of folds that the cohort brings it names the patients that are in two parts.
     """
-    opened = _open_all(table, workers)
-    problems = pd.DataFrame(
-        [(path, image_id, text) for path, image_id, text in _problems(table, opened)],
-        columns=["path", "image_id", "problem"],
-    )
-    return "\n\n".join(_sections(table, opened, problems)) + "\n", problems
+    opened = _open_all(cohort.table, workers)
+    problems = pd.DataFrame(_problems(cohort.table, opened), columns=["path", "image_id", "problem"])
+    return "\n\n".join(_sections(cohort, opened, problems)) + "\n", problems
 
 
 def counts(table: pd.DataFrame) -> pd.DataFrame:
@@ -52,22 +49,20 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
 
     The first two rows count images and patients; then come the attributes that have at most 10 values.
     """
-    attributes = {c: table[c] for c in tables.attributes(table)}
-    if "age" in attributes and pd.api.types.is_numeric_dtype(attributes["age"]):
-        edges = [*AGE_BANDS.values(), np.inf]
-        attributes["age"] = pd.cut(attributes["age"], edges, right=False, labels=list(AGE_BANDS))
-    attributes = {c: values for c, values in attributes.items() if values.nunique() <= FEW}
-    parts = {
-        f"{split} {label}": (table["split"] == split) & (table["label"] == label)
-        for split in tables.SPLITS
-        for label in (0, 1)
-    }
+    split, label = table["split"], table["label"]
+    parts = {f"{part} {k}": (split == part) & (label == k) for part in SPLITS for k in (0, 1)}
     parts["all"] = pd.Series(True, index=table.index)
     rows = {
         ("images", ""): {part: rows.sum() for part, rows in parts.items()},
         ("patients", ""): {part: table.loc[rows, "patient_id"].nunique() for part, rows in parts.items()},
     }
-    for attribute, values in attributes.items():
+    for attribute in attributes(table):
+        values = table[attribute]
+        if attribute == "age" and pd.api.types.is_numeric_dtype(values):
+            edges = [*AGE_BANDS.values(), np.inf]
+            values = pd.cut(values, edges, right=False, labels=list(AGE_BANDS))
+        if values.nunique() > FEW:
+            continue
         values = values.astype(object).where(values.notna(), "unknown")
         present = set(values)
         order = [band for band in AGE_BANDS if band in present] if attribute == "age" else []
@@ -106,7 +101,7 @@ def _open_one(path: str) -> Opened:
 
 
 def _problems(table: pd.DataFrame, opened: list[Opened]) -> Iterator[tuple[str, str, str]]:
-    split_patients = set(tables.shared_patients(table))
+    split_patients = set(shared_patients(table))
     first: dict[str, str] = {}
     for row, file in zip(table.itertuples(index=False), opened, strict=True):
         if file.problem:
@@ -117,24 +112,22 @@ def _problems(table: pd.DataFrame, opened: list[Opened]) -> Iterator[tuple[str, 
             yield row.path, row.image_id, f"patient {row.patient_id} is in both dev and test."
 
 
-def _sections(table: pd.DataFrame, opened: list[Opened], problems: pd.DataFrame) -> Iterator[str]:
-    attrs = table.attrs
-    title = f"{attrs.get('name', 'cohort')}, {attrs.get('task', 'label')} (0: no, 1: yes)"
-    yield "\n".join([title, "=" * len(title), attrs.get("origin", ""), *attrs.get("notes", [])])
+def _sections(cohort: Cohort, opened: list[Opened], problems: pd.DataFrame) -> Iterator[str]:
+    table, title = cohort.table, f"{cohort.name}, {cohort.task} (0: no, 1: yes)"
+    yield "\n".join([title, "=" * len(title), cohort.origin, *cohort.notes])
     yield "Images by part, class and attribute\n" + counts(table).to_string()
     for what in ("size", "mode"):
         seen = pd.Series([getattr(file, what) or "(not opened)" for file in opened]).value_counts()
         yield f"Files by {what}\n" + "\n".join(f"{number:>9,}  {value}" for value, number in seen.items())
-    if left_out := attrs.get("problems"):
-        kinds = pd.DataFrame(left_out, columns=["kind", "where", "what"]).groupby("kind", sort=False)
+    if cohort.problems:
+        kinds = pd.DataFrame(cohort.problems, columns=["kind", "where", "what"]).groupby("kind", sort=False)
         lines = [
             f"{len(rows):>9,}  {kind}, such as {rows['where'].iloc[0]}: {rows['what'].iloc[0]}" for kind, rows in kinds
         ]
         yield "Left out of the cohort, or odd\n" + "\n".join(lines)
-    shared = tables.shared_patients(table)
-    yield f"Patients in both dev and test: {len(shared)}"
-    if tables.fold_columns(table):
-        folds = tables.leaks(table)
+    yield f"Patients in both dev and test: {len(shared_patients(table))}"
+    if fold_columns(table):
+        folds = leaks(table)
         folds["names"] = folds["names"].map(", ".join)
         yield "Images by fold, and patients in two of its parts\n" + folds.to_string(index=False)
     if problems.empty:

@@ -4,7 +4,7 @@
 training set was; the o.o.d. test reverses the correlation (every negative carries, no positive does); in
 the clean test nobody carries. Source: arXiv 2403.04484, section 2.
 
-A cohort may bring its own folds (see `cohorts.table`); else they are drawn here.
+A cohort may bring its own folds (see `cohorts.cohort`); else they are drawn here.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from sourcematters.cohorts import table as tables
+from sourcematters.cohorts.cohort import FOLD, attributes, fold_columns, split_by_patient
 from sourcematters.confounders.attribute import Attribute
 from sourcematters.confounders.confounder import Confounder
 from sourcematters.errors import StudyError
@@ -52,7 +52,7 @@ def fold_parts(
     if not (cohort["split"] == "test").any():
         raise StudyError("the cohort has no test part: every row's split is dev.")
     try:
-        halves = tables.split_by_patient(
+        halves = split_by_patient(
             dev, test_fraction=val_fraction, seed=derive(split_seed, "fold", fold), strata=strata
         )["split"]
     except StudyError as error:
@@ -64,7 +64,7 @@ def fold_parts(
 
 def _brought(cohort: pd.DataFrame) -> dict[tuple[int, int | None], str]:
     """The columns of the folds that a cohort brings, by fold and, where they differ by strength, p_art in per cent."""
-    names = [tables.FOLD.fullmatch(column) for column in tables.fold_columns(cohort)]
+    names = [FOLD.fullmatch(column) for column in fold_columns(cohort)]
     return {(int(name[1]), int(name[2]) if name[2] else None): name[0] for name in names if name}
 
 
@@ -118,7 +118,7 @@ def sets(
     table.insert(0, "row", np.arange(len(cohort)))
     table["rank"] = uniform(seed, table["image_id"].tolist(), "carrier")
     if sampled and sampled.attribute not in cohort:
-        known = ", ".join(tables.attributes(cohort)) or "none"
+        known = ", ".join(attributes(cohort)) or "none"
         raise StudyError(f"the cohort has no attribute {sampled.attribute!r}. It has: {known}.")
     table["value"] = cohort[sampled.attribute].astype(str) if sampled else ""
     strata = [sampled.attribute] if sampled else []

@@ -8,7 +8,7 @@ values are signed in some series and unsigned in others, and an outline is the f
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,9 +20,11 @@ from pydicom.uid import ComputedRadiographyImageStorage
 from scipy import ndimage
 
 from sourcematters import files
-from sourcematters.cohorts.lidc import dicom
-from sourcematters.demo import ct_phantoms, ct_thorax, ct_vessels, phantoms
+from sourcematters.cohorts import Cohort, Reader, Request, register
+from sourcematters.cohorts.lidc.lidc_idri import TASK, LidcIdri
+from sourcematters.demo import ct_phantoms, ct_thorax, ct_vessels, dicom_writer, phantoms
 from sourcematters.demo.ct_phantoms import READERS, Mark, Patient
+from sourcematters.demo.phantom_cohort import CAUTION, DISCLAIMER
 from sourcematters.processes import over_processes, progress
 from sourcematters.seeds import generator
 
@@ -89,11 +91,11 @@ def write(
 def layout(folder: Path, seed: int, patient: Patient, heights: list[float]) -> Scan:
     """Names and places of a patient's files below `folder`, for slices at `heights` (mm)."""
     identity = ("ct phantom", seed, patient.patient_id)
-    study_uid, series_uid = dicom.uid(*identity, "study"), dicom.uid(*identity, "series")
+    study_uid, series_uid = dicom_writer.uid(*identity, "study"), dicom_writer.uid(*identity, "series")
     series = folder / patient.patient_id / study_uid / series_uid
     order = generator(seed, "ct file order", patient.patient_id).permutation(len(heights)) + 1
     slices = tuple(
-        Slice(series / f"1-{instance:03d}.dcm", instance, z, dicom.uid(*identity, "slice", z))
+        Slice(series / f"1-{instance:03d}.dcm", instance, z, dicom_writer.uid(*identity, "slice", z))
         for instance, z in zip(order.tolist(), heights, strict=True)
     )
     return Scan(study_uid, series_uid, slices, series / f"{patient.patient_id[-3:]}.xml")
@@ -146,7 +148,7 @@ def _write(patient: Patient, *, folder: Path, seed: int, size: int, heights: lis
     kernel, signed = KERNELS[own.integers(len(KERNELS))], bool(own.integers(2))
     for one in scan.slices:
         if not one.path.exists():
-            dicom.write_slice(
+            dicom_writer.write_slice(
                 one.path,
                 ct_phantoms.draw(seed, patient, one.z_mm, size=size),
                 patient_id=patient.patient_id,
@@ -167,14 +169,16 @@ def _write(patient: Patient, *, folder: Path, seed: int, size: int, heights: lis
 def _write_film(folder: Path, seed: int, patient: Patient) -> None:
     """The chest film that some patients of LIDC-IDRI have beside the CT: no CT, and to be passed over."""
     identity = ("ct phantom", seed, patient.patient_id, "film")
-    study_uid, series_uid = dicom.uid(*identity, "study"), dicom.uid(*identity, "series")
+    study_uid, series_uid = dicom_writer.uid(*identity, "study"), dicom_writer.uid(*identity, "series")
     path = folder / patient.patient_id / study_uid / series_uid / "1-1.dcm"
     if path.exists():
         return
     film = phantoms.draw(seed, patient.patient_id, f"{patient.patient_id}-film", sex=patient.sex, lesion=False)
-    names = {"study_uid": study_uid, "series_uid": series_uid, "sop_uid": dicom.uid(*identity)}
+    names = {"study_uid": study_uid, "series_uid": series_uid, "sop_uid": dicom_writer.uid(*identity)}
     with files.replacing(path) as beside:
-        dicom.write_slice(beside, film.astype(np.int16), patient_id=patient.patient_id, z_mm=0, intercept=0, **names)
+        dicom_writer.write_slice(
+            beside, film.astype(np.int16), patient_id=patient.patient_id, z_mm=0, intercept=0, **names
+        )
         dataset = pydicom.dcmread(beside)
         dataset.Modality, dataset.ImageType = "CR", ["ORIGINAL", "PRIMARY"]
         dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
@@ -261,3 +265,22 @@ def _around(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
                 dx, dy = -dy, dx
         if (x, y) == first and (dx, dy) == (1, 0):
             return points if points[0] == points[-1] else [*points, points[0]]
+
+
+@register
+class CtPhantoms(Reader):
+    """CT phantoms, written as LIDC-IDRI is distributed and read as it is."""
+
+    name = "ct-phantoms"
+    help = f"the word ct-phantoms: CT scans that are drawn; task {TASK}"
+    tasks = (TASK,)
+
+    def claims(self, data: str) -> bool:
+        """Whether it is that word."""
+        return data == self.name
+
+    def open(self, request: Request) -> Cohort:
+        """Write the scans that are not yet there into the cache, and read them."""
+        root = write(request.cache, patients=request.patients, seed=request.seed, workers=request.workers)
+        cohort = LidcIdri().open(request.replaced(data=str(root)))
+        return replace(cohort, name=self.name, notes=[DISCLAIMER, *cohort.notes], caution=CAUTION)

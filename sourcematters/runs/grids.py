@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from sourcematters import metrics
+from sourcematters.cohorts import Cohort
 from sourcematters.confounders import Confounder, design
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json, write_csv
@@ -32,7 +33,7 @@ from sourcematters.training.recipe import Training
 
 
 def plan(
-    cohort: pd.DataFrame,
+    cohort: Cohort,
     workspace: Workspace,
     *,
     confounders: Sequence[Confounder],
@@ -55,15 +56,15 @@ def plan(
     """
     for confounder in confounders:
         for fold, strength in itertools.product(range(folds), p_art):
-            design.sets(cohort, confounder, p_art=strength, fold=fold, seed=seed)
+            design.sets(cohort.table, confounder, p_art=strength, fold=fold, seed=seed)
     if training.precision == "auto":
         from sourcematters.training import devices
 
         training = training.replaced(precision=devices.choose_precision("auto", devices.choose(device)))
     folder = workspace.shared("sources")
     return grid(
-        data=cohort.attrs["name"],
-        task=cohort.attrs["task"],
+        data=cohort.name,
+        task=cohort.task,
         cohort=register(cohort, workspace),
         confounders=confounders,
         p_art=p_art,
@@ -72,6 +73,7 @@ def plan(
         folds=folds,
         training=training,
         seed=seed,
+        caution=cohort.caution,
     )
 
 
@@ -217,7 +219,10 @@ def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
 
 
 def plan_table(specs: Sequence[RunSpec]) -> pd.DataFrame:
-    """One row a run: run_id, data, task, confounder, p_art, source, backbone, fold, caution ("" for none)."""
+    """One row a run: run_id, data, task, confounder, p_art, source, backbone, fold, caution.
+
+    The last column joins what a figure must say of the cohort and of the source.
+    """
     rows = [
         {
             "run_id": spec.id,
@@ -228,7 +233,7 @@ def plan_table(specs: Sequence[RunSpec]) -> pd.DataFrame:
             "source": spec.source.name,
             "backbone": spec.backbone,
             "fold": spec.fold,
-            "caution": "; ".join(filter(None, [spec.caution, getattr(spec.source, "caution", "")])),
+            "caution": "; ".join(filter(None, [spec.caution, spec.source.caution])),
         }
         for spec in specs
     ]

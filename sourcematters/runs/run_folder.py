@@ -25,7 +25,7 @@ import psutil
 from filelock import FileLock
 
 from sourcematters import metrics
-from sourcematters.cohorts import table as cohort_table
+from sourcematters.cohorts import Cohort, tables
 from sourcematters.confounders import design
 from sourcematters.files import explained, write_csv, write_json
 from sourcematters.runs.specs import RunSpec
@@ -75,16 +75,16 @@ class Workspace:
         return self.shared("runs") / spec.id
 
 
-def register(cohort: pd.DataFrame, workspace: Workspace) -> str:
+def register(cohort: Cohort, workspace: Workspace) -> str:
     """Keep a cohort under the digest of its rows and its files' content, and return that digest.
 
     Where the files lie does not count: the same images in another folder are the same cohort.
     """
-    cohort = cohort.sort_values("image_id")
-    content = image_bank.fingerprints(cohort, workspace.shared("bank"))
-    rows = cohort.drop(columns="path").assign(content=content.to_numpy()).sort_index(axis=1)
+    table = cohort.table.sort_values("image_id")
+    content = image_bank.fingerprints(table, workspace.shared("bank"))
+    rows = table.drop(columns="path").assign(content=content.to_numpy()).sort_index(axis=1)
     digest = hashlib.sha256(rows.to_csv(index=False, lineterminator="\n").encode()).hexdigest()[:12]
-    write_csv(workspace.shared("cohorts") / f"{digest}.csv", cohort)
+    write_csv(workspace.shared("cohorts") / f"{digest}.csv", table)
     return digest
 
 
@@ -205,9 +205,9 @@ def _bank(digest: str, rendering: Rendering, workspace: Workspace):
 
 @lru_cache(maxsize=8)
 def open_registered(digest: str, workspace: Workspace) -> pd.DataFrame:
-    """The cohort that `register` kept under this digest."""
+    """The table of the cohort that `register` kept under this digest."""
     # Published splits may share patients between parts; that was said when the cohort was opened.
-    return cohort_table.read_csv(workspace.shared("cohorts") / f"{digest}.csv", shared_patients_allowed=True)
+    return tables.read_csv(workspace.shared("cohorts") / f"{digest}.csv", shared_patients_allowed=True)
 
 
 def _environment(device: "torch.device", seconds: float) -> dict:  # noqa: F821

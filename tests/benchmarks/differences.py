@@ -28,9 +28,9 @@ import scipy.stats
 from PIL import Image, ImageDraw
 
 from sourcematters import confounders, metrics
+from sourcematters.cohorts import cohort as tables
 from sourcematters.cohorts import paper_tasks
 from sourcematters.cohorts import published_splits as split_files
-from sourcematters.cohorts import table as tables
 from sourcematters.cohorts.pixels import read_grey
 from sourcematters.confounders import design
 from sourcematters.confounders.noise import poisson_noise
@@ -254,7 +254,7 @@ def splits(folder: Path, nih: Path) -> dict[str, float]:
     vals = [set(theirs.loc[theirs[column] == "val", "image_id"]) for column in columns]
     found["val_shared"] = 100 * np.mean([len(a & b) / len(a) for a, b in itertools.permutations(vals, 2)])
 
-    ours = [paper_tasks.listed(nih, task="lung-mass", seed=seed) for seed in range(5)]
+    ours = [paper_tasks.listed(nih, task="lung-mass", seed=seed).table for seed in range(5)]
     tests = [table[table["split"] == "test"] for table in ours]
     found |= {"our_test_negatives": np.mean([(t["label"] == 0).sum() for t in tests])}
     found |= {"our_test_positives": np.mean([(t["label"] == 1).sum() for t in tests])}
@@ -274,12 +274,13 @@ def splits(folder: Path, nih: Path) -> dict[str, float]:
     found |= {"leak_low": leaks.min(), "leak_high": leaks.max()}
     found |= {"gender_images": len(gender), "gender_patients": gender["patient_id"].nunique()}
     found["gender_most_images"] = gender["patient_id"].value_counts().max()
-    own = paper_tasks.listed(nih, task="atelectasis-gender", seed=0)
+    own = paper_tasks.listed(nih, task="atelectasis-gender", seed=0).table
     found |= {"our_gender_images": len(own), "our_gender_patients": own["patient_id"].nunique()}
     women = {}
     for p in (0.2, 0.5):
         used = gender[gender[tables.fold_column(0, p)].isin(["train", "val"]) & (gender["label"] == 1)]
-        sex = paper_tasks.listed(nih, task="atelectasis-gender", splits=folder).set_index("image_id")["sex"]
+        listed = paper_tasks.listed(nih, task="atelectasis-gender", splits=folder).table
+        sex = listed.set_index("image_id")["sex"]
         women[p] = {name for name in used["image_id"] if sex[name] == "F"}
     found["gender_nested"] = 100 * len(women[0.2] & women[0.5]) / len(women[0.2])
     return found

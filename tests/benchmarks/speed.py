@@ -40,8 +40,8 @@ import torch
 from PIL import Image
 
 from sourcematters import confounders
+from sourcematters.cohorts import cohort as tables
 from sourcematters.cohorts import nih_cxr14
-from sourcematters.cohorts import table as tables
 from sourcematters.cohorts.pixels import read_grey
 from sourcematters.confounders import apply, design, key_for
 from sourcematters.demo import phantoms
@@ -286,7 +286,7 @@ def part_d(options: argparse.Namespace) -> None:
 STAGES = {
     "runs": ("grids.run(",),
     "bank and sources": ("image_bank.build(", "prepare_sources("),
-    "cohort": ("open_cohort(", "open_ct_cohort(", "verify."),
+    "cohort": ("open_cohort(", "verify."),
     "figures and tables": ("figures.", "galleries.", "diagrams.", "statistics.", "metrics.", "published."),
 }
 """A cell belongs to the first stage one of whose calls it makes."""
@@ -350,8 +350,8 @@ BANK = """
 import sys, time
 from sourcematters import confounders
 from sourcematters.training import image_bank
-from sourcematters.cohorts import table
-cohort, tag = table.read_csv(sys.argv[1]), confounders.Tag()
+from sourcematters.cohorts import tables
+cohort, tag = tables.read_csv(sys.argv[1]), confounders.Tag()
 renderings = [image_bank.Rendering(how) for how in (tag.base, tag.carrier, confounders.Denoising().carrier)]
 start = time.perf_counter()
 image_bank.build(cohort, renderings, sys.argv[2], workers=int(sys.argv[3]))
@@ -518,8 +518,8 @@ def _drawn(folder: Path, n: int, size: int) -> pd.DataFrame:
 def radiographs(options: argparse.Namespace, n: int, size: int = 1024) -> pd.DataFrame:
     """A cohort of `n` PNGs: of ChestX-ray14 where its folder was given, else phantoms."""
     if options.nih and size == 1024:
-        cohort = nih_cxr14.cohort(options.nih, finding="Pneumonia", limit_per_class=n // 2)
-        return cohort.drop(columns="split")
+        table = nih_cxr14.cohort(options.nih, finding="Pneumonia").table
+        return table.groupby("label").head(n // 2).drop(columns="split").reset_index(drop=True)
     return tables.check(_drawn(options.scratch / "phantoms", n, size), origin="phantoms")
 
 

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sourcematters.cohorts import nih_cxr14
-from sourcematters.cohorts.readers import open_cohort
+from sourcematters.cohorts import Request, nih_cxr14, open_cohort
 from sourcematters.errors import StudyError
 
 HEADER = (
@@ -112,7 +111,8 @@ def test_cohort_is_the_finding_against_no_finding(tmp_path):
     root = fake_tree(tmp_path / "nih", rows)
     (root / "images" / "00000001_000.png").unlink()
     (root / "images" / "stranger.png").touch()
-    cohort = nih_cxr14.cohort(root, finding="Mass", seed=3)
+    found = nih_cxr14.cohort(root, finding="Mass", seed=3)
+    cohort = found.table
     labels = dict(zip(cohort["image_id"], cohort["label"], strict=True))
     expected = {row[0]: int("Mass" in row[1].split("|")) for row in rows if row[1] != "Nodule"}
     del expected["00000001_000.png"]
@@ -120,28 +120,25 @@ def test_cohort_is_the_finding_against_no_finding(tmp_path):
     assert cohort["image_id"].is_monotonic_increasing
     assert set(cohort["split"]) == {"dev", "test"}
     assert cohort.columns.tolist()[5:] == ["sex", "age", "view", "follow_up", "findings"]
-    assert cohort.attrs["name"] == "cxr14" and cohort.attrs["task"] == "Mass"
-    notes = " ".join(cohort.attrs["notes"])
+    assert found.name == "cxr14" and found.task == "Mass"
+    notes = " ".join(found.notes)
     assert "42 images are listed" in notes and "41 of them are on disk; 1 files on disk are not listed" in notes
     assert "Mass: 20 of 21 images" in notes and "No Finding: 20 of 20 images" in notes
 
 
-def test_view_and_limit(tmp_path):
+def opened(root, task, **request):
+    return open_cohort(Request(data=root, task=task, cache="", **request)).table
+
+
+def test_one_view_is_kept(tmp_path):
     rows = [row[:6] + ("AP" if row[3] > 60 else "PA",) for row in many(80)]
-    root = fake_tree(tmp_path / "nih", rows)
-    frontal = open_cohort(root, task="Mass", cache="", view="PA")
+    frontal = opened(fake_tree(tmp_path / "nih", rows), "Mass", view="PA")
     assert len(frontal) == 60 and set(frontal["view"]) == {"PA"}
-    small = nih_cxr14.cohort(root, finding="Mass", limit_per_class=12, seed=1)
-    large = nih_cxr14.cohort(root, finding="Mass", limit_per_class=20, seed=1)
-    assert small["label"].value_counts().to_dict() == {0: 12, 1: 12}
-    assert set(small["image_id"]) < set(large["image_id"])
-    with pytest.raises(StudyError, match="limit_per_class"):
-        nih_cxr14.cohort(root, finding="Mass", limit_per_class=0)
 
 
 def test_the_split_is_level_in_sex_and_label(tmp_path):
     # 20 patients of one image in each of the four strata: a quarter is exactly 5.
-    cohort = nih_cxr14.cohort(fake_tree(tmp_path / "nih", many(80)), finding="Mass", seed=2)
+    cohort = nih_cxr14.cohort(fake_tree(tmp_path / "nih", many(80)), finding="Mass", seed=2).table
     test = cohort[cohort["split"] == "test"]
     assert test.groupby(["label", "sex"]).size().tolist() == [5] * 4
 
@@ -157,19 +154,19 @@ def test_a_finding_is_a_whole_word(tmp_path, monkeypatch):
 @pytest.mark.parametrize("wrong", ["mass", "Mas", "MASS"])
 def test_unknown_finding_lists_all_and_suggests(tmp_path, wrong):
     with pytest.raises(StudyError, match="Did you mean Mass") as caught:
-        open_cohort(fake_tree(tmp_path / "nih"), task=wrong, cache="")
+        opened(fake_tree(tmp_path / "nih"), wrong)
     assert all(finding in str(caught.value) for finding in nih_cxr14.FINDINGS)
     assert len(nih_cxr14.FINDINGS) == 14
 
 
 def test_unknown_view(tmp_path):
-    with pytest.raises(StudyError, match="PA or AP"):
-        nih_cxr14.cohort(fake_tree(tmp_path / "nih"), finding="Mass", view="LL")
+    with pytest.raises(StudyError, match="there is PA or AP, not view 'LL'"):
+        opened(fake_tree(tmp_path / "nih"), "Mass", view="LL")
 
 
-def complaint(root, finding="Mass"):
+def complaint(root, task="Mass"):
     with pytest.raises(StudyError) as caught:
-        nih_cxr14.cohort(root, finding=finding)
+        opened(root, task)
     return str(caught.value)
 
 
@@ -183,7 +180,7 @@ def test_incomplete_trees_get_a_recipe(tmp_path):
     assert "no PNG images" in message and "images_012/images/" in message and "Data_Entry_2017_v2020.csv" in message
     no_table = fake_tree(tmp_path / "no_table")
     (no_table / "Data_Entry_2017_v2020.csv").unlink()
-    assert "no Data_Entry_2017" in complaint(no_table) and "images/" in complaint(no_table)
+    assert "no Data_Entry_2017" in complaint(no_table) and "there is images/" in complaint(no_table)
 
 
 def test_a_class_without_images(tmp_path):
@@ -244,17 +241,18 @@ def test_the_real_table(shared_data, release):
     assert (table["sex"] + table["view"]).tolist() == (expected[5] + expected[6]).tolist()
 
 
-@pytest.mark.parametrize("view", [None, "PA", "AP"])
+@pytest.mark.parametrize("view", ["", "PA", "AP"])
 def test_the_real_sample(shared_data, release, view):
-    cohort = nih_cxr14.cohort(shared_data / "nih-cxr14", finding="Pneumonia", view=view)
+    found = nih_cxr14.cohort(shared_data / "nih-cxr14", finding="Pneumonia", view=view)
+    cohort = found.table
     names = {path.name for path in (shared_data / "nih-cxr14" / "images").iterdir()}
     expected = Counter(
-        (int("Pneumonia" in row[1].split("|")), row[5]) for row in release if row[0] in names and view in (None, row[6])
+        (int("Pneumonia" in row[1].split("|")), row[5]) for row in release if row[0] in names and view in ("", row[6])
     )
     assert Counter(zip(cohort["label"], cohort["sex"], strict=True)) == expected
-    if view is None:
+    if not view:
         assert set(expected.values()) == {120}
-        assert "112,120 images are listed" in cohort.attrs["notes"][0] and "480 of them" in cohort.attrs["notes"][0]
+        assert "112,120 images are listed" in found.notes[0] and "480 of them" in found.notes[0]
     assert not set(cohort[cohort["split"] == "dev"]["patient_id"]) & set(
         cohort[cohort["split"] == "test"]["patient_id"]
     )

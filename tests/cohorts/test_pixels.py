@@ -1,12 +1,11 @@
 import struct
-import sys
-import types
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sourcematters.cohorts import pixels
 from sourcematters.cohorts.pixels import decode, is_dicom, read, read_grey, window
 from sourcematters.errors import StudyError
 
@@ -128,7 +127,7 @@ def slices(monkeypatch):
         asked.append(path)
         return np.array([[-1000, 0]], dtype=np.int16)
 
-    monkeypatch.setitem(sys.modules, "sourcematters.cohorts.lidc.dicom", types.SimpleNamespace(read_hu=read_hu))
+    monkeypatch.setattr(pixels, "read_hu", read_hu)
     return asked
 
 

@@ -9,7 +9,8 @@ from collections import Counter
 
 import pytest
 
-from sourcematters.cohorts import published_splits, table
+from sourcematters.cohorts import published_splits
+from sourcematters.cohorts.cohort import leaks
 from sourcematters.errors import StudyError
 
 STRENGTHS = (0, 10, 20, 50, 80, 100)
@@ -121,7 +122,7 @@ def rows_of(path):
 def test_the_real_lung_mass_files(chest14):
     frame, origin = published_splits.read(chest14, published_splits.LUNG_MASS)
     assert "all 11 files are those of commit 9251394" in origin
-    assert table.leaks(frame)["patients"].tolist() == [0] * 5
+    assert leaks(frame)["patients"].tolist() == [0] * 5
     for fold in range(5):
         for part, name in (("train", f"train_fold{fold + 1}"), ("val", f"val_fold{fold + 1}"), ("test", "test")):
             rows = rows_of(chest14 / f"{name}.csv")
@@ -137,7 +138,7 @@ def test_the_real_gender_files_and_the_patients_they_share(chest14):
     assert Counter(zip(frame["split"], frame["label"], strict=True)) == {
         ("dev", 1): 400, ("dev", 0): 200, ("test", 1): 200, ("test", 0): 200
     }  # fmt: skip
-    leaks = table.leaks(frame).set_index("fold")
+    shared = leaks(frame).set_index("fold")
     test = {row["pid"] for row in rows_of(chest14 / "gender" / "test.csv")}
     for strength in STRENGTHS:
         for fold in range(5):
@@ -146,8 +147,8 @@ def test_the_real_gender_files_and_the_patients_they_share(chest14):
                 for part in ("train", "val")
             )
             trained, validated = ({row["pid"] for row in rows} for rows in (train, val))
-            row = leaks.loc[f"fold_{fold}_p{strength:03d}"]
+            row = shared.loc[f"fold_{fold}_p{strength:03d}"]
             assert (row["train"], row["val"], row["test"]) == (len(train), len(val), 400)
             assert row["names"] == sorted(trained & test | validated & test | trained & validated)
     # Counted by hand from the files: at each strength the same number in all five folds.
-    assert leaks["patients"].tolist() == [n for n in (2, 2, 3, 5, 7, 8) for _ in range(5)]
+    assert shared["patients"].tolist() == [n for n in (2, 2, 3, 5, 7, 8) for _ in range(5)]

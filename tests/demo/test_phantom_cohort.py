@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sourcematters.cohorts import table
-from sourcematters.cohorts.readers import open_cohort
+from sourcematters.cohorts import Request, open_cohort
+from sourcematters.cohorts.cohort import check, check_files
 from sourcematters.demo import phantom_cohort, phantoms
 from sourcematters.errors import StudyError
 
@@ -16,17 +16,19 @@ SETTINGS = {"patients": 40, "size": 32, "seed": 5}
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantoms")
-    return root, phantom_cohort.cohort(root, **SETTINGS)
+    return root, phantom_cohort.cohort(root, **SETTINGS).table
 
 
 def test_cohort_keeps_its_contract(drawn):
     root, cohort = drawn
-    checked = table.check(cohort, origin="phantoms")
+    checked = check(cohort, origin="phantoms")
     pd.testing.assert_frame_equal(checked, cohort)
-    table.check_files(cohort)
+    check_files(cohort)
     assert cohort["patient_id"].nunique() == 40
     assert {"sex", "age", "view"} <= set(cohort)
-    assert cohort.attrs["name"] == "phantoms" and cohort.attrs["task"] == "lesion"
+    opened = open_cohort(Request(data="phantoms", task="lesion", cache=root, **SETTINGS))
+    pd.testing.assert_frame_equal(opened.table, cohort)
+    assert (opened.name, opened.task, opened.caution) == ("phantoms", "lesion", "phantoms, not patients")
 
 
 def test_files_hold_what_is_drawn(drawn):
@@ -41,7 +43,7 @@ def test_files_hold_what_is_drawn(drawn):
 def test_the_folder_is_a_cohort_of_its_own(drawn):
     root, cohort = drawn
     (folder,) = root.iterdir()
-    again = open_cohort(folder / "phantoms.csv", task="lesion", cache="")
+    again = open_cohort(Request(data=folder / "phantoms.csv", task="lesion", cache="")).table
     pd.testing.assert_frame_equal(again, cohort, check_dtype=False)
     settings = json.loads((folder / "phantoms.json").read_text())
     assert settings | SETTINGS == settings and settings["test_fraction"] == 0.25
@@ -60,7 +62,7 @@ def test_drawing_resumes_and_repeats_nothing(drawn, monkeypatch):
         return draw(seed, patient_id, image_id, **options)
 
     monkeypatch.setattr(phantoms, "draw", counting)
-    pd.testing.assert_frame_equal(phantom_cohort.cohort(root, **SETTINGS), cohort)
+    pd.testing.assert_frame_equal(phantom_cohort.cohort(root, **SETTINGS).table, cohort)
     assert calls == [cohort["image_id"].iloc[3]]
     assert open(lost, "rb").read() == before
 
@@ -69,7 +71,7 @@ def test_drawing_resumes_and_repeats_nothing(drawn, monkeypatch):
 def test_other_settings_get_another_folder(drawn, tmp_path, other, monkeypatch):
     monkeypatch.setattr(phantoms, "draw", lambda *a, size, **k: np.zeros((size, size), np.uint8))
     root, cohort = drawn
-    changed = phantom_cohort.cohort(tmp_path, **(SETTINGS | other))
+    changed = phantom_cohort.cohort(tmp_path, **(SETTINGS | other)).table
     (folder,) = tmp_path.iterdir()
     assert folder.name not in {path.name for path in root.iterdir()}
     assert changed["path"].str.startswith(str(folder)).all()
@@ -86,7 +88,7 @@ def test_other_drawing_code_gets_another_folder(drawn, tmp_path, monkeypatch):
 
 def test_two_workers_draw_the_same(drawn, tmp_path):
     root, cohort = drawn
-    spread = phantom_cohort.cohort(tmp_path, **SETTINGS, workers=2)
+    spread = phantom_cohort.cohort(tmp_path, **SETTINGS, workers=2).table
     for one, two in zip(cohort["path"], spread["path"], strict=True):
         assert open(one, "rb").read() == open(two, "rb").read()
 
@@ -104,16 +106,11 @@ def test_a_disturbed_drawing_leaves_no_half_file(tmp_path, monkeypatch):
 
 def test_refusals(tmp_path):
     with pytest.raises(StudyError, match="lesion"):
-        open_cohort("phantoms", task="Mass", cache=tmp_path)
-    with pytest.raises(StudyError, match="view"):
-        open_cohort("phantoms", task="lesion", cache=tmp_path, view="PA")
+        open_cohort(Request(data="phantoms", task="Mass", cache=tmp_path))
+    with pytest.raises(StudyError, match="there is no views"):
+        open_cohort(Request(data="phantoms", task="lesion", cache=tmp_path, view="PA"))
     with pytest.raises(StudyError):
-        open_cohort("phantoms", task="lesion", cache=tmp_path, patients=1)
+        open_cohort(Request(data="phantoms", task="lesion", cache=tmp_path, patients=1))
     with pytest.raises(StudyError, match="test_fraction"):
-        open_cohort("phantoms", task="lesion", cache=tmp_path, test_fraction=1)
+        open_cohort(Request(data="phantoms", task="lesion", cache=tmp_path, test_fraction=1))
     assert not list(tmp_path.iterdir())
-
-
-def test_open_cohort_passes_the_settings_on(drawn):
-    root, cohort = drawn
-    pd.testing.assert_frame_equal(open_cohort("phantoms", task="lesion", cache=root, **SETTINGS), cohort)

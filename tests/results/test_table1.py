@@ -131,7 +131,7 @@ def test_what_is_not_there_is_named(workspace):
 def test_the_published_split_files_give_the_published_table(workspace, shared_data):
     splits, runs = shared_data / "published-splits" / "chest14", []
     for task, drawn in (("lung-mass", confounders.Tag()), ("atelectasis-gender", confounders.Gender())):
-        table = paper_tasks.listed(shared_data / "nih-cxr14", task=task, splits=splits)
+        table = paper_tasks.listed(shared_data / "nih-cxr14", task=task, splits=splits).table
         runs.append(results(workspace, table, [drawn], task=task))
     table = table1.summarise(pd.concat(runs), workspace)
     assert table[["train_val", "test"]].to_numpy().tolist() == [[248, 83], [400, 400]]

@@ -48,7 +48,7 @@ def test_a_run_folder_is_complete_and_its_metrics_follow_from_its_predictions(se
         assert names == {"spec.json", "history.csv", "predictions.csv", "metrics.json", "env.json", "done"}
         predictions = pd.read_csv(folder / "predictions.csv")
         assert predictions.columns.tolist() == "image_id patient_id label score test_set carries".split()
-        assert set(predictions["image_id"]) <= set(cohort.loc[cohort["split"] == "test", "image_id"])
+        assert set(predictions["image_id"]) <= set(cohort.table.loc[cohort.table["split"] == "test", "image_id"])
         for row in json.loads((folder / "metrics.json").read_text()):
             part = predictions[predictions["test_set"] == row["test_set"]]
             assert row["n"] == len(part) and np.isclose(row["auc"], roc_auc_score(part["label"], part["score"]))
@@ -155,12 +155,12 @@ import signal
 import sys
 import pandas as pd
 from sourcematters import confounders
+from sourcematters.cohorts import Cohort
 from sourcematters.runs import grids
 from sourcematters.runs.run_folder import Workspace
 sys.path.insert(0, {tests!r})
 from tiny_runs import plan
-cohort = pd.read_csv({table!r})
-cohort.attrs = {{"name": "made", "task": "brightness"}}
+cohort = Cohort(pd.read_csv({table!r}), "made", "brightness")
 workspace = Workspace({results!r})
 if __name__ == "__main__":
     # A shell that starts the tests in the background has them ignore Ctrl-C, and what they start as well.
@@ -173,7 +173,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(("sent", "workers"), [(signal.SIGINT, 1), (signal.SIGKILL, 2)], ids=["ctrl-c", "kill -9"])
 def test_an_interrupted_grid_goes_on_and_ends_with_the_same_bytes(serial, cohort, tmp_path, sent, workers):
     workspace, table_path = Workspace(str(tmp_path / "made")), tmp_path / "cohort.csv"
-    cohort.to_csv(table_path, index=False)
+    cohort.table.to_csv(table_path, index=False)
     script = tmp_path / "script.py"
     tests = str(Path(__file__).parent)
     script.write_text(SCRIPT.format(tests=tests, table=str(table_path), results=workspace.results, workers=workers))
@@ -301,11 +301,13 @@ def test_the_digest_follows_rows_and_pixels_not_places(cohort, tmp_path):
     workspace = Workspace(str(tmp_path / "made"))
     digest = run_folder.register(cohort, workspace)
     moved = tmp_path / "moved"
-    shutil.copytree(Path(cohort["path"][0]).parent, moved)
-    elsewhere = cohort.assign(path=[str(moved / Path(path).name) for path in cohort["path"]])
+    shutil.copytree(Path(cohort.table["path"][0]).parent, moved)
+    paths = [str(moved / Path(path).name) for path in cohort.table["path"]]
+    elsewhere = replace(cohort, table=cohort.table.assign(path=paths))
     assert run_folder.register(elsewhere, workspace) == digest
-    assert run_folder.register(cohort.assign(label=1 - cohort["label"]), workspace) != digest
-    Image.fromarray(np.zeros((64, 64), np.uint8)).save(elsewhere["path"][0])
+    flipped = replace(cohort, table=cohort.table.assign(label=1 - cohort.table["label"]))
+    assert run_folder.register(flipped, workspace) != digest
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(paths[0])
     assert run_folder.register(elsewhere, workspace) != digest
 
 
@@ -327,7 +329,8 @@ def test_bad_input_is_refused_before_anything_is_trained(cohort, tmp_path, chang
 
 
 def test_an_image_that_vanished_is_named(cohort, tmp_path):
-    broken = cohort.assign(path=[*cohort["path"][:-1], str(tmp_path / "gone.png")])
+    paths = [*cohort.table["path"][:-1], str(tmp_path / "gone.png")]
+    broken = replace(cohort, table=cohort.table.assign(path=paths))
     with pytest.raises(StudyError, match=r"image i31-1: .*gone\.png cannot be read"):
         plan(broken, Workspace(str(tmp_path / "made")))
 

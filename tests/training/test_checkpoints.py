@@ -120,11 +120,11 @@ def test_what_is_of_no_use_counts_as_none(tmp_path):
 SCRIPT = """
 import sys
 import pandas as pd
+from sourcematters.cohorts import Cohort
 sys.path.insert(0, {tests!r})
 from test_checkpoints import one_run
 from sourcematters.runs import run_folder
-cohort = pd.read_csv({table!r})
-cohort.attrs = {{"name": "made", "task": "brightness"}}
+cohort = Cohort(pd.read_csv({table!r}), "made", "brightness")
 spec, workspace = one_run(cohort, {results!r})
 run_folder.execute(spec, workspace, run_folder.Execution("cpu", checkpoint_seconds=0))
 """
@@ -142,7 +142,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(tmp_path):
     spec, workspace = one_run(cohort, str(tmp_path / "whole" / "made"))
     whole = run_folder.execute(spec, workspace, run_folder.Execution("cpu"))
     spec, workspace = one_run(cohort, str(tmp_path / "killed" / "made"))
-    cohort.to_csv(tmp_path / "cohort.csv", index=False)
+    cohort.table.to_csv(tmp_path / "cohort.csv", index=False)
     tests = str(Path(__file__).parent)
     script = SCRIPT.format(tests=tests, table=str(tmp_path / "cohort.csv"), results=workspace.results)
     process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "SOURCEMATTERS_HEADLESS": "1"})

@@ -1,4 +1,4 @@
-"""One CT slice in one DICOM file: its Hounsfield units, its header, and a writer for slices of our own.
+"""One CT slice in one DICOM file: its Hounsfield units and its header.
 
 DICOM part 3 (PS3.3, https://dicom.nema.org/medical/dicom/current/output/html/part03.html) says what is read:
 
@@ -16,7 +16,6 @@ DICOM part 3 (PS3.3, https://dicom.nema.org/medical/dicom/current/output/html/pa
 import contextlib
 import math
 import os
-import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,14 +25,10 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
-from pydicom.valuerep import format_number_as_ds
 
 from sourcematters.errors import StudyError
-from sourcematters.files import replacing
 
 AIR = -1024
-AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 HEADER = {
     "patient_id": "str",
@@ -64,8 +59,12 @@ PACKAGES = {"HTJ2K": "openjpeg", "High-Throughput": "openjpeg", "JPEG 2000": "op
 class Unusable(StudyError):
     """A file that gives no Hounsfield units; `kind` sorts the reason, `what` is the message without the path."""
 
-    kind: str
-    what: str
+    def __init__(self, kind: str, what: str, path: str | Path = "") -> None:
+        super().__init__(kind, what, path)  # as it is, so that it survives the way back from a worker process
+        self.kind, self.what, self.path = kind, what, path
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}"
 
 
 def read_hu(path: str | Path) -> NDArray[np.int16]:
@@ -80,8 +79,8 @@ def read_hu(path: str | Path) -> NDArray[np.int16]:
     """
     with _explained(path):
         dataset = pydicom.dcmread(path)
-        _check(path, dataset)
-        _check_decoder(path, dataset)
+        _check(dataset)
+        _check_decoder(dataset)
         words = pydicom.pixels.pixel_array(dataset, correct_unused_bits=False).view(np.uint16)
         kind = np.int16 if dataset.PixelRepresentation else np.uint16
         unused = 16 - dataset.BitsStored
@@ -94,8 +93,7 @@ def read_hu(path: str | Path) -> NDArray[np.int16]:
             low, high = sorted(np.array([first, last], np.uint16).view(kind).tolist())
             hu[(words == first) | ((stored >= low) & (stored <= high))] = AIR
         if hu.max() > np.iinfo(np.int16).max:
-            raise _unusable(
-                path,
+            raise Unusable(
                 "no Hounsfield units",
                 f"the largest value is {hu.max():.0f} HU, beyond any scanner's range (slope {dataset.RescaleSlope}, "
                 f"intercept {dataset.RescaleIntercept}). Its rescale or padding tags are wrong; leave the file out.",
@@ -118,26 +116,25 @@ def read_header(path: str | Path) -> tuple[Any, ...]:
         with open(path, "rb") as file:
             dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=KEYWORDS)
             rest = os.fstat(file.fileno()).st_size - file.tell()
-        _check(path, dataset)
+        _check(dataset)
         needed = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
         geometry = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
         numbers = {tag: [float(value) for value in dataset.get(tag) or []] for tag in geometry}
         absent = [tag for tag in needed if not dataset.get(tag)]
         absent += [tag for tag, n in geometry.items() if len(numbers[tag]) != n or not np.isfinite(numbers[tag]).all()]
         if absent:
-            raise _unusable(path, "incomplete header", f"no usable {', '.join(absent)}: it has no place in a series.")
+            raise Unusable("incomplete header", f"no usable {', '.join(absent)}: it has no place in a series.")
         position, orientation, spacing = numbers.values()
         normal = np.cross(orientation[:3], orientation[3:])
         if abs(np.linalg.norm(normal) - 1) > 0.01 or min(spacing) <= 0:
-            raise _unusable(
-                path,
+            raise Unusable(
                 "incomplete header",
                 f"ImageOrientationPatient {orientation} or PixelSpacing {spacing} is no geometry.",
             )
         syntax = dataset.file_meta.TransferSyntaxUID
         if not (syntax.is_encapsulated or syntax.is_deflated):
             head = 8 if syntax.is_implicit_VR else 12  # tag, type and length of the pixels' own element
-            _check_size(path, rest - head, 2 * dataset.Rows * dataset.Columns)
+            _check_size(rest - head, 2 * dataset.Rows * dataset.Columns)
         normal *= np.sign(normal[np.abs(normal).argmax()])
         kernel = dataset.get("ConvolutionKernel") or ""
         return (
@@ -154,118 +151,44 @@ def read_header(path: str | Path) -> tuple[Any, ...]:
         )
 
 
-def write_slice(
-    path: str | Path,
-    hu: NDArray[np.integer],
-    *,
-    patient_id: str,
-    study_uid: str,
-    series_uid: str,
-    sop_uid: str,
-    z_mm: float,
-    instance: int = 1,
-    spacing_mm: tuple[float, float] = (0.7, 0.7),
-    thickness_mm: float = 2.5,
-    intercept: int = -1024,
-    signed: bool = True,
-    kernel: str = "",
-) -> None:
-    """Write Hounsfield units (rows, columns) as a CT Image: explicit VR little endian, 16 bits, slope 1, axial.
-
-    The slice is centred on the patient's axis. The same arguments give the same bytes: the file has no date.
-    `uid` makes identifiers. All of the file is written, or nothing.
-
-    Raises StudyError when `hu` is not a 2-D array of integers that 16 bits hold after `intercept`, or when an
-    identifier is not valid in DICOM.
-    """
-    hu = np.asarray(hu)
-    kind = np.dtype("<i2" if signed else "<u2")
-    if hu.ndim != 2 or not hu.size or max(hu.shape) > 0xFFFF or not np.issubdtype(hu.dtype, np.integer):
-        raise StudyError(f"{path}: a slice is a 2-D array of integers, not {hu.dtype} {hu.shape}.")
-    stored = hu.astype(np.int64) - intercept
-    if stored.min() < np.iinfo(kind).min or stored.max() > np.iinfo(kind).max:
-        raise StudyError(
-            f"{path}: {hu.min()} to {hu.max()} HU do not fit {'' if signed else 'un'}signed 16 bits with intercept "
-            f"{intercept}; choose another."
-        )
-    for identifier in (study_uid, series_uid, sop_uid):
-        if not UID(identifier, pydicom.config.IGNORE).is_valid:
-            raise StudyError(f"{path}: {identifier!r} is not a DICOM identifier; `dicom.uid` makes one.")
-    dataset = pydicom.Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    for tag in (  # the standard wants these present even when nothing is known
-        "PatientName PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID AccessionNumber "
-        "SeriesNumber PositionReferenceIndicator Manufacturer AcquisitionNumber KVP"
-    ).split():
-        setattr(dataset, tag, None)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, sop_uid
-    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study_uid, series_uid
-    dataset.FrameOfReferenceUID = uid(study_uid, "frame of reference")
-    dataset.ImageType, dataset.Modality, dataset.PatientPosition = ["ORIGINAL", "PRIMARY", "AXIAL"], "CT", "HFS"
-    dataset.PatientID, dataset.InstanceNumber = patient_id, instance
-    if kernel:
-        dataset.ConvolutionKernel = kernel
-    dataset.Rows, dataset.Columns = hu.shape
-    corner = [-(n - 1) / 2 * step for n, step in zip(hu.shape[::-1], spacing_mm[::-1], strict=True)]
-    dataset.ImagePositionPatient = [format_number_as_ds(float(value)) for value in (*corner, z_mm)]
-    dataset.ImageOrientationPatient = list(AXIAL)
-    dataset.PixelSpacing = [format_number_as_ds(float(step)) for step in spacing_mm]
-    dataset.SliceThickness = format_number_as_ds(float(thickness_mm))
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
-    dataset.PixelRepresentation = int(signed)
-    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = intercept, 1, "HU"
-    dataset.PixelData = stored.astype(kind).tobytes()
-    dataset["PixelData"].VR = "OW"
-    with replacing(path) as beside:
-        dataset.save_as(beside, enforce_file_format=True)
-
-
-def uid(*names: object) -> str:
-    """A DICOM identifier that these names always give: a name-based UUID below 2.25 (PS3.5, B.2)."""
-    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, repr(tuple(map(str, names)))).int}"
-
-
-def _check(path: str | Path, dataset: pydicom.Dataset) -> None:
+def _check(dataset: pydicom.Dataset) -> None:
     modality, form = dataset.get("Modality") or "none", dataset.get("PhotometricInterpretation")
     kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
     kind = kind.name if kind else "of no SOP class"
     if modality != "CT":
-        raise _unusable(path, f"not CT: {modality}", f"modality {modality} ({kind}); only CT is in Hounsfield units.")
+        raise Unusable(f"not CT: {modality}", f"modality {modality} ({kind}); only CT is in Hounsfield units.")
     if not dataset.get("Rows") or not dataset.get("Columns"):
-        raise _unusable(path, "no image", f"it holds no image ({kind}).")
+        raise Unusable("no image", f"it holds no image ({kind}).")
     frames, samples = int(dataset.get("NumberOfFrames") or 1), dataset.get("SamplesPerPixel")
     if frames != 1:
-        raise _unusable(path, "multi-frame", f"{frames} frames in one file ({kind}). Give one file a slice.")
+        raise Unusable("multi-frame", f"{frames} frames in one file ({kind}). Give one file a slice.")
     if samples != 1 or form not in ("MONOCHROME1", "MONOCHROME2"):
-        raise _unusable(path, "colour", f"{samples} samples a pixel, {form}: a picture, no measurement.")
+        raise Unusable("colour", f"{samples} samples a pixel, {form}: a picture, no measurement.")
     bits = tuple(dataset.get(tag) for tag in ("BitsAllocated", "BitsStored", "HighBit"))
     if None in bits or bits[0] != 16 or not 1 <= bits[1] <= 16 or bits[2] != bits[1] - 1:
-        raise _unusable(path, "damaged", f"bits allocated, stored, high are {bits}; CT has (16, n, n - 1).")
+        raise Unusable("damaged", f"bits allocated, stored, high are {bits}; CT has (16, n, n - 1).")
     if dataset.get("PixelRepresentation") not in (0, 1):
-        raise _unusable(path, "damaged", "no PixelRepresentation: signed or unsigned is not said.")
+        raise Unusable("damaged", "no PixelRepresentation: signed or unsigned is not said.")
     if "LOCALIZER" in (dataset.get("ImageType") or []):
-        raise _unusable(path, "localizer", "a localizer (scout view) is a projection, no slice.")
+        raise Unusable("localizer", "a localizer (scout view) is a projection, no slice.")
     scale = [_number(dataset.get(tag)) for tag in ("RescaleSlope", "RescaleIntercept")]
     if not np.isfinite(scale).all() or scale[0] <= 0:
-        raise _unusable(
-            path,
+        raise Unusable(
             "no Hounsfield units",
             f"RescaleSlope is {dataset.get('RescaleSlope')}, RescaleIntercept {dataset.get('RescaleIntercept')}: "
             "its values cannot be turned into Hounsfield units. Export the series again with these tags.",
         )
     # "US" is "unspecified"; what is original CT is in Hounsfield units whatever else this optional tag says.
     if (dataset.get("RescaleType") or "HU") not in ("HU", "US"):
-        raise _unusable(path, "no Hounsfield units", f"its values are in {dataset.RescaleType}, not in HU.")
+        raise Unusable("no Hounsfield units", f"its values are in {dataset.RescaleType}, not in HU.")
 
 
-def _check_decoder(path: str | Path, dataset: pydicom.Dataset) -> None:
+def _check_decoder(dataset: pydicom.Dataset) -> None:
     syntax = dataset.file_meta.TransferSyntaxUID
     if "PixelData" not in dataset:
-        raise _unusable(path, "damaged", "its pixels are missing: the file is cut short. Download it again.")
+        raise Unusable("damaged", "its pixels are missing: the file is cut short. Download it again.")
     if not syntax.is_encapsulated:
-        _check_size(path, len(dataset.PixelData), 2 * dataset.Rows * dataset.Columns)
+        _check_size(len(dataset.PixelData), 2 * dataset.Rows * dataset.Columns)
         return
     try:
         available = pydicom.pixels.get_decoder(syntax).is_available
@@ -275,15 +198,12 @@ def _check_decoder(path: str | Path, dataset: pydicom.Dataset) -> None:
         plugin = next((plugin for name, plugin in PACKAGES.items() if name in syntax.name), None)
         package = "pyjpegls" if "JPEG-LS" in syntax.name else f"pylibjpeg[{plugin}]" if plugin else None
         mend = f'Install its decoder: pip install "{package}"' if package else "Store it uncompressed"
-        raise _unusable(
-            path, "no decoder", f"compressed as {syntax.name} ({syntax}), which cannot be decoded here. {mend}."
-        )
+        raise Unusable("no decoder", f"compressed as {syntax.name} ({syntax}), which cannot be decoded here. {mend}.")
 
 
-def _check_size(path: str | Path, size: int, needed: int) -> None:
+def _check_size(size: int, needed: int) -> None:
     if size < needed:
-        raise _unusable(
-            path,
+        raise Unusable(
             "damaged",
             f"cut short: its pixels need {needed:,} bytes, {max(size, 0):,} are left. Copy or download it again.",
         )
@@ -293,29 +213,21 @@ def _number(value: Any) -> float:
     return math.nan if value is None or value == "" else float(value)
 
 
-def _unusable(path: str | Path, kind: str, what: str) -> Unusable:
-    # Attributes, not arguments of the exception: it must survive the way back from a worker process.
-    error = Unusable(f"{path}: {what}")
-    error.kind, error.what = kind, what
-    return error
-
-
 @contextlib.contextmanager
 def _explained(path: str | Path) -> Iterator[None]:
+    """Put whatever is wrong with the file into one sentence that names it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except StudyError:
-        raise
+    except Unusable as error:
+        raise Unusable(error.kind, error.what, path) from None
     except InvalidDicomError as error:
-        raise _unusable(path, "not DICOM", "not a DICOM file (no DICM mark after 128 bytes).") from error
+        raise Unusable("not DICOM", "not a DICOM file (no DICM mark after 128 bytes).", path) from error
     except FileNotFoundError as error:
-        raise _unusable(path, "unreadable", "there is no such file.") from error
+        raise Unusable("unreadable", "there is no such file.", path) from error
     except OSError as error:
-        raise _unusable(path, "unreadable", f"cannot be read ({error.strerror or error}).") from error
+        raise Unusable("unreadable", f"cannot be read ({error.strerror or error}).", path) from error
     except Exception as error:  # pydicom raises whatever a broken file provokes, often at the first use of a value.
-        reason = " ".join(str(error).split())
-        raise _unusable(
-            path, "damaged", f"truncated or corrupt ({type(error).__name__}: {reason}). Copy or download it again."
-        ) from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise Unusable("damaged", f"truncated or corrupt ({reason}). Copy or download it again.", path) from error

@@ -4,7 +4,7 @@ The paper published no split of this cohort and no code for it, so the definitio
 
 - *positive*: a slice on which at least `readers` of the four readers outlined the same nodule of 3 mm or more;
 - *negative*: a slice of the same scan, at least `margin_mm` away from every slice on which anybody outlined a nodule,
-  and at most `reach_mm` from a positive one, so that the two classes show the same part of the chest. Marks of
+  and at most REACH_MM from a positive one, so that the two classes show the same part of the chest. Marks of
   findings below 3 mm and of non-nodules do not count: they are what makes a negative hard;
 - every patient gives as many negatives as positives, so that knowing the patient tells nothing about the label;
 - positives are taken in rounds, each nodule's largest slice first: many nodules before many slices of one;
@@ -13,23 +13,23 @@ The paper published no split of this cohort and no code for it, so the definitio
 The cohort's files are the DICOM slices themselves; nothing is copied.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sourcematters.cohorts import table as tables
+from sourcematters.cohorts.cohort import COLUMNS, SPLITS, Cohort, check
 from sourcematters.cohorts.lidc import lidc_xml, nodules, series
+from sourcematters.cohorts.readers import Reader, Request, register
 from sourcematters.errors import StudyError
 from sourcematters.processes import progress
 from sourcematters.seeds import uniform
 
 TASK = "lung-mass-ct"
 
-IMAGES = (1710, 500)
-"""Slices to train and validate on, and to test on, as in the paper's Table 1 (recalled from it)."""
-
+REACH_MM = 50.0
 ARCHIVE = "LIDC-XML-only.zip"
 NODULES = ["series_uid", "nodule", "sop_uid", "readers", "readers_anywhere", "malignancy", "area_px", "diameter_px"]
 ATTRIBUTES = ["readers", "diameter_mm", "malignancy", "z_mm", "series_uid", "sop_uid"]
@@ -53,20 +53,13 @@ class Survey:
     notes: list[str]
 
 
-def is_release(root: str | Path) -> bool:
-    """Whether a folder looks like LIDC-IDRI as TCIA distributes it: patients' folders, or the annotations."""
-    root = Path(root)
-    return (root / ARCHIVE).exists() or next(root.glob("LIDC-IDRI-*"), None) is not None
-
-
-def survey(root: str | Path, *, cache: str | Path | None = None, workers: int = 1) -> Survey:
+def survey(root: Path, *, cache: Path, workers: int = 1) -> Survey:
     """Read the headers of all slices and all annotations below `root`.
 
     The annotations are `root`/LIDC-XML-only.zip if it is there, else the XML files anywhere below `root`. `cache`, a
     CSV file, remembers the headers. Pixels are not read, so memory does not grow with them.
     Raises StudyError if there is no CT slice or no annotation, or if none of the two fit together.
     """
-    root = Path(root)
     slices, left_out = series.index(root, cache=cache, workers=workers)
     left_out = left_out[~left_out["where"].str.lower().str.endswith(".xml")]  # those are read below
     slices, scans, odd = series.series(slices)
@@ -77,7 +70,7 @@ def survey(root: str | Path, *, cache: str | Path | None = None, workers: int = 
     if nodules.empty:
         raise StudyError(
             f"{root}: {len(scans)} CT series and {len(annotations.reads)} annotated ones, but no outlined nodule lies "
-            f"on a slice that is here ({_counted(problems['kind'])}). Download whole series, and the annotations of "
+            f"on a slice that is here ({series.counted(problems)}). Download whole series, and the annotations of "
             "the same release."
         )
     by_nodule = nodules.drop_duplicates(["series_uid", "nodule"])["readers_anywhere"].value_counts().sort_index()
@@ -88,83 +81,9 @@ def survey(root: str | Path, *, cache: str | Path | None = None, workers: int = 
         f"{annotations.files:,} annotation files: {len(annotations.reads):,} CT reads, {annotations.duplicates} "
         f"repeated, {annotations.chest_films} of chest films, {len(annotations.problems)} not usable.",
         f"{by_nodule.sum():,} nodules of 3 mm or more, outlined {agreement} reader(s).",
-        f"Left out or odd: {_counted(problems['kind'])}.",
+        f"Left out or odd: {series.counted(problems)}.",
     ]
     return Survey(slices, scans, nodules, _outlines(annotations, slices), problems, notes)
-
-
-def cohort(
-    root: str | Path,
-    *,
-    cache: str | Path | None = None,
-    readers: int = 3,
-    margin_mm: float = 10.0,
-    reach_mm: float = 50.0,
-    images: tuple[int, int] = IMAGES,
-    seed: int = 0,
-    workers: int = 1,
-) -> pd.DataFrame:
-    """The cohort table of lung mass on the LIDC-IDRI in `root`; the module's text defines it.
-
-    `path` is the slice's DICOM file. Attributes, empty for negatives where they are a nodule's: `readers` who outlined
-    the nodule there, `diameter_mm` of the disc of its area (median over readers; the largest nodule of the slice),
-    `malignancy` (1 to 5, median over readers), `z_mm`, `series_uid`, `sop_uid`. `images` is how many slices dev and
-    test are to have at most, half of each class. `attrs["problems"]` lists (kind, where, what) of all left out.
-
-    Raises StudyError as `survey` does, for settings out of range, or if a part would have no image.
-    """
-    for name, value, fine in (
-        ("readers", readers, 1 <= readers <= 4),
-        ("margin_mm", margin_mm, margin_mm >= 0),
-        ("reach_mm", reach_mm, reach_mm > margin_mm),
-        ("images", tuple(images), len(images) == 2 and min(images) >= 2),
-    ):
-        if not fine:
-            raise StudyError(
-                f"{name} = {value}: readers are 1 to 4, margin_mm 0 or more, reach_mm above margin_mm, images at "
-                "least 2 for dev and for test."
-            )
-    found = survey(root, cache=cache, workers=workers)
-    candidates = _candidates(found, readers, margin_mm, reach_mm)
-    candidates["image_id"] = candidates["patient_id"] + "-" + candidates["sop_uid"].str.rsplit(".").str[-1].str[-8:]
-    candidates = _matched_within_patients(candidates, seed)
-    if candidates["patient_id"].nunique() < 2:
-        raise StudyError(
-            f"{root}: {candidates['patient_id'].nunique()} patient(s) with a nodule that {readers} readers outlined "
-            f"and a slice {margin_mm:g} to {reach_mm:g} mm away; dev and test need one each. Add series, or lower "
-            "readers or margin_mm."
-        )
-    patients = sorted(candidates["patient_id"].unique())
-    order = [patients[i] for i in np.argsort(uniform(seed, patients, "lidc split"), kind="stable")]
-    n_test = min(max(1, round(len(order) * images[1] / sum(images))), len(order) - 1)
-    candidates["split"] = np.where(candidates["patient_id"].isin(order[:n_test]), "test", "dev")
-    chosen = pd.concat(
-        [
-            _in_rounds(candidates[candidates["split"] == part], n // 2)
-            for part, n in zip(tables.SPLITS, images, strict=True)
-        ]
-    )
-    table = tables.check(chosen[[*tables.COLUMNS, *ATTRIBUTES]], origin=str(root))
-    counts = table["split"].value_counts()
-    notes = [
-        *found.notes,
-        f"Positive: outlined by {readers} of 4 readers or more. Negative: {margin_mm:g} to {reach_mm:g} mm away from "
-        "one, in the same scan. This definition is ours; the paper published none.",
-        *(
-            f"{part}: {counts[part]:,} images of {wanted:,} wanted; the scans hold no more."
-            for part, wanted in zip(tables.SPLITS, images, strict=True)
-            if counts[part] < 2 * (wanted // 2)
-        ),
-        f"Split by patient with seed {seed}; no patient is in two parts.",
-    ]
-    table.attrs = {
-        "name": "lidc",
-        "task": TASK,
-        "origin": str(root),
-        "notes": notes,
-        "problems": list(found.problems.itertuples(index=False, name=None)),
-    }
-    return table
 
 
 def _nodules(
@@ -211,8 +130,8 @@ def _outlines(annotations: lidc_xml.Annotations, slices: pd.DataFrame) -> pd.Dat
     return table[["series_uid", "z_mm"]].drop_duplicates(ignore_index=True)
 
 
-def _candidates(found: Survey, readers: int, margin_mm: float, reach_mm: float) -> pd.DataFrame:
-    """Every slice that may be an image: label, patient_id, path, attributes and `round` (0: a nodule's largest)."""
+def _candidates(found: Survey, readers: int, margin_mm: float) -> pd.DataFrame:
+    """Every slice that may be an image: the cohort's columns but split, and `round` (0: a nodule's largest)."""
     agreed = found.nodules[found.nodules["readers"] >= readers].copy()
     agreed = agreed.sort_values(["area_px", "sop_uid"], ascending=[False, True])
     agreed["round"] = agreed.groupby(["series_uid", "nodule"]).cumcount()
@@ -220,6 +139,7 @@ def _candidates(found: Survey, readers: int, margin_mm: float, reach_mm: float) 
     largest = agreed.drop_duplicates("sop_uid").assign(round=lambda table: table["sop_uid"].map(first))
     slices = found.slices.merge(largest.drop(columns="series_uid"), on="sop_uid", how="left", validate="one_to_one")
     slices["label"] = slices["nodule"].notna().astype(int)
+    slices["image_id"] = slices["patient_id"] + "-" + slices["sop_uid"].str.rsplit(".").str[-1].str[-8:]
     pixel_mm = np.sqrt(slices["spacing_row_mm"] * slices["spacing_column_mm"])
     slices["diameter_mm"] = (slices["diameter_px"] * pixel_mm).round(2)
     slices["readers"] = slices["readers"].astype("Int64")
@@ -230,7 +150,7 @@ def _candidates(found: Survey, readers: int, margin_mm: float, reach_mm: float) 
         if positive.any():
             from_outline = _distance(scan["z_mm"], outlines[series_uid])
             from_positive = _distance(scan["z_mm"], scan.loc[positive, "z_mm"])
-            kept.append(scan[positive | ((from_outline >= margin_mm) & (from_positive <= reach_mm))])
+            kept.append(scan[positive | ((from_outline >= margin_mm) & (from_positive <= REACH_MM))])
     return pd.concat(kept) if kept else slices.iloc[:0]
 
 
@@ -261,5 +181,59 @@ def _in_rounds(candidates: pd.DataFrame, pairs: int) -> pd.DataFrame:
     return candidates.sort_values(["round", "draw", "patient_id", "turn", "label"]).head(2 * pairs)
 
 
-def _counted(kinds: pd.Series) -> str:
-    return ", ".join(f"{n:,} {kind}" for kind, n in kinds.value_counts().items()) or "nothing"
+@register
+class LidcIdri(Reader):
+    """LIDC-IDRI as TCIA distributes it: DICOM series in patients' folders, and the radiologists' annotations."""
+
+    name = "lidc-idri"
+    help = f"a folder of LIDC-IDRI, with LIDC-IDRI-0001/ and so on in it; task {TASK}"
+    recipe = lidc_xml.RECIPE
+    tasks = (TASK,)
+
+    def claims(self, data: str) -> bool:
+        """Whether patients' folders, or the annotations, are there or one folder below."""
+        found = (path for pattern in (ARCHIVE, "LIDC-IDRI*", "*/LIDC-IDRI*") for path in Path(data).glob(pattern))
+        return any(found)
+
+    def open(self, request: Request) -> Cohort:
+        """Lung mass on its slices; the module's text defines it.
+
+        `path` is the slice's DICOM file. Attributes, empty for negatives where they are a nodule's: `readers` who
+        outlined the nodule there, `diameter_mm` of the disc of its area (median over readers; the largest nodule of
+        the slice), `malignancy` (1 to 5, median over readers), `z_mm`, `series_uid`, `sop_uid`. `request.images` is
+        how many slices dev and test are to have at most, half of each class.
+
+        Raises StudyError as `survey` does, or if a part would have no image.
+        """
+        root, seed, images, readers = Path(request.data), request.seed, request.images, request.readers
+        digest = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]
+        found = survey(root, cache=Path(request.cache) / f"headers-{digest}.csv", workers=request.workers)
+        candidates = _candidates(found, readers, request.margin_mm)
+        candidates = _matched_within_patients(candidates, seed)
+        patients = sorted(candidates["patient_id"].unique())
+        distance = f"{request.margin_mm:g} to {REACH_MM:g} mm away"
+        if len(patients) < 2:
+            raise StudyError(
+                f"{root}: {len(patients)} patient(s) with a nodule that {readers} readers outlined and a slice "
+                f"{distance}; dev and test need one each. Add series, or lower readers or margin_mm."
+            )
+        order = [patients[i] for i in np.argsort(uniform(seed, patients, "lidc split"), kind="stable")]
+        n_test = min(max(1, round(len(order) * images[1] / sum(images))), len(order) - 1)
+        candidates["split"] = np.where(candidates["patient_id"].isin(order[:n_test]), "test", "dev")
+        wanted = dict(zip(SPLITS, images, strict=True))
+        chosen = [_in_rounds(candidates[candidates["split"] == part], n // 2) for part, n in wanted.items()]
+        table = check(pd.concat(chosen)[[*COLUMNS, *ATTRIBUTES]], origin=str(root))
+        counts = table["split"].value_counts()
+        notes = [
+            *found.notes,
+            f"Positive: outlined by {readers} of 4 readers or more. Negative: {distance} from "
+            "one, in the same scan. This definition is ours; the paper published none.",
+            *(
+                f"{part}: {counts[part]:,} images of {n:,} wanted; the scans hold no more."
+                for part, n in wanted.items()
+                if counts[part] < 2 * (n // 2)
+            ),
+            f"Split by patient with seed {seed}; no patient is in two parts.",
+        ]
+        problems = list(found.problems.itertuples(index=False, name=None))
+        return Cohort(table, "lidc", TASK, str(root), notes, problems)

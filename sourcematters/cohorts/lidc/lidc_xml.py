@@ -4,7 +4,7 @@ Up to four radiologists read each scan. Each marked nodules of 3 mm and more by 
 ones by a point, and whatever else looked like a nodule (a non-nodule) by a point. What a "read" holds is what
 each of them said last, after seeing the others' marks (McNitt-Gray et al., Academic Radiology 14(12), 2007;
 Armato et al., Medical Physics 38(2), 2011, https://doi.org/10.1118/1.3528204). What the outlines enclose, and
-which of them are the same nodule, is told by `lidc_nodules`.
+which of them are the same nodule, is told by `nodules`.
 
 Nothing here names a patient or a pixel size: the series and its images do, by their UIDs.
 """
@@ -132,26 +132,6 @@ def read(source: str | Path) -> Annotations:
     if not counts["files"]:
         raise StudyError(f"{source}: no XML file in it.\n{RECIPE}")
     return Annotations(list(reads.values()), pd.DataFrame(problems, columns=["file", "what"], dtype=object), **counts)
-
-
-def table(annotations: Annotations) -> pd.DataFrame:
-    """One row a contour, in the order of the files.
-
-    Columns: `file, series_uid, study_uid, reader` (0, 1, ...), `nodule` (its number among the reader's findings,
-    from 0, since the files' own ids repeat), `id` (the file's own), `kind, malignancy` (1 to 5, NaN without),
-    `sop_uid, z_mm, inclusion, x0, y0, x1, y1` (px, the box around the points, all four inside it), `points` (count).
-    """
-    columns = "file series_uid study_uid reader nodule id kind malignancy sop_uid z_mm inclusion x0 y0 x1 y1 points"
-    rows = [
-        (read.file, read.series_uid, read.study_uid, reader, number, nodule.id, nodule.kind, nodule.malignancy)
-        + (contour.sop_uid, contour.z_mm, contour.inclusion, *contour.points.min(0), *contour.points.max(0))
-        + (len(contour.points),)
-        for read in annotations.reads
-        for reader, nodules in enumerate(read.readers)
-        for number, nodule in enumerate(nodules)
-        for contour in nodule.contours
-    ]
-    return pd.DataFrame(rows, columns=columns.split()).astype({"malignancy": float, "inclusion": bool})
 
 
 def _files(source: Path) -> Iterator[tuple[str, bytes | StudyError]]:

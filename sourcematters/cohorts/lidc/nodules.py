@@ -67,14 +67,6 @@ class Group:
                 ratings.setdefault(reader, []).append(nodule.malignancy)
         return float(statistics.median(map(statistics.fmean, ratings.values()))) if ratings else None
 
-    def masks(self, sop_uid: str, shape: tuple[int, int]) -> dict[int, np.ndarray]:
-        """Reader to `mask` on the slice, of the readers who outlined the nodule there.
-
-        Their sum is each pixel's number of votes: above 0 is the union, at least 2 of 4 the usual consensus.
-        """
-        contours = _by_reader(self, sop_uid)
-        return {reader: mask(found, shape) for reader, found in contours.items()}
-
     def slices(self) -> pd.DataFrame:
         """One row a slice on which somebody enclosed a pixel, by `z_mm`, lowest first.
 

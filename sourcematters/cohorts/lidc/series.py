@@ -78,10 +78,10 @@ def index(root: str | Path, *, cache: str | Path | None = None, workers: int = 1
     problems = pd.DataFrame(sorted(problems, key=lambda row: row[1]), columns=PROBLEMS)
     slices = table.loc[table["kind"] == "", ["path", "size", *HEADER]].reset_index(drop=True)
     if slices.empty:
-        counts = ", ".join(f"{n:,} {kind}" for kind, n in problems["kind"].value_counts().items())
+        kinds = counted(problems) if len(problems) else "the folder is empty"
         raise StudyError(
-            f"{root}: no CT slice among {len(files):,} files ({counts or 'the folder is empty'}). Give the folder that "
-            "TCIA's downloader made, with LIDC-IDRI-0001/, LIDC-IDRI-0002/ and so on in it."
+            f"{root}: no CT slice among {len(files):,} files ({kinds}). Give the folder that TCIA's downloader made, "
+            "with LIDC-IDRI-0001/, LIDC-IDRI-0002/ and so on in it."
         )
     return slices.astype({"rows": "int64", "columns": "int64", "instance": "Int64"}), problems
 
@@ -90,69 +90,51 @@ def series(slices: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFra
     """Put the slices of `index` into their series: (slices, scans, problems).
 
     - slices: the rows that stay, by patient, series and position, with `slice`, 0 at the lowest `z_mm` (towards
-      the feet), and `shared`, whether another slice of the series has the same position.
-    - scans: one row a series: `patient_id, study_uid, series_uid, slices, spacing_mm` (the median distance of
-      neighbouring positions; nan for a single slice), `missing` (slices), `copies` (files dropped), `shared`
-      (positions with several slices), `uneven` (gaps), `z_min_mm, z_max_mm, rows, columns, spacing_row_mm,
-      spacing_column_mm, thickness_mm, kernel` (the last two of the lowest slice).
+      the feet).
+    - scans: one row a series: `patient_id, study_uid, series_uid, rows, columns` (px), `slices` (how many),
+      `spacing_mm` (the median distance of neighbouring positions; nan for a single slice), `missing` (slices).
     - problems: `kind`, `where` (patient and series, or the path) and `what`.
 
     A gap within 20 % of a spacing of k spacings counts k - 1 missing slices; any other is uneven.
     The module's text says what is left out. Raises StudyError when nothing is left.
     """
     slices = slices.sort_values("path", kind="stable")
-    content = [name for name in slices if name != "path"]
-    copy = slices.duplicated(content)
-    first = slices[~copy].groupby("sop_uid")["path"].first()
+    copy = slices.duplicated([name for name in slices if name != "path"])
+    stays = slices[~copy].groupby("sop_uid")["path"].first()
     problems = [
-        ("copy", path, f"same header and size as {first[sop_uid]}, which stays.")
-        for path, sop_uid in zip(slices.loc[copy, "path"], slices.loc[copy, "sop_uid"], strict=True)
+        ("copy", path, f"same header and size as {stays[sop_uid]}, which stays.")
+        for path, sop_uid in slices.loc[copy, ["path", "sop_uid"]].to_numpy()
     ]
-    copies = slices[copy].groupby("series_uid").size()
     slices = slices[~copy]
     conflict = slices.duplicated("sop_uid", keep=False)
+    what = "another file with other content has the same SOP Instance UID {}; both are left out."
     problems += [
-        (
-            "conflict",
-            path,
-            f"another file with other content has the same SOP Instance UID {sop_uid}; both are left out.",
-        )
-        for path, sop_uid in zip(slices.loc[conflict, "path"], slices.loc[conflict, "sop_uid"], strict=True)
+        ("conflict", path, what.format(uid)) for path, uid in slices.loc[conflict, ["path", "sop_uid"]].to_numpy()
     ]
     kept, scans = [], []
     for series_uid, group in slices[~conflict].groupby("series_uid"):
         where = f"{group['patient_id'].iloc[0]}, series {series_uid}"
-        refused = _refused(group)
-        if refused:
+        if refused := _refused(group):
             problems.append((refused[0], where, refused[1]))
             continue
         group = group.sort_values(["z_mm", "instance", "sop_uid"])
-        first_there, spacing, found = _positions(group)
-        shared = np.bincount(np.cumsum(first_there) - 1)
-        kept.append(group.assign(slice=np.arange(len(group)), shared=np.repeat(shared > 1, shared)))
+        spacing, found = _positions(group)
+        missing = sum(number for kind, number, _ in found if kind == "missing slices")
         problems += [(kind, where, what) for kind, _, what in found]
-        lowest = group.iloc[0]
-        scans.append(
-            {
-                **lowest[["patient_id", "study_uid", "series_uid"]],
-                "slices": len(group),
-                "spacing_mm": spacing,
-                "missing": sum(n for kind, n, _ in found if kind == "missing slices"),
-                "copies": int(copies.get(series_uid, 0)),
-                "shared": int((shared > 1).sum()),
-                "uneven": sum(n for kind, n, _ in found if kind == "uneven spacing"),
-                "z_min_mm": lowest["z_mm"],
-                "z_max_mm": group["z_mm"].iloc[-1],
-                **lowest[["rows", "columns", "spacing_row_mm", "spacing_column_mm", "thickness_mm", "kernel"]],
-            }
-        )
+        kept.append(group.assign(slice=np.arange(len(group))))
+        same = group.iloc[0][["patient_id", "study_uid", "series_uid", "rows", "columns"]]
+        scans.append({**same, "slices": len(group), "spacing_mm": spacing, "missing": missing})
     problems = pd.DataFrame(problems, columns=PROBLEMS)
     if not kept:
-        counts = ", ".join(f"{n:,} {kind}" for kind, n in problems["kind"].value_counts().items())
-        raise StudyError(f"none of the CT series can be used ({counts}). The table of problems names each.")
+        raise StudyError(f"none of the CT series can be used ({counted(problems)}). The table of problems names each.")
     order = ["patient_id", "series_uid"]
     table = pd.concat(kept).sort_values([*order, "slice"], ignore_index=True)
     return table, pd.DataFrame(scans).sort_values(order, ignore_index=True), problems
+
+
+def counted(problems: pd.DataFrame) -> str:
+    """How many problems of each kind, the most frequent first."""
+    return ", ".join(f"{n:,} {kind}" for kind, n in problems["kind"].value_counts().items()) or "nothing"
 
 
 def _files(root: Path) -> tuple[pd.DataFrame, list[tuple[str, str, str]]]:
@@ -230,19 +212,17 @@ def _refused(group: pd.DataFrame) -> tuple[str, str] | None:
     return None
 
 
-def _positions(group: pd.DataFrame) -> tuple[np.ndarray, float, list[tuple[str, int, str]]]:
-    """Which slices are first at their position (bool), the spacing, and (kind, count, what) of what is irregular."""
-    z = group["z_mm"].to_numpy()
-    first_there = np.diff(z, prepend=-math.inf) >= SAME_PLACE_MM
-    places = z[first_there]
-    found = []
-    for start, end in zip(np.flatnonzero(first_there), [*np.flatnonzero(first_there)[1:], len(z)], strict=True):
+def _positions(group: pd.DataFrame) -> tuple[float, list[tuple[str, int, str]]]:
+    """The spacing of slices sorted by position, and (kind, number, what) of each irregularity."""
+    z, found = group["z_mm"].to_numpy(), []
+    starts = np.flatnonzero(np.diff(z, prepend=-math.inf) >= SAME_PLACE_MM)
+    for start, end in zip(starts, [*starts[1:], len(z)], strict=True):
         if end - start > 1:
             names = ", ".join(os.path.basename(path) for path in group["path"].iloc[start:end])
             found.append(("shared position", 1, f"{end - start} slices at z = {z[start]:g} mm: {names}."))
-    gaps = np.diff(places)
+    places, gaps = z[starts], np.diff(z[starts])
     if not len(gaps):
-        return first_there, math.nan, found
+        return math.nan, found
     spacing = float(np.quantile(gaps, 0.5, method="lower"))  # one that occurs, even among few
     for place, gap in zip(places, gaps, strict=False):
         steps = max(1, round(gap / spacing))
@@ -251,4 +231,4 @@ def _positions(group: pd.DataFrame) -> tuple[np.ndarray, float, list[tuple[str, 
             found.append(("uneven spacing", 1, f"a gap of {gap:g} mm {between}."))
         elif steps > 1:
             found.append(("missing slices", steps - 1, f"{steps - 1} missing {between}."))
-    return first_there, spacing, found
+    return spacing, found

@@ -10,8 +10,9 @@ from matplotlib.path import Path as Polygon
 from test_lidc_xml import message, nodule, roi
 
 from sourcematters import __main__
+from sourcematters.cohorts import Request, open_cohort
 from sourcematters.cohorts.lidc import dicom, lidc_idri, lidc_xml, series
-from sourcematters.cohorts.readers import open_cohort, open_ct_cohort
+from sourcematters.demo import dicom_writer
 from sourcematters.errors import StudyError
 
 PATIENTS = 4
@@ -29,8 +30,8 @@ def outline(x, y, side):
 
 def slice_uid(patient, z):
     # write_series numbers from the highest position.
-    series = dicom.uid(f"LIDC-IDRI-{patient:04d}", "series", 0)
-    return dicom.uid(series, sorted(Z, reverse=True).index(z) + 1)
+    series = dicom_writer.uid(f"LIDC-IDRI-{patient:04d}", "series", 0)
+    return dicom_writer.uid(series, sorted(Z, reverse=True).index(z) + 1)
 
 
 def annotation(patient):
@@ -46,7 +47,7 @@ def annotation(patient):
         # A mark of a finding below 3 mm, on a slice that stays a negative.
         return marks + nodule(roi([(50, 50)], sop=slice_uid(patient, 20), z="20"), ratings="")
 
-    series = dicom.uid(f"LIDC-IDRI-{patient:04d}", "series", 0)
+    series = dicom_writer.uid(f"LIDC-IDRI-{patient:04d}", "series", 0)
     return message(*map(reader, range(4)), series=series)
 
 
@@ -65,83 +66,97 @@ def body(patient):
     return lambda z: np.full((64, 64), 10 * patient + z, np.int16)
 
 
+def opened(root, **request):
+    """The cohort of a folder, by the reader alone; headers are remembered beside the folder."""
+    return lidc_idri.LidcIdri().open(
+        Request(**{"data": root, "task": "lung-mass-ct", "cache": root.parent / "cache", **request})
+    )
+
+
+def table_of(root, **request):
+    return opened(root, **request).table
+
+
 def test_what_is_positive_and_what_is_negative(release):
-    table = lidc_idri.cohort(release)
+    cohort = opened(release)
+    table = cohort.table
     assert len(table) == PATIENTS * 4 and table["label"].sum() == PATIENTS * 2
     for patient, part in table.groupby("patient_id"):
         assert set(part.loc[part["label"] == 1, "z_mm"]) == {45, 50}, patient
         assert set(part.loc[part["label"] == 0, "z_mm"]) < NEGATIVES and (part["label"] == 0).sum() == 2
         assert part["split"].nunique() == 1
     assert (table["image_id"].str[:14] == table["patient_id"]).all()
-    assert table.attrs["name"] == "lidc" and table.attrs["task"] == "lung-mass-ct"
+    assert cohort.name == "lidc" and cohort.task == "lung-mass-ct"
 
 
 def test_attributes_of_a_nodule(release):
-    table = lidc_idri.cohort(release).query("label == 1").set_index(["patient_id", "z_mm"])
+    table = table_of(release).query("label == 1").set_index(["patient_id", "z_mm"])
     at_50, at_45 = table.loc[("LIDC-IDRI-0001", 50)], table.loc[("LIDC-IDRI-0001", 45)]
     # 5 x 5 and 3 x 3 pixels inside, of half a millimetre; readers rate 1, 2, 3, 4.
     assert (at_50["readers"], at_50["malignancy"]) == (4, 2.5)
     assert at_50["diameter_mm"] == pytest.approx(2 * np.sqrt(25 / np.pi) / 2, abs=0.005)
     assert at_45["readers"] == 3 and at_45["diameter_mm"] == pytest.approx(2 * np.sqrt(9 / np.pi) / 2, abs=0.005)
     assert (dicom.read_hu(at_50["path"]) == 10 + 50).all()
-    negative = lidc_idri.cohort(release).query("label == 0")
+    negative = table_of(release).query("label == 0")
     assert negative[["readers", "diameter_mm", "malignancy"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize(("readers", "positive"), [(1, {45, 50, 55, 80}), (2, {45, 50, 55, 80}), (4, {50})])
 def test_agreement_is_a_parameter(release, readers, positive):
-    table = lidc_idri.cohort(release, readers=readers)
+    table = table_of(release, readers=readers)
     assert set(table.query("label == 1")["z_mm"]) == positive
 
 
-def test_the_margin_is_a_parameter(release):
-    far = lidc_idri.cohort(release, margin_mm=30, reach_mm=45)
+def test_the_margin_is_a_parameter(release, monkeypatch):
+    monkeypatch.setattr(lidc_idri, "REACH_MM", 45)
+    far = table_of(release, margin_mm=30)
     assert set(far.query("label == 0")["z_mm"]) <= {0, 5, 10, 15}
 
 
-def test_an_outline_counts_even_if_it_encloses_nothing_or_its_slice_is_gone(release):
+def test_an_outline_counts_even_if_it_encloses_nothing_or_its_slice_is_gone(release, monkeypatch):
+    monkeypatch.setattr(lidc_idri, "REACH_MM", 46)
     path = next((release / "LIDC-IDRI-0001").rglob("*.xml"))
     line, gone = roi([(5, 5), (6, 5)], sop=slice_uid(1, 20), z="20"), roi(outline(5, 5, 5), sop="1.2.3", z="0")
     path.write_text(path.read_text().replace("</readingSession>", nodule(line) + nodule(gone) + "</readingSession>", 1))
-    table = lidc_idri.cohort(release, margin_mm=12, reach_mm=46, seed=5).query("patient_id == 'LIDC-IDRI-0001'")
+    table = table_of(release, margin_mm=12, seed=5).query("patient_id == 'LIDC-IDRI-0001'")
     # Within 12 mm of 0 and 20 nothing is left below; above, 55 and 80 take all but what is far from 80.
     assert set(table.query("label == 0")["z_mm"]) <= {95}
 
 
 def test_every_nodules_largest_slice_comes_first(release):
-    table = lidc_idri.cohort(release, images=(6, 2))
+    table = table_of(release, images=(6, 2))
     assert table["split"].value_counts().to_dict() == {"dev": 6, "test": 2}
     assert set(table.query("label == 1")["z_mm"]) == {50}, "one slice a nodule suffices"
     assert (table.groupby("patient_id")["label"].agg(["size", "sum"]) == [2, 1]).all(axis=None)
 
 
 def test_the_same_seed_gives_the_same_cohort_and_another_another(release):
-    first, again, other = (lidc_idri.cohort(release, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (table_of(release, seed=seed) for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(first, again)
     assert set(first["image_id"]) != set(other["image_id"])
 
 
 def test_images_that_are_not_there_are_not_invented(release):
-    notes = lidc_idri.cohort(release).attrs["notes"]
+    notes = opened(release).notes
     assert "dev: 12 images of 1,710 wanted; the scans hold no more." in notes
     assert "8 nodules of 3 mm or more, outlined 4 by 2, 4 by 4 reader(s)." in notes
     assert "5 annotation files: 4 CT reads, 0 repeated, 1 of chest films, 0 not usable." in notes
 
 
 def test_everything_left_out_is_named(release):
-    gone = release / "LIDC-IDRI-0001" / dicom.uid("LIDC-IDRI-0001", "study")
+    gone = release / "LIDC-IDRI-0001" / dicom_writer.uid("LIDC-IDRI-0001", "study")
     series = next(gone.iterdir())
     # Instance 11 is at 50 mm, instance 5 at 80.
     (series / "000011.dcm").unlink()
     (release / "extra.xml").write_text(message("", series="1.2.3.4"))
     (release / "broken.xml").write_text(annotation(1)[:300])
     big = message(nodule(roi(outline(60, 60, 9), sop=slice_uid(3, 80), z="80")), series="none").replace(
-        "none", dicom.uid("LIDC-IDRI-0005", "series", 0)
+        "none", dicom_writer.uid("LIDC-IDRI-0005", "series", 0)
     )
     write_series(release, 5, positions=Z)
     (release / "five.xml").write_text(big.replace(slice_uid(3, 80), slice_uid(5, 80)))
     write_series(release, 6, positions=Z)
-    problems = pd.DataFrame(lidc_idri.cohort(release).attrs["problems"], columns=["kind", "where", "what"])
+    problems = pd.DataFrame(opened(release).problems, columns=["kind", "where", "what"])
     found = problems.set_index("kind")
     assert slice_uid(1, 50) in found.loc["outline without slice", "what"]
     assert found.loc["read without series", "where"] == "extra.xml"
@@ -155,43 +170,47 @@ def test_the_zip_of_annotations_is_taken_where_it_is(release):
     with zipfile.ZipFile(release / lidc_idri.ARCHIVE, "w") as archive:
         for patient in range(1, PATIENTS + 1):
             archive.writestr(f"tcia-lidc-xml/{patient}.xml", annotation(patient))
-    zipped = lidc_idri.cohort(release)
+    zipped = table_of(release)
     for path in release.rglob("*.xml"):
         path.unlink()
-    pd.testing.assert_frame_equal(zipped, lidc_idri.cohort(release))
+    pd.testing.assert_frame_equal(zipped, table_of(release))
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "complaint"),
     [
         ({"readers": 0}, "readers = 0"),
         ({"readers": 5}, "readers = 5"),
         ({"margin_mm": -1}, "margin_mm = -1"),
-        ({"reach_mm": 10}, "reach_mm = 10"),
-        ({"images": (0, 4)}, r"images = \(0, 4\)"),
-        ({"margin_mm": 48, "reach_mm": 49}, "0 patient"),
+        ({"margin_mm": 50}, "margin_mm = 50"),
+        ({"images": (0, 4)}, r"images.0 = 0"),
+        ({"margin_mm": 49}, "0 patient"),
     ],
 )
-def test_settings_that_make_no_cohort(release, settings, said):
-    with pytest.raises(StudyError, match=said):
-        lidc_idri.cohort(release, **settings)
+def test_settings_that_make_no_cohort(release, settings, complaint):
+    with pytest.raises(StudyError, match=complaint):
+        opened(release, **settings)
 
 
 def test_annotations_of_other_series_are_refused(release):
     for path in release.rglob("069.xml"):
         path.write_text(message(nodule(roi(outline(1, 1, 5))), series=f"1.2.{len(str(path))}"))
     with pytest.raises(StudyError, match="no outlined nodule lies on a slice"):
-        lidc_idri.cohort(release)
+        table_of(release)
 
 
 def test_cohorts_open_by_folder(release, tmp_path):
-    table = open_cohort(release, task="lung-mass-ct", cache=tmp_path / "cache")
-    pd.testing.assert_frame_equal(table, lidc_idri.cohort(release))
-    (headers,) = (tmp_path / "cache").glob("headers-*.csv")
-    pd.testing.assert_frame_equal(table, open_ct_cohort(release, cache=tmp_path / "cache"))
+    cache = tmp_path / "cache"
+    cohort = open_cohort(Request(data=release, task="lung-mass-ct", cache=cache))
+    pd.testing.assert_frame_equal(cohort.table, table_of(release))
+    (headers,) = cache.glob("headers-*.csv")
+    above = open_cohort(Request(data=release.parent, task="lung-mass-ct", cache=cache))
+    pd.testing.assert_frame_equal(cohort.table, above.table)
     assert len(pd.read_csv(headers)) == PATIENTS * len(Z) + PATIENTS + 1, "slices and XML files"
-    with pytest.raises(StudyError, match="LIDC-IDRI has the task lung-mass-ct"):
-        open_cohort(release, task="lung-mass", cache=tmp_path)
+    with pytest.raises(StudyError, match="unknown task `lung-mass`. Did you mean lung-mass-ct"):
+        open_cohort(Request(data=release, task="lung-mass", cache=cache))
+    with pytest.raises(StudyError, match="there is no views, not view 'PA'"):
+        open_cohort(Request(data=release, task="lung-mass-ct", view="PA", cache=cache))
 
 
 def test_verify_counts_what_is_there(release, capsys):
@@ -202,12 +221,12 @@ def test_verify_counts_what_is_there(release, capsys):
         hu[0, : int(patient[-1])] = 7
         header = dict(zip(dicom.HEADER, dicom.read_header(path), strict=True))
         identity = {name: header[name] for name in ("patient_id", "study_uid", "series_uid", "sop_uid", "z_mm")}
-        dicom.write_slice(path, hu, instance=int(header["instance"]), spacing_mm=(0.5, 0.5), **identity)
+        dicom_writer.write_slice(path, hu, instance=int(header["instance"]), spacing_mm=(0.5, 0.5), **identity)
     assert __main__.main(["verify", str(release), "--task", "lung-mass-ct"]) == 0
-    said = capsys.readouterr().out
-    assert "4 patients, 4 CT series, 84 slices" in said and "No problems: all 16 images were opened." in said
-    assert "16  64 x 64" in said and "16  CT, in Hounsfield units" in said
-    assert "not DICOM" not in said, "annotations belong there"
+    printed = capsys.readouterr().out
+    assert "4 patients, 4 CT series, 84 slices" in printed and "No problems: all 16 images were opened." in printed
+    assert "16  64 x 64" in printed and "16  CT, in Hounsfield units" in printed
+    assert "not DICOM" not in printed, "annotations belong there"
 
 
 def by_polygon(read):
@@ -247,15 +266,15 @@ def test_real_outlines_on_slices_made_for_them(lidc_release, shared_data, tmp_pa
             patient, folder = f"LIDC-IDRI-{number:04d}", root / f"LIDC-IDRI-{number:04d}"
             heights = {c.sop_uid: c.z_mm for reader in read.readers for n in reader for c in n.contours}
             highest = max(c.z_mm for reader in read.readers for n in reader if n.kind == "nodule" for c in n.contours)
-            heights |= {dicom.uid(patient, step): highest + 12 + 2.5 * step for step in range(8)}
+            heights |= {dicom_writer.uid(patient, step): highest + 12 + 2.5 * step for step in range(8)}
             for instance, (sop_uid, z) in enumerate(heights.items()):
                 hu = np.full((512, 512), -800, np.int16)
                 identity = {"study_uid": read.study_uid, "series_uid": read.series_uid, "sop_uid": sop_uid}
-                dicom.write_slice(
+                dicom_writer.write_slice(
                     folder / f"{instance}.dcm", hu, patient_id=patient, z_mm=z, spacing_mm=(0.7, 0.7), **identity
                 )
             (folder / "read.xml").write_bytes(archive.read(read.file))
-    table = lidc_idri.cohort(root).query("label == 1").set_index("sop_uid")
+    table = table_of(root).query("label == 1").set_index("sop_uid")
     agreed = {uid: areas for _, found in chosen for uid, areas in found.items() if len(areas) >= 3}
     assert set(table.index) == set(agreed) and len(table) == 8
     for sop_uid, areas in agreed.items():
@@ -282,7 +301,7 @@ def test_the_real_annotations_hold_enough_for_the_papers_numbers(lidc_release, t
     nothing = pd.DataFrame(columns=series.PROBLEMS)
     monkeypatch.setattr(series, "index", lambda root, **options: (slices, nothing))
     monkeypatch.setattr(lidc_xml, "read", lambda source: annotations)
-    table = lidc_idri.cohort(tmp_path)
+    table = table_of(tmp_path)
     assert table.groupby(["split", "label"]).size().to_dict() == {
         ("dev", 0): 855, ("dev", 1): 855, ("test", 0): 250, ("test", 1): 250,
     }  # fmt: skip

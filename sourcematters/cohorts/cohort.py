@@ -1,24 +1,21 @@
-"""The cohort contract: one tidy table, one row an image, and its checks.
+"""A cohort: one tidy table, one row an image, what is known of it, and the checks that every reader's table passes.
 
 Columns: `image_id` (str, unique), `path` (str), `patient_id` (str), `label` (0 or 1), `split` ("dev" or
 "test"), then any attributes (`sex`, `age` in years, `view`, ...). Sorted by `image_id`.
 Folds are drawn (see `design`), unless the table brings its own: `fold_0`, `fold_1`, ... with "train" or "val" for
 dev images, "test" for those of the test part, and nothing for an image that the fold leaves out. Where a fold
 differs by the confounder's strength it has a column for each, `fold_0_p050` at p_art = 0.5.
-`table.attrs` holds `name`, `task`, `origin` and `notes` (a list of sentences for the reader).
 """
 
+import html
 import re
-import warnings
-import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sourcematters import files
 from sourcematters.errors import StudyError
 from sourcematters.seeds import uniform
 
@@ -28,6 +25,64 @@ SPLITS = ("dev", "test")
 PARTS = ("train", "val", "test")
 FOLD = re.compile(r"fold_(\d+)(?:_p(\d{3}))?")
 SHOWN = 5
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Cohort:
+    """The images of one question, in parts that share no patient; shown, it counts them.
+
+    >>> rows = [("a", 1, "p", "dev"), ("b", 0, "q", "dev"), ("c", 0, "q", "dev"), ("d", 1, "r", "test")]
+    >>> Cohort(pd.DataFrame(rows, columns=["image_id", "label", "patient_id", "split"]), name="mine", task="Mass")
+    Cohort mine, Mass: 4 images of 3 patients
+                 images  patients
+    split label
+    dev   0           2         1
+          1           1         1
+    test  1           1         1
+
+    Parameters
+    ----------
+    table
+        One row an image, as `check` returns it, with `split`.
+    name
+        A slug of the data, such as cxr14: the column `data` of results.
+    task
+        What label 1 is.
+    origin
+        The file or folder it was made from.
+    notes
+        Sentences for the reader: how it was chosen and split, what is not on disk.
+    problems
+        (kind, where, what) of all that was left out of it or is odd.
+    caution
+        What every figure made from it must say, if anything.
+    """
+
+    table: pd.DataFrame
+    name: str
+    task: str
+    origin: str = ""
+    notes: list[str] = field(default_factory=list)
+    problems: list[tuple[str, str, str]] = field(default_factory=list)
+    caution: str = ""
+
+    @property
+    def counts(self) -> pd.DataFrame:
+        """Images and patients, by split and label."""
+        groups = self.table.groupby(["split", "label"])
+        return groups.agg(images=("image_id", "size"), patients=("patient_id", "nunique"))
+
+    def _title(self) -> str:
+        patients = self.table["patient_id"].nunique()
+        return f"{self.name}, {self.task}: {len(self.table):,} images of {patients:,} patients"
+
+    def __repr__(self) -> str:
+        lines = self.counts.to_string().splitlines()
+        return "\n".join([f"Cohort {self._title()}", *map(str.rstrip, lines)])
+
+    def _repr_html_(self) -> str:
+        sentences = [f"<b>{html.escape(self._title())}</b>", *map(html.escape, [self.caution, *self.notes])]
+        return "".join(f"<p>{text}</p>" for text in sentences if text) + self.counts.to_html()
 
 
 def fold_column(fold: int, p_art: float | None = None) -> str:
@@ -46,7 +101,7 @@ def attributes(table: pd.DataFrame) -> list[str]:
 
 
 def check(table: pd.DataFrame, *, origin: str, shared_patients_allowed: bool = False) -> pd.DataFrame:
-    """Return the cohort sorted by `image_id`, with fixed dtypes, or raise StudyError naming row and value.
+    """Return the table sorted by `image_id`, with fixed dtypes, or raise StudyError naming row and value.
 
     `split` may be absent; attributes are left as they are. `shared_patients_allowed` lets a patient be in two parts,
     for splits that others published (`leaks` finds them). No file is opened (see `check_files`, `verify`).
@@ -62,7 +117,6 @@ def check(table: pd.DataFrame, *, origin: str, shared_patients_allowed: bool = F
         )
     if table.empty:
         raise StudyError(f"{origin}: the table has no rows, so there is no image to study.")
-    attrs = table.attrs
     table = table.copy() if pd.api.types.is_integer_dtype(table.index) else table.reset_index(drop=True)
     for column in (c for c in COLUMNS if c in table):
         empty = table[column].isna() | (table[column].astype(str).str.strip() == "")
@@ -70,7 +124,11 @@ def check(table: pd.DataFrame, *, origin: str, shared_patients_allowed: bool = F
             raise StudyError(f"{origin}: {column} is missing in {_rows(table.index[empty])}. Fill it in.")
         if column != "label":
             table[column] = table[column].astype(str)
-    table["label"] = _binary(table["label"], origin)
+    label = pd.to_numeric(table["label"], errors="coerce")
+    if (wrong := ~label.isin([0, 1])).any():
+        value = table.loc[wrong, "label"].iloc[0]
+        raise StudyError(f"{origin}: label must be 0 or 1; it is {value!r} in {_rows(table.index[wrong])}.")
+    table["label"] = label.astype(int)
     repeated = table["image_id"].duplicated(keep=False)
     if repeated.any():
         groups = table.index[repeated].to_series().groupby(table.loc[repeated, "image_id"].to_numpy())
@@ -85,9 +143,7 @@ def check(table: pd.DataFrame, *, origin: str, shared_patients_allowed: bool = F
         _check_classes(table["label"], origin)
     for column in fold_columns(table):
         _check_fold(table, column, origin, shared_patients_allowed)
-    table = table.sort_values("image_id", ignore_index=True)
-    table.attrs = attrs
-    return table
+    return table.sort_values("image_id", ignore_index=True)
 
 
 def check_files(table: pd.DataFrame) -> None:
@@ -100,10 +156,10 @@ def check_files(table: pd.DataFrame) -> None:
         )
 
 
-def shared_patients(table: pd.DataFrame) -> list[str]:
-    """Patients, sorted, with images in more than one split."""
-    splits = table.groupby("patient_id")["split"].nunique()
-    return sorted(splits.index[splits > 1])
+def shared_patients(table: pd.DataFrame, column: str = "split") -> list[str]:
+    """Patients, sorted, with images in more than one part of `column`; images that it leaves out do not count."""
+    parts = table.groupby("patient_id")[column].nunique()
+    return sorted(parts.index[parts > 1])
 
 
 def leaks(table: pd.DataFrame) -> pd.DataFrame:
@@ -114,9 +170,7 @@ def leaks(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for column in fold_columns(table):
-        images = table[column].value_counts()
-        parts = table.groupby("patient_id")[column].nunique()  # an image that the fold leaves out does not count
-        names = sorted(parts.index[parts > 1])
+        images, names = table[column].value_counts(), shared_patients(table, column)
         rows.append((column, *(int(images.get(part, 0)) for part in PARTS), len(names), names))
     return pd.DataFrame(rows, columns=["fold", *PARTS, "patients", "names"])
 
@@ -143,13 +197,13 @@ def split_by_patient(
     patients = keys.groupby(table["patient_id"]).max()
     patients["images"] = table["patient_id"].value_counts()
     patients["rank"] = uniform(seed, patients.index.tolist(), "split")
-    owed, chosen = 0.0, set()
+    still_to_test, chosen = 0.0, set()
     for _, stratum in patients.sort_values("rank").groupby(list(keys.columns), sort=True, observed=True):
-        owed += test_fraction * stratum["images"].sum()
+        still_to_test += test_fraction * stratum["images"].sum()
         # A patient belongs to test if the middle one of their images does: no drift towards large patients.
         middles = stratum["images"].cumsum() - stratum["images"] / 2
-        taken = stratum[middles <= owed]
-        owed -= taken["images"].sum()
+        taken = stratum[middles <= still_to_test]
+        still_to_test -= taken["images"].sum()
         chosen.update(taken.index)
     split = table.assign(split=np.where(table["patient_id"].isin(chosen), "test", "dev"))
     for part in SPLITS:
@@ -162,61 +216,6 @@ def split_by_patient(
                 f"without: {counts.get('0', 0)}). Add patients, or choose another fraction."
             )
     return split
-
-
-def read_csv(path: str | Path, *, shared_patients_allowed: bool = False) -> pd.DataFrame:
-    """Read and check a cohort table; relative image paths start at the table's own folder.
-
-    Ids are read as text, so leading zeros stay; only an empty cell counts as missing.
-    Raises StudyError as `parse_csv` and `check` do.
-    """
-    path = Path(path)
-    text = dict.fromkeys((*COLUMNS, "sex", "view"), str)
-    table = parse_csv(path, dtype=text, skip_blank_lines=False, skipinitialspace=True).dropna(how="all")
-    if "path" in table:
-        folder = path.absolute().parent
-        table["path"] = [cell if pd.isna(cell) else str(folder / cell) for cell in table["path"]]
-    table.attrs["origin"] = str(path)
-    return check(table, origin=str(path), shared_patients_allowed=shared_patients_allowed)
-
-
-def write_csv(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a cohort table; images below the table's own folder are named relative to it."""
-    folder = Path(path).absolute().parent
-    paths = [Path(p).relative_to(folder) if Path(p).is_relative_to(folder) else p for p in table["path"]]
-    files.write_csv(path, table.assign(path=[str(p) for p in paths]))
-
-
-def parse_csv(path: str | Path, **options: Any) -> pd.DataFrame:
-    """Read a CSV file, plain or .gz, with `pandas.read_csv`; cells are missing only where they are empty.
-
-    Raises StudyError when it is missing, empty, truncated, not text, or has rows of different lengths.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(path, keep_default_na=False, na_values=[""], index_col=False, **options)
-    except FileNotFoundError as error:
-        raise StudyError(f"{path}: there is no such table.") from error
-    except pd.errors.EmptyDataError as error:
-        raise StudyError(f"{path}: the table is empty, without even a header.") from error
-    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
-        raise StudyError(
-            f"{path}: not a table of comma-separated text ({str(error).strip()}). "
-            "Every row needs as many cells as the header."
-        ) from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise StudyError(f"{path}: cannot be read ({error}). Copy or download it again.") from error
-
-
-def _binary(label: pd.Series, origin: str) -> pd.Series:
-    number = pd.to_numeric(label, errors="coerce")
-    wrong = ~number.isin([0, 1])
-    if wrong.any():
-        raise StudyError(
-            f"{origin}: label must be 0 or 1; it is {label[wrong].iloc[0]!r} in {_rows(label.index[wrong])}."
-        )
-    return number.astype(int)
 
 
 def _check_classes(label: pd.Series, where: str) -> None:
@@ -255,7 +254,7 @@ def _check_fold(table: pd.DataFrame, column: str, origin: str, shared_patients_a
         )
     for part in PARTS:
         _check_classes(table.loc[parts == part, "label"], f"{origin}, {column}, part {part}")
-    shared = leaks(table[["patient_id", column]])["names"].iloc[0]
+    shared = shared_patients(table, column)
     if shared and not shared_patients_allowed:
         raise StudyError(
             f"{origin}: {len(shared)} patient(s) have images in two parts of {column}: {some(shared)}. "
