@@ -32,22 +32,27 @@ Place = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(va
 Slices = Annotated[int, Field(ge=2)]
 
 
-class Request(Checked):
-    """Which cohort is wanted; a reader uses what its data have a choice of."""
+class Choice(Checked):
+    """What people choose about a cohort; a reader uses what its data have a choice of."""
 
-    data: Place = Field(description="what to read; see the readers' help")
-    task: str = Field(description="what label 1 is to be; see the readers' help")
-    cache: Place = Field(description="folder for what is drawn, or remembered of files, between two openings")
+    data: Place = Field("", description="what to read: a folder, a table, or a word of a plugin's (see DATA)")
+    task: str = Field("", description="what label 1 is to be, such as a finding (see DATA)")
     view: str = Field("", description="the one projection to keep, such as PA; empty keeps all")
     splits: Place = Field("own", description="parts and folds: own, published, or a folder with the authors' files")
     patients: int = Field(200, ge=1, description="how many patients to draw, where they are drawn")
     test_fraction: float = Field(0.25, gt=0, lt=1, description="share of the images in the test part")
-    seed: int = Field(0, description="of every random choice")
-    workers: int = Field(1, ge=0, description="processes; 0: one for each core. Changes no number")
-    require_files: bool = Field(True, description="refuse a cohort of which an image is missing")
     readers: int = Field(3, ge=1, le=4, description="of four radiologists, how many must have outlined a nodule")
     margin_mm: float = Field(10, ge=0, lt=50, description="mm, least distance of a negative slice from any outline")
-    images: tuple[Slices, Slices] = Field((1710, 500), description="at most so many slices in dev and in test")
+    images: tuple[Slices, Slices] = Field((1710, 500), description="CT: at most so many slices in dev and in test")
+    seed: int = Field(0, description="of every random choice")
+    workers: int = Field(0, ge=0, description="processes; 0: one a core, or as many as fill a GPU; changes no number")
+
+
+class Request(Choice):
+    """Which cohort is wanted, and what a reader has to know besides."""
+
+    cache: Place = Field(description="folder for what is drawn, or remembered of files, between two openings")
+    require_files: bool = Field(True, description="refuse a cohort of which an image is missing")
     size: int = Field(256, ge=16, description="px, side of images that are drawn")
 
 
