@@ -96,6 +96,7 @@ from sourcematters import sources
 
 class Constant(sources.Source):
     kind = "constant"
+    at_hand = True
 
     def load(self, backbone, *, size):
         network = sources.create(backbone, size=size)
