@@ -105,8 +105,8 @@ def known() -> dict[str, type[Confounder]]:
     return _REGISTRY
 
 
-def make(name: str, **parameters: Any) -> Confounder:
-    """The confounder of that name, e.g. `make("tag", height=128)`. Raises StudyError with the nearest name."""
+def make(name: str, /, **parameters: Any) -> Confounder:
+    """The confounder of that name: `make("tag", height=128)`. Raises StudyError with the nearest name."""
     if name not in _REGISTRY:
         raise StudyError(unknown("confounder", name, _REGISTRY))
     return _REGISTRY[name](**parameters)

@@ -129,6 +129,7 @@ def test_only_noise_depends_on_the_key():
 
 def test_one_is_made_by_name():
     assert make("tag", height=128) == confounders.Tag(height=128.0) != confounders.Tag()
+    assert make("tag", name="large_tag").name == "large_tag"
     with pytest.raises(StudyError, match="unknown confounder `tags`. Did you mean tag?"):
         make("tags")
     with pytest.raises(StudyError, match="unknown setting `heigth`. Did you mean height?"):
