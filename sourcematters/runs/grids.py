@@ -45,10 +45,25 @@ def plan(
     seed: int = 0,
     device: str = "auto",
 ) -> list[RunSpec]:
-    """Register the cohort, find the sources (see `sources.resolve`) and return every run of the grid.
+    """Register the cohort, find the sources and return every run of the grid.
 
-    Precision auto becomes bf16 where `device` computes it in hardware, fp32 elsewhere: it changes the numbers, so
-    it belongs to the run.
+    Parameters
+    ----------
+    cohort, workspace
+        The images, and where all that is made of them is kept.
+    confounders, p_art, sources, folds
+        The axes of the grid, see `specs.grid`; of a source its name, see `sources.resolve`.
+    backbone
+        The network, by timm's name.
+    training
+        The recipe. Precision auto becomes bf16 where `device` computes it in hardware, fp32 elsewhere: it changes the
+        numbers, so it belongs to the run.
+    weights
+        Local files of sources, by name, see `sources.resolve`.
+    seed
+        Of everything drawn, see `RunSpec`.
+    device
+        What the runs will be made on, for precision auto only.
 
     Raises StudyError for an unknown source, an empty or repeated axis, p_art outside 0..1, or a cohort too small
     for the folds or for a confounder: before anything is trained.
@@ -86,14 +101,27 @@ def run(
     slurm: Mapping[str, Any] | None = None,
     recompute: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    caution: str = "",
 ) -> pd.DataFrame:
     """Execute the runs that are not done yet and return the results table of all of them.
 
     Interrupt it at any time: what is finished stays, the rest is made by the next call, with the same numbers.
-    A run that fails does not stop the others. The list of runs is kept as plans/`name`.csv, for `status`.
-    `workers` 0 means a process for each core, or as many as fill a GPU (`devices.runs_at_once`). `executor` slurm makes
-    the runs in jobs of a cluster, with the options in `slurm` (see `Slurm`); banks and weights are still made
-    here. `recompute` and `checkpoint_seconds` as in `runs.Execution`.
+    A run that fails does not stop the others.
+
+    Parameters
+    ----------
+    specs, workspace
+        What `plan` returned, and where it was planned.
+    name
+        Of the grid: its list of runs is kept as plans/`name`.csv, for `status`.
+    workers
+        Processes; 0 means one for each core, or as many as fill a GPU (`devices.runs_at_once`).
+    device, recompute, checkpoint_seconds
+        As in `Execution`.
+    executor, slurm
+        local, or slurm for jobs of a cluster with these options (see `Slurm`); banks and weights are still made here.
+    caution
+        What every figure must say of the cohort, such as that it is made up.
 
     Raises StudyError naming the failed runs and where their tracebacks are, for an unknown executor or option, and for
     `recompute` of compiled networks.
@@ -102,27 +130,50 @@ def run(
         raise StudyError(f"executor = {executor!r}: it must be local or slurm.")
     if recompute and any(spec.training.compiled for spec in specs):
         raise StudyError("recompute and compiled exclude each other: set one of them to false.")
-    settings = Slurm(**slurm or {})
-    table = plan_table(specs)
+    options, execution = Slurm(**slurm or {}), Execution(device, recompute, checkpoint_seconds)
+    table = plan_table(specs, caution=caution)
     write_csv(workspace.own(f"plans/{name}.csv"), table)
     todo = [spec for spec in specs if not (workspace.run(spec) / "done").exists()]
     if todo:
         _prepare(todo, workspace, workers or cores())
-        failed, execution = [], Execution(device, recompute, checkpoint_seconds)
         if executor == "slurm":
-            ended = make_in_jobs(todo, workspace, execution, name=name, settings=settings)
+            ended = make_in_jobs(todo, workspace, execution, name=name, options=options)
         else:
             ended = make_here(todo, workspace, execution, workers=workers or _suitable_workers(todo, device))
-        with progress(total=len(specs), initial=len(specs) - len(todo), desc="runs", unit="run", mininterval=0) as bar:
-            for spec, failure in ended:
-                bar.set_postfix_str(f"{spec.id}: {_outcome(workspace.run(spec)) if not failure else 'failed'}")
-                bar.update()
-                if failure:
-                    failed.append(failure)
-        if failed:
-            more = f"\n... and {len(failed) - 3} more" if len(failed) > 3 else ""
-            raise StudyError(f"{len(failed)} of {len(specs)} runs failed:\n" + "\n".join(failed[:3]) + more)
+        _watch(ended, workspace, done=len(specs) - len(todo), total=len(specs))
     return collect(table, workspace)
+
+
+def _watch(ended: Iterable[tuple[RunSpec, str]], workspace: Workspace, *, done: int, total: int) -> None:
+    """Show the runs as they end. Raises StudyError after the last one if any failed."""
+    failures = []
+    with progress(total=total, initial=done, desc="runs", unit="run", mininterval=0) as bar:
+        for spec, failure in ended:
+            bar.set_postfix_str(f"{spec.id}: {'failed' if failure else _outcome(workspace.run(spec))}")
+            bar.update()
+            if failure:
+                failures.append(failure)
+    if failures:
+        more = f"\n... and {len(failures) - 3} more" if len(failures) > 3 else ""
+        raise StudyError(f"{len(failures)} of {total} runs failed:\n" + "\n".join(failures[:3]) + more)
+
+
+def _outcome(folder: Path) -> str:
+    loss = pd.read_csv(folder / "history.csv")["val_loss"].min()
+    aucs = ", ".join(f"{row['test_set']} {row['auc']:.2f}" for row in read_json(folder / "metrics.json"))
+    return f"val loss {loss:.2f}, AUC {aucs}"
+
+
+def _suitable_workers(specs: Sequence[RunSpec], device: str) -> int:
+    # Torch costs a notebook's kernel half a gigabyte: it is not asked where Linux shows no accelerator.
+    nodes = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+    if device == "auto" and platform.system() == "Linux" and not any(map(os.path.exists, nodes)):
+        return cores()
+    from sourcematters.training import devices
+
+    where = devices.choose(device)
+    networks = {(spec.backbone, spec.training) for spec in specs}
+    return min(devices.runs_at_once(backbone, training, where) for backbone, training in networks)
 
 
 def _prepare(todo: Sequence[RunSpec], workspace: Workspace, workers: int) -> None:
@@ -133,6 +184,12 @@ def _prepare(todo: Sequence[RunSpec], workspace: Workspace, workers: int) -> Non
         needed = {r for spec in todo if spec.cohort == digest for r in renderings(spec)}
         cohort = open_registered(digest, workspace)
         image_bank.build(cohort, sorted(needed, key=str), workspace.shared("bank"), workers=workers)
+
+
+def _fetch(sources: Iterable[Source], backbone: str, workers: int) -> None:
+    missing = sorted((source for source in sources if not at_hand(source)), key=str)
+    for _ in over_processes(partial(fetch, backbone=backbone), missing, workers):
+        pass
 
 
 def prepare_sources(
@@ -160,6 +217,22 @@ def prepare_sources(
     return pd.DataFrame(rows)
 
 
+def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
+    """The tidy results of the runs in a plan: one row a run and test set, metrics recomputed from predictions.
+
+    Columns: those of `plan_table`, then test_set, n, auc, auc_keras. Raises StudyError naming a run that is not done.
+    """
+    folder = workspace.shared("runs")
+    missing = [run_id for run_id in table["run_id"] if not (folder / run_id / "done").exists()]
+    if missing:
+        raise StudyError(f"{len(missing)} of {len(table)} runs are not done, e.g. {missing[0]}. Run the grid first.")
+    frames = []
+    for row in table.to_dict("records"):
+        predictions = pd.read_csv(folder / row["run_id"] / "predictions.csv")
+        frames.append(metrics.by_test_set(predictions).assign(**row))
+    return pd.concat(frames, ignore_index=True)[[*table.columns, "test_set", "n", *metrics.METRICS]]
+
+
 def collect_plans(workspace: Workspace) -> tuple[pd.DataFrame, list[str]]:
     """The results of every plan of this profile that is done, and a sentence for each that is not.
 
@@ -180,48 +253,11 @@ def collect_plans(workspace: Workspace) -> tuple[pd.DataFrame, list[str]]:
     return pd.concat(frames, ignore_index=True), missing
 
 
-def _suitable_workers(specs: Sequence[RunSpec], device: str) -> int:
-    # Torch costs a notebook's kernel half a gigabyte: it is not asked where Linux shows no accelerator.
-    nodes = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-    if device == "auto" and platform.system() == "Linux" and not any(map(os.path.exists, nodes)):
-        return cores()
-    from sourcematters.training import devices
+def plan_table(specs: Sequence[RunSpec], *, caution: str = "") -> pd.DataFrame:
+    """One row a run: run_id, data, task, confounder, p_art, source, backbone, fold, caution.
 
-    where = devices.choose(device)
-    networks = {(spec.backbone, spec.training) for spec in specs}
-    return min(devices.runs_at_once(backbone, training, where) for backbone, training in networks)
-
-
-def _fetch(sources: Iterable[Source], backbone: str, workers: int) -> None:
-    missing = sorted((source for source in sources if not at_hand(source)), key=str)
-    for _ in over_processes(partial(fetch, backbone=backbone), missing, workers):
-        pass
-
-
-def _outcome(folder: Path) -> str:
-    loss = pd.read_csv(folder / "history.csv")["val_loss"].min()
-    aucs = ", ".join(f"{row['test_set']} {row['auc']:.2f}" for row in read_json(folder / "metrics.json"))
-    return f"val loss {loss:.2f}, AUC {aucs}"
-
-
-def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
-    """The tidy results of the runs in a plan: one row a run and test set, metrics recomputed from predictions.
-
-    Columns: those of `plan_table`, then test_set, n, auc, auc_keras. Raises StudyError naming a run that is not done.
+    The last column joins what a figure must say of the cohort (`caution`) and of the source; "" for nothing.
     """
-    folder = workspace.shared("runs")
-    missing = [run_id for run_id in table["run_id"] if not (folder / run_id / "done").exists()]
-    if missing:
-        raise StudyError(f"{len(missing)} of {len(table)} runs are not done, e.g. {missing[0]}. Run the grid first.")
-    frames = []
-    for row in table.to_dict("records"):
-        predictions = pd.read_csv(folder / row["run_id"] / "predictions.csv")
-        frames.append(metrics.by_test_set(predictions).assign(**row))
-    return pd.concat(frames, ignore_index=True)[[*table.columns, "test_set", "n", *metrics.METRICS]]
-
-
-def plan_table(specs: Sequence[RunSpec]) -> pd.DataFrame:
-    """One row a run: run_id, data, task, confounder, p_art, source, backbone, fold, caution ("" for none)."""
     rows = [
         {
             "run_id": spec.id,
@@ -232,7 +268,7 @@ def plan_table(specs: Sequence[RunSpec]) -> pd.DataFrame:
             "source": spec.source.name,
             "backbone": spec.backbone,
             "fold": spec.fold,
-            "caution": "; ".join(filter(None, [spec.caution, getattr(spec.source, "caution", "")])),
+            "caution": "; ".join(filter(None, (caution, getattr(spec.source, "caution", "")))),
         }
         for spec in specs
     ]

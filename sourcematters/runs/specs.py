@@ -5,7 +5,7 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sourcematters.confounders import ORIGINAL, Alteration, Confounder
@@ -19,8 +19,17 @@ from sourcematters.training.recipe import Training
 class RunSpec:
     """One fine-tuning and its test sets. Two specs that mean the same run have the same `id`.
 
-    `cohort` is the digest of the table and its image files (`runs.register`), `base` the alteration that every
-    image without the confounder gets. Without a confounder the run trains on base images only.
+    data, task       what the cohort is called
+    cohort           digest of its table and image files (`run_folder.register`)
+    confounder       None trains on base images only
+    base             the alteration of every image that does not carry the confounder
+    p_art            share of the positives that carry it in training, 0..1
+    source, backbone pretraining and network
+    fold             0, 1, ...: which repeat
+    training         the recipe
+    seed             of noise, carriers, first weights, order and augmentation
+    val_fraction     share of the development patients that validates, 0..1
+    split_seed       of the folds
     """
 
     data: str
@@ -36,7 +45,6 @@ class RunSpec:
     seed: int = 0
     val_fraction: float = 0.15
     split_seed: int = 42
-    caution: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         n_carriers(self.p_art, 0)
@@ -46,14 +54,8 @@ class RunSpec:
     def id(self) -> str:
         """Readable, with a short hash: `cxr14-mass-tag-p050-imagenet-resnet50-f2-1a2b3c4d`."""
         confounder = self.confounder.name if self.confounder else "none"
-        words = [
-            self.data,
-            self.task,
-            confounder,
-            f"p{round(100 * self.p_art):03d}",
-            self.source.name,
-            self.backbone,
-        ]
+        strength = f"p{round(100 * self.p_art):03d}"
+        words = [self.data, self.task, confounder, strength, self.source.name, self.backbone]
         slug = "-".join(re.sub(r"[^a-z0-9_]+", "_", word.lower()) for word in words)
         digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
         return f"{slug}-f{self.fold}-{digest[:8]}"
@@ -101,12 +103,21 @@ def grid(
     folds: int,
     training: Training,
     seed: int = 0,
-    caution: str = "",
 ) -> list[RunSpec]:
     """Every combination of confounder, source, strength and fold, in that order.
 
+    Parameters
+    ----------
+    data, task, cohort, backbone, training, seed
+        As in `RunSpec`, the same for all runs.
+    confounders, p_art, sources
+        The axes: each value once.
+    folds
+        How many repeats, 1 or more.
+
     Raises StudyError for an empty or repeated axis, or p_art outside 0..1.
     """
+    axes: dict[str, Sequence[object]]
     axes = {"confounders": confounders, "p_art": p_art, "sources": sources, "folds": range(folds)}
     for name, values in axes.items():
         if len(values) == 0 or len(set(values)) < len(values):
@@ -124,9 +135,6 @@ def grid(
             fold=fold,
             training=training,
             seed=seed,
-            caution=caution,
         )
-        for confounder, source, strength, fold in itertools.product(
-            *(axes[k] for k in ("confounders", "sources", "p_art", "folds"))
-        )
+        for confounder, source, strength, fold in itertools.product(confounders, sources, p_art, range(folds))
     ]

@@ -83,16 +83,17 @@ def altered_grey(
     A CT slice is altered before it is windowed if the alteration acts on Hounsfield units, after it otherwise.
     Raises StudyError for an alteration of Hounsfield units of any other image.
     """
-    is_ct, before = image.dtype == np.int16, alteration.space == HOUNSFIELD
-    if before and not is_ct:
-        raise StudyError(
-            f"{alteration.name} needs a CT slice in Hounsfield units (a DICOM file), and this is a grey image. "
-            "Choose noise in domain grey, or a cohort of CT slices."
-        )
-    if before:
+    is_ct = image.dtype == np.int16
+    if alteration.space == HOUNSFIELD:
+        if not is_ct:
+            raise StudyError(
+                f"{alteration.name} needs a CT slice in Hounsfield units (a DICOM file), and this is a grey image. "
+                "Choose noise in domain grey, or a cohort of CT slices."
+            )
         image, mask = apply(alteration, image, key)
-        return window(image, *window_hu), mask
-    return apply(alteration, window(image, *window_hu) if is_ct else image, key)
+        return window(np.asarray(image, np.int16), *window_hu), mask
+    image, mask = apply(alteration, window(image, *window_hu) if is_ct else image, key)
+    return np.asarray(image, np.uint8), mask
 
 
 def _cropped(image: NDArray[np.uint8], side: int, path: str) -> NDArray[np.uint8]:

@@ -71,7 +71,7 @@ def test_a_bank_is_found_again_and_depends_on_content_not_on_place(tmp_path, mon
     for path in cohort["path"]:
         os.rename(path, moved / os.path.basename(path))
     cohort = cohort.assign(path=[str(moved / os.path.basename(path)) for path in cohort["path"]])
-    monkeypatch.setattr(image_bank, "_fill", lambda *a: pytest.fail("built again"))
+    monkeypatch.setattr(image_bank, "render", lambda *a: pytest.fail("built again"))
     image_bank.build(cohort, [Rendering(size=16)], tmp_path / "bank")
     monkeypatch.undo()
     Image.fromarray(np.full((48, 40), 7, np.uint8)).save(cohort["path"][1])
