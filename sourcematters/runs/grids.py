@@ -30,6 +30,8 @@ from sourcematters.sources import Source, at_hand, fetch, resolve
 from sourcematters.training import image_bank
 from sourcematters.training.recipe import Training
 
+PLAN = ["run_id", "data", "task", "confounder", "p_art", "source", "backbone", "fold", "caution"]
+
 
 def plan(
     cohort: pd.DataFrame,
@@ -259,17 +261,17 @@ def plan_table(specs: Sequence[RunSpec], *, caution: str = "") -> pd.DataFrame:
     The last column joins what a figure must say of the cohort (`caution`) and of the source; "" for nothing.
     """
     rows = [
-        {
-            "run_id": spec.id,
-            "data": spec.data,
-            "task": spec.task,
-            "confounder": spec.confounder.name if spec.confounder else "none",
-            "p_art": spec.p_art,
-            "source": spec.source.name,
-            "backbone": spec.backbone,
-            "fold": spec.fold,
-            "caution": "; ".join(filter(None, (caution, getattr(spec.source, "caution", "")))),
-        }
+        (
+            spec.id,
+            spec.data,
+            spec.task,
+            spec.confounder.name if spec.confounder else "none",
+            spec.p_art,
+            spec.source.name,
+            spec.backbone,
+            spec.fold,
+            "; ".join(filter(None, (caution, getattr(spec.source, "caution", "")))),
+        )
         for spec in specs
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=PLAN)

@@ -41,6 +41,7 @@ from sourcematters.cohorts import table as cohort_table
 from sourcematters.confounders import design
 from sourcematters.files import explained, write_csv, write_json
 from sourcematters.runs.specs import RunSpec
+from sourcematters.seeds import derive
 from sourcematters.training import image_bank
 from sourcematters.training.image_bank import Rendering
 
@@ -134,7 +135,8 @@ def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool)
         pixels = fine_tuning.Pixels(*(_bank(spec.cohort, rendering, workspace) for rendering in renderings(spec)))
         sets = _sets(spec, workspace)
         tests = sets[sets["part"].isin(metrics.TEST_SETS)]
-        with reproducible(fine_tuning.initial_seed(spec.seed, spec.fold), device), memory.kept():
+        # All sources and strengths of a fold start from the same classifier, so that they differ in nothing else.
+        with reproducible(derive(spec.seed, "initialization", spec.fold), device), memory.kept():
             model = Classifier(spec.source, spec.backbone, size=training.size, dropout=training.dropout)
             if training.compiled:
                 model.compile()

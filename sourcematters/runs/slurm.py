@@ -97,7 +97,7 @@ def make_in_jobs(
 
 
 def _outcome(spec: RunSpec, workspace: Workspace, lost: bool) -> str | None:
-    """ "" for a run that is done, why it failed, or None while its job has it; `lost` if no job has it any more."""
+    """Nothing ("") if the run is done, why it failed, or None while its job has it; `lost` if no job has it."""
     if (workspace.run(spec) / "done").exists():
         return ""
     if failure := _failure(spec, workspace):

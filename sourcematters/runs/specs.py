@@ -5,50 +5,34 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any
 
+from pydantic import Field
+
+from sourcematters.checked import Checked
 from sourcematters.confounders import ORIGINAL, Alteration, Confounder
-from sourcematters.confounders.design import n_carriers
 from sourcematters.errors import StudyError
 from sourcematters.sources import Source
 from sourcematters.training.recipe import Training
 
 
-@dataclass(frozen=True)
-class RunSpec:
-    """One fine-tuning and its test sets. Two specs that mean the same run have the same `id`.
+class RunSpec(Checked):
+    """One fine-tuning and its test sets. Two specs that mean the same run have the same `id`."""
 
-    data, task       what the cohort is called
-    cohort           digest of its table and image files (`run_folder.register`)
-    confounder       None trains on base images only
-    base             the alteration of every image that does not carry the confounder
-    p_art            share of the positives that carry it in training, 0..1
-    source, backbone pretraining and network
-    fold             0, 1, ...: which repeat
-    training         the recipe
-    seed             of noise, carriers, first weights, order and augmentation
-    val_fraction     share of the development patients that validates, 0..1
-    split_seed       of the folds
-    """
-
-    data: str
+    data: str = Field(description="what the cohort is called")
     task: str
-    cohort: str
-    confounder: Confounder | None
-    base: Alteration
-    p_art: float
+    cohort: str = Field(description="digest of the cohort's table and image files (`run_folder.register`)")
+    confounder: Confounder | None = Field(description="None trains on base images only")
+    base: Alteration = Field(description="what every image gets that does not carry the confounder")
+    p_art: float = Field(ge=0, le=1, description="share of the positives that carry it in training")
     source: Source
-    backbone: str
-    fold: int
+    backbone: str = Field(description="the network, by timm's name")
+    fold: int = Field(ge=0, description="which repeat")
     training: Training
-    seed: int = 0
-    val_fraction: float = 0.15
-    split_seed: int = 42
-
-    def __post_init__(self) -> None:
-        n_carriers(self.p_art, 0)
-        object.__setattr__(self, "p_art", float(self.p_art))
+    seed: int = Field(0, description="of noise, carriers, first weights, order and augmentation")
+    val_fraction: float = Field(0.15, gt=0, lt=1, description="share of the development patients that validates")
+    split_seed: int = Field(42, description="of the folds")
 
     @property
     def id(self) -> str:
@@ -68,54 +52,27 @@ class RunSpec:
         """
         if self.p_art > 0 or self.confounder is None or self.confounder.sampled:
             return self
-        return replace(self, confounder=None)
+        return self.replaced(confounder=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, sorted into what the run is about; machine paths are left out."""
+        """Plain values for JSON; machine paths are left out."""
         source = asdict(self.source)
         del source["location"]
-        return {
-            "data": self.data,
-            "task": self.task,
-            "cohort": self.cohort,
+        plain = {
             "confounder": self.confounder.to_dict() if self.confounder else None,
             "base": self.base.to_dict(),
-            "p_art": self.p_art,
             "source": source,
-            "backbone": self.backbone,
-            "fold": self.fold,
-            "seed": self.seed,
-            "val_fraction": self.val_fraction,
-            "split_seed": self.split_seed,
             "training": self.training.model_dump(),
         }
+        return {**dict(self), **plain}
 
 
 def grid(
-    *,
-    data: str,
-    task: str,
-    cohort: str,
-    confounders: Sequence[Confounder],
-    p_art: Sequence[float],
-    sources: Sequence[Source],
-    backbone: str,
-    folds: int,
-    training: Training,
-    seed: int = 0,
+    *, confounders: Sequence[Confounder], p_art: Sequence[float], sources: Sequence[Source], folds: int, **same: Any
 ) -> list[RunSpec]:
-    """Every combination of confounder, source, strength and fold, in that order.
+    """Every combination of confounder, source, strength and fold, in that order; `same` is the same for all runs.
 
-    Parameters
-    ----------
-    data, task, cohort, backbone, training, seed
-        As in `RunSpec`, the same for all runs.
-    confounders, p_art, sources
-        The axes: each value once.
-    folds
-        How many repeats, 1 or more.
-
-    Raises StudyError for an empty or repeated axis, or p_art outside 0..1.
+    Raises StudyError for an empty or repeated axis, or a value that `RunSpec` refuses.
     """
     axes: dict[str, Sequence[object]]
     axes = {"confounders": confounders, "p_art": p_art, "sources": sources, "folds": range(folds)}
@@ -124,17 +81,12 @@ def grid(
             raise StudyError(f"{name} = {list(values)}: needs at least one value, each of them once.")
     return [
         RunSpec(
-            data=data,
-            task=task,
-            cohort=cohort,
             confounder=confounder,
             base=ORIGINAL if confounder.sampled else confounder.base,
             p_art=strength,
             source=source,
-            backbone=backbone,
             fold=fold,
-            training=training,
-            seed=seed,
+            **same,
         )
         for confounder, source, strength, fold in itertools.product(confounders, sources, p_art, range(folds))
     ]

@@ -15,7 +15,6 @@ from torch.nn import functional
 from sourcematters import metrics
 from sourcematters.errors import StudyError
 from sourcematters.processes import progress
-from sourcematters.seeds import derive
 from sourcematters.training.batches import Pixels, TrainingSet, feed, slices
 from sourcematters.training.checkpoints import Checkpoint
 from sourcematters.training.classifier import Classifier, set_bn_momentum
@@ -177,11 +176,3 @@ def log_loss(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
     """Mean cross-entropy of the positive class's probability, clipped at 1e-12 to stay finite."""
     p = np.clip(np.where(labels == 1, scores, 1 - scores), 1e-12, 1)
     return float(-np.log(p).mean())
-
-
-def initial_seed(seed: int, fold: int) -> int:
-    """Seed of the classifier's and a random backbone's first weights.
-
-    Shared by all sources and strengths of a fold, so that they differ in what they are compared for only.
-    """
-    return derive(seed, "initialization", fold)

@@ -32,6 +32,7 @@ INTERPOLATIONS = {"nearest": Image.Resampling.NEAREST, "antialias": Image.Resamp
 """Keras resizes by nearest neighbour, as the paper's code did; Pillow's bilinear averages what it drops."""
 
 ROWS_A_TASK = 8
+ALONE_SECONDS = 1.0
 
 
 class Rendering(Checked):
@@ -190,7 +191,7 @@ def _fill(cohort: pd.DataFrame, missing: dict[Path, Rendering], workers: int) ->
     work = partial(_fill_rows, targets=partial_paths, renderings=list(missing.values()))
     names = " + ".join(rendering.alteration.name for rendering in missing.values())
     with progress(total=n, initial=n - len(rows), desc=f"image bank: {names}", unit="image") as bar:
-        for task, _ in over_processes(work, tasks, workers):
+        for task, _ in over_processes(work, tasks, workers, alone=ALONE_SECONDS):
             done[[row for row, _, _ in task]] = 1
             bar.update(len(task))
     for beside, path in zip(partial_paths, missing, strict=True):

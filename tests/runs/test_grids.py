@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +110,7 @@ def test_a_compiled_network_is_compiled_once_and_learns_the_same(serial, cohort,
     (spec,) = plan(cohort, workspace, confounders.tag(height=300), **options)
     grids.run([spec], workspace, name="g", workers=1, device="cpu")
     assert len(compiled) == 1
-    (eager,) = [s for s in serial[1] if replace(s, training=spec.training) == spec]
+    (eager,) = [s for s in serial[1] if s.replaced(training=spec.training) == spec]
     one, other = (pd.read_csv(w.run(s) / "predictions.csv") for w, s in ((workspace, spec), (serial[0], eager)))
     pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-3)
 

@@ -55,7 +55,8 @@ def test_artefacts_act_before_the_resize(tmp_path):
     assert 24 <= columns.min() <= 27 and 24 <= rows.min() <= 33
 
 
-def test_any_number_of_workers_gives_the_same_bank(tmp_path):
+def test_any_number_of_workers_gives_the_same_bank(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_bank, "ALONE_SECONDS", 0)
     cohort = make_cohort(tmp_path, n=20)
     noise = Rendering(alteration=alteration("poisson_noise", n0=2e5), size=24)
     one = image_bank.build(cohort, [noise], tmp_path / "one", workers=1)[0]
