@@ -92,6 +92,28 @@ def plan(
     )
 
 
+def plan_table(specs: Sequence[RunSpec], *, caution: str = "") -> pd.DataFrame:
+    """One row a run: run_id, data, task, confounder, p_art, source, backbone, fold, caution.
+
+    The last column joins what a figure must say of the cohort (`caution`) and of the source; "" for nothing.
+    """
+    rows = [
+        (
+            spec.id,
+            spec.data,
+            spec.task,
+            spec.confounder.name if spec.confounder else "none",
+            spec.p_art,
+            spec.source.name,
+            spec.backbone,
+            spec.fold,
+            "; ".join(filter(None, (caution, getattr(spec.source, "caution", "")))),
+        )
+        for spec in specs
+    ]
+    return pd.DataFrame(rows, columns=PLAN)
+
+
 def run(
     specs: Sequence[RunSpec],
     workspace: Workspace,
@@ -253,25 +275,3 @@ def collect_plans(workspace: Workspace) -> tuple[pd.DataFrame, list[str]]:
             "or set `results` to the folder of a profile that was run."
         )
     return pd.concat(frames, ignore_index=True), missing
-
-
-def plan_table(specs: Sequence[RunSpec], *, caution: str = "") -> pd.DataFrame:
-    """One row a run: run_id, data, task, confounder, p_art, source, backbone, fold, caution.
-
-    The last column joins what a figure must say of the cohort (`caution`) and of the source; "" for nothing.
-    """
-    rows = [
-        (
-            spec.id,
-            spec.data,
-            spec.task,
-            spec.confounder.name if spec.confounder else "none",
-            spec.p_art,
-            spec.source.name,
-            spec.backbone,
-            spec.fold,
-            "; ".join(filter(None, (caution, getattr(spec.source, "caution", "")))),
-        )
-        for spec in specs
-    ]
-    return pd.DataFrame(rows, columns=PLAN)

@@ -29,7 +29,7 @@ EVALUATION_BATCH = 64
 
 @dataclass
 class Course:
-    """How far a fine-tuning has come: an epoch a row of `HISTORY`, and the weights of the best one."""
+    """How far a fine-tuning has come: its history, an epoch a row, and the weights of the best one."""
 
     history: list[tuple[int, float, float, float, int]] = field(default_factory=list)
     best_loss: float = math.inf
