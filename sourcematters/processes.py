@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -31,28 +32,30 @@ def cores() -> int:
 
 
 def over_processes(
-    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, *, alone: float = 0.0
 ) -> Iterator[tuple[Task, Result]]:
     """Yield (task, function(task)) as they finish; with one worker in this process, in order.
 
-    `workers` 0 means one for each core. `function` must be importable and `tasks` picklable. When the caller
-    stops early or is interrupted, the workers are ended at once. Raises StudyError when the system kills a worker.
+    `workers` 0 means one for each core. For `alone` seconds this process works by itself: to start others takes a
+    second, too. `function` must be importable and `tasks` picklable. When the caller stops early or is interrupted, the
+    workers are ended at once. Raises StudyError when the system kills a worker.
     """
-    workers = workers or cores()
-    if workers == 1 or len(tasks) <= 1:
-        for task in tasks:
-            yield task, function(task)
+    workers, waiting, deadline = workers or cores(), deque(tasks), time.monotonic() + alone
+    while waiting and (workers == 1 or len(waiting) == 1 or time.monotonic() < deadline):
+        task = waiting.popleft()
+        yield task, function(task)
+    if not waiting:
         return
     others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(
-        min(workers, len(tasks)),
+        min(workers, len(waiting)),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_end_with_parent,
         initargs=(os.getpid(),),
     )
     finished = False
     try:
-        futures = {executor.submit(function, task): task for task in tasks}
+        futures = {executor.submit(function, task): task for task in waiting}
         for future in as_completed(futures):
             yield futures[future], future.result()
         finished = True

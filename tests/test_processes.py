@@ -29,6 +29,10 @@ def test_one_worker_keeps_the_order_and_the_process():
     assert [r for _, r in over_processes(lambda x: (x, os.getpid()), [3, 1], 1)] == [(3, os.getpid()), (1, os.getpid())]
 
 
+def test_short_work_is_not_worth_other_processes():
+    assert [pid for _, pid in over_processes(lambda x: os.getpid(), [3, 1, 2], 2, alone=60)] == [os.getpid()] * 3
+
+
 def test_a_worker_that_the_system_kills_is_explained():
     with pytest.raises(StudyError, match="want of memory .*start again with fewer workers"):
         list(over_processes(die, [1, 2], 2))

@@ -31,6 +31,8 @@ from sourcematters.sources import Source, resolve
 from sourcematters.training import image_bank
 from sourcematters.training.recipe import Training
 
+PLAN = ["run_id", "data", "task", "confounder", "p_art", "source", "backbone", "fold", "caution"]
+
 
 def plan(
     cohort: Cohort,
@@ -46,10 +48,25 @@ def plan(
     seed: int = 0,
     device: str = "auto",
 ) -> list[RunSpec]:
-    """Register the cohort, find the sources (see `sources.resolve`) and return every run of the grid.
+    """Register the cohort, find the sources and return every run of the grid.
 
-    Precision auto becomes bf16 where `device` computes it in hardware, fp32 elsewhere: it changes the numbers, so
-    it belongs to the run.
+    Parameters
+    ----------
+    cohort, workspace
+        The images, and where all that is made of them is kept.
+    confounders, p_art, sources, folds
+        The axes of the grid, see `specs.grid`; of a source its name, see `sources.resolve`.
+    backbone
+        The network, by timm's name.
+    training
+        The recipe. Precision auto becomes bf16 where `device` computes it in hardware, fp32 elsewhere: it changes the
+        numbers, so it belongs to the run.
+    weights
+        Local files of sources, by name, see `sources.resolve`.
+    seed
+        Of everything drawn, see `RunSpec`.
+    device
+        What the runs will be made on, for precision auto only.
 
     Raises StudyError for an unknown source, an empty or repeated axis, p_art outside 0..1, or a cohort too small
     for the folds or for a confounder: before anything is trained.
@@ -77,6 +94,28 @@ def plan(
     )
 
 
+def plan_table(specs: Sequence[RunSpec]) -> pd.DataFrame:
+    """One row a run: run_id, data, task, confounder, p_art, source, backbone, fold, caution.
+
+    The last column joins what a figure must say of the cohort and of the source; "" for nothing.
+    """
+    rows = [
+        (
+            spec.id,
+            spec.data,
+            spec.task,
+            spec.confounder.name if spec.confounder else "none",
+            spec.p_art,
+            spec.source.name,
+            spec.backbone,
+            spec.fold,
+            "; ".join(filter(None, (spec.caution, spec.source.caution))),
+        )
+        for spec in specs
+    ]
+    return pd.DataFrame(rows, columns=PLAN)
+
+
 def run(
     specs: Sequence[RunSpec],
     workspace: Workspace,
@@ -92,10 +131,20 @@ def run(
     """Execute the runs that are not done yet and return the results table of all of them.
 
     Interrupt it at any time: what is finished stays, the rest is made by the next call, with the same numbers.
-    A run that fails does not stop the others. The list of runs is kept as plans/`name`.csv, for `status`.
-    `workers` 0 means a process for each core, or as many as fill a GPU (`devices.runs_at_once`). `executor` slurm makes
-    the runs in jobs of a cluster, with the options in `slurm` (see `Slurm`); banks and weights are still made
-    here. `recompute` and `checkpoint_seconds` as in `runs.Execution`.
+    A run that fails does not stop the others.
+
+    Parameters
+    ----------
+    specs, workspace
+        What `plan` returned, and where it was planned.
+    name
+        Of the grid: its list of runs is kept as plans/`name`.csv, for `status`.
+    workers
+        Processes; 0 means one for each core, or as many as fill a GPU (`devices.runs_at_once`).
+    device, recompute, checkpoint_seconds
+        As in `Execution`.
+    executor, slurm
+        local, or slurm for jobs of a cluster with these options (see `Slurm`); banks and weights are still made here.
 
     Raises StudyError naming the failed runs and where their tracebacks are, for an unknown executor or option, and for
     `recompute` of compiled networks.
@@ -104,78 +153,38 @@ def run(
         raise StudyError(f"executor = {executor!r}: it must be local or slurm.")
     if recompute and any(spec.training.compiled for spec in specs):
         raise StudyError("recompute and compiled exclude each other: set one of them to false.")
-    settings = Slurm(**slurm or {})
+    options, execution = Slurm(**slurm or {}), Execution(device, recompute, checkpoint_seconds)
     table = plan_table(specs)
     write_csv(workspace.own(f"plans/{name}.csv"), table)
     todo = [spec for spec in specs if not (workspace.run(spec) / "done").exists()]
     if todo:
         _prepare(todo, workspace, workers or cores())
-        failed, execution = [], Execution(device, recompute, checkpoint_seconds)
         if executor == "slurm":
-            ended = make_in_jobs(todo, workspace, execution, name=name, settings=settings)
+            ended = make_in_jobs(todo, workspace, execution, name=name, options=options)
         else:
             ended = make_here(todo, workspace, execution, workers=workers or _suitable_workers(todo, device))
-        with progress(total=len(specs), initial=len(specs) - len(todo), desc="runs", unit="run", mininterval=0) as bar:
-            for spec, failure in ended:
-                bar.set_postfix_str(f"{spec.id}: {_outcome(workspace.run(spec)) if not failure else 'failed'}")
-                bar.update()
-                if failure:
-                    failed.append(failure)
-        if failed:
-            more = f"\n... and {len(failed) - 3} more" if len(failed) > 3 else ""
-            raise StudyError(f"{len(failed)} of {len(specs)} runs failed:\n" + "\n".join(failed[:3]) + more)
+        _watch(ended, workspace, done=len(specs) - len(todo), total=len(specs))
     return collect(table, workspace)
 
 
-def _prepare(todo: Sequence[RunSpec], workspace: Workspace, workers: int) -> None:
-    # Weights and banks are made before the workers start, so that they do not wait for one another.
-    for backbone in {spec.backbone for spec in todo}:
-        _fetch({spec.source for spec in todo if spec.backbone == backbone}, backbone, workers)
-    for digest in {spec.cohort for spec in todo}:
-        needed = {r for spec in todo if spec.cohort == digest for r in renderings(spec)}
-        cohort = open_registered(digest, workspace)
-        image_bank.build(cohort, sorted(needed, key=str), workspace.shared("bank"), workers=workers)
+def _watch(ended: Iterable[tuple[RunSpec, str]], workspace: Workspace, *, done: int, total: int) -> None:
+    """Show the runs as they end. Raises StudyError after the last one if any failed."""
+    failures = []
+    with progress(total=total, initial=done, desc="runs", unit="run", mininterval=0) as bar:
+        for spec, failure in ended:
+            bar.set_postfix_str(f"{spec.id}: {'failed' if failure else _outcome(workspace.run(spec))}")
+            bar.update()
+            if failure:
+                failures.append(failure)
+    if failures:
+        more = f"\n... and {len(failures) - 3} more" if len(failures) > 3 else ""
+        raise StudyError(f"{len(failures)} of {total} runs failed:\n" + "\n".join(failures[:3]) + more)
 
 
-def prepare_sources(
-    names: Sequence[str],
-    backbone: str,
-    workspace: Workspace,
-    *,
-    weights: Mapping[str, Any] | None = None,
-    workers: int = 0,
-) -> pd.DataFrame:
-    """Fetch or train the sources called `names` now, and return one row about each.
-
-    Columns: source, kind, identity, and for a stand-in its accuracy on held-out pictures and what chance gives.
-    """
-    folder = workspace.shared("sources")
-    found = [resolve(name, backbone, weights=weights, folder=folder) for name in names]
-    _fetch(found, backbone, workers)
-    rows = []
-    for source in found:
-        rows.append({"source": source.name, "kind": source.kind, "identity": source.identity, **source.card})
-    return pd.DataFrame(rows)
-
-
-def collect_plans(workspace: Workspace) -> tuple[pd.DataFrame, list[str]]:
-    """The results of every plan of this profile that is done, and a sentence for each that is not.
-
-    Raises StudyError when no plan is done.
-    """
-    frames, missing = [], []
-    for path in sorted(workspace.own("plans").glob("*.csv")):
-        table = pd.read_csv(path, keep_default_na=False)
-        try:
-            frames.append(collect(table, workspace))
-        except StudyError as error:
-            missing.append(f"{path.stem}: {error}")
-    if not frames:
-        raise StudyError(
-            f"{workspace.own('plans')}: no grid of runs is done there. Run the notebooks 20_tag to 24_gender first, "
-            "or set `results` to the folder of a profile that was run."
-        )
-    return pd.concat(frames, ignore_index=True), missing
+def _outcome(folder: Path) -> str:
+    loss = pd.read_csv(folder / "history.csv")["val_loss"].min()
+    aucs = ", ".join(f"{row['test_set']} {row['auc']:.2f}" for row in read_json(folder / "metrics.json"))
+    return f"val loss {loss:.2f}, AUC {aucs}"
 
 
 def _suitable_workers(specs: Sequence[RunSpec], device: str) -> int:
@@ -190,16 +199,41 @@ def _suitable_workers(specs: Sequence[RunSpec], device: str) -> int:
     return min(devices.runs_at_once(backbone, training, where) for backbone, training in networks)
 
 
+def _prepare(todo: Sequence[RunSpec], workspace: Workspace, workers: int) -> None:
+    # Weights and banks are made before the workers start, so that they do not wait for one another.
+    for backbone in {spec.backbone for spec in todo}:
+        _fetch({spec.source for spec in todo if spec.backbone == backbone}, backbone, workers)
+    for digest in {spec.cohort for spec in todo}:
+        needed = {r for spec in todo if spec.cohort == digest for r in renderings(spec)}
+        cohort = open_registered(digest, workspace)
+        image_bank.build(cohort, sorted(needed, key=str), workspace.shared("bank"), workers=workers)
+
+
 def _fetch(sources: Iterable[Source], backbone: str, workers: int) -> None:
     missing = sorted((source for source in sources if not source.at_hand), key=str)
     for _ in over_processes(methodcaller("fetch", backbone), missing, workers):
         pass
 
 
-def _outcome(folder: Path) -> str:
-    loss = pd.read_csv(folder / "history.csv")["val_loss"].min()
-    aucs = ", ".join(f"{row['test_set']} {row['auc']:.2f}" for row in read_json(folder / "metrics.json"))
-    return f"val loss {loss:.2f}, AUC {aucs}"
+def prepare_sources(
+    names: Sequence[str],
+    backbone: str,
+    workspace: Workspace,
+    *,
+    weights: Mapping[str, Any] | None = None,
+    workers: int = 0,
+) -> pd.DataFrame:
+    """Fetch or train the sources called `names` now, and return one row about each.
+
+    Columns: source, kind, identity, and whatever more a source has to say of itself (`Source.card`).
+    """
+    folder = workspace.shared("sources")
+    found = [resolve(name, backbone, weights=weights, folder=folder) for name in names]
+    _fetch(found, backbone, workers)
+    rows = [
+        {"source": source.name, "kind": source.kind, "identity": source.identity, **source.card} for source in found
+    ]
+    return pd.DataFrame(rows)
 
 
 def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
@@ -218,23 +252,21 @@ def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)[[*table.columns, "test_set", "n", *metrics.METRICS]]
 
 
-def plan_table(specs: Sequence[RunSpec]) -> pd.DataFrame:
-    """One row a run: run_id, data, task, confounder, p_art, source, backbone, fold, caution.
+def collect_plans(workspace: Workspace) -> tuple[pd.DataFrame, list[str]]:
+    """The results of every plan of this profile that is done, and a sentence for each that is not.
 
-    The last column joins what a figure must say of the cohort and of the source.
+    Raises StudyError when no plan is done.
     """
-    rows = [
-        {
-            "run_id": spec.id,
-            "data": spec.data,
-            "task": spec.task,
-            "confounder": spec.confounder.name if spec.confounder else "none",
-            "p_art": spec.p_art,
-            "source": spec.source.name,
-            "backbone": spec.backbone,
-            "fold": spec.fold,
-            "caution": "; ".join(filter(None, [spec.caution, spec.source.caution])),
-        }
-        for spec in specs
-    ]
-    return pd.DataFrame(rows)
+    frames, missing = [], []
+    for path in sorted(workspace.own("plans").glob("*.csv")):
+        table = pd.read_csv(path, keep_default_na=False)
+        try:
+            frames.append(collect(table, workspace))
+        except StudyError as error:
+            missing.append(f"{path.stem}: {error}")
+    if not frames:
+        raise StudyError(
+            f"{workspace.own('plans')}: no grid of runs is done there. Run the notebooks 20 to 25 first, "
+            "or set `results` to the folder of a profile that was run."
+        )
+    return pd.concat(frames, ignore_index=True), missing

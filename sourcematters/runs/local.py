@@ -33,7 +33,7 @@ def attempt(spec: RunSpec, workspace: Workspace, execution: Execution, show: boo
 def make_here(
     specs: Sequence[RunSpec], workspace: Workspace, execution: Execution, *, workers: int
 ) -> Iterator[tuple[RunSpec, str]]:
-    """Make the runs in `workers` processes of this machine; with one worker, in this process."""
+    """Make the runs in `workers` processes, or in this one; yields each with "" or why it failed, as they end."""
     at_once = min(workers, len(specs))
     execution = replace(execution, memory_share=execution.memory_share / at_once)
     make = partial(attempt, workspace=workspace, execution=execution, show=at_once == 1)

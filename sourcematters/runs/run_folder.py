@@ -1,12 +1,21 @@
 """Run folders: one run, made once, complete wherever it exists.
 
-A run folder `runs/<id>/` holds spec.json, history.csv, predictions.csv, metrics.json, env.json and `done`. It is
-written as a hidden folder beside its place and renamed into it. All state is read off the files: done (the
-folder), running (a hidden folder whose heartbeat is fresh), failed (`<id>.failed/` with the traceback), lost (a hidden
-folder whose process is gone), missing. Metrics can always be recomputed from predictions.csv. A run that was killed
-goes on from `.checkpoints/<id>.pt`.
+A run folder `runs/<id>/` (`RunSpec.id`) holds
+
+    spec.json         id, all that the run is (`RunSpec.to_dict`), and `fit`, the id of the run that trained its network
+    history.csv       an epoch a row: epoch, train_loss, val_loss, val_auc, best (1 where val_loss was a new minimum)
+    predictions.csv   a test image a row: image_id, patient_id, label, score, test_set, carries (see `metrics`)
+    metrics.json      a test set a row: test_set, n, auc, auc_keras; can always be made again from predictions.csv
+    env.json          device, machine, host, versions, seconds that it took, when it was finished
+    weights.safetensors   the network, only of a run without confounder: runs at p_art = 0 score it (`RunSpec.fit`)
+    done              empty, written last
+
+It is written as a hidden folder beside its place, with a `heartbeat` touched after each epoch, and renamed into it.
+All state is read off the files, see `state`. `<id>.failed/` holds spec.json and traceback.txt of a run that failed,
+`.checkpoints/<id>.pt` where one stands that was killed, `.locks/` keeps two processes from making the same run.
 """
 
+import contextlib
 import datetime
 import hashlib
 import os
@@ -14,21 +23,25 @@ import platform
 import shutil
 import socket
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import psutil
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from sourcematters import metrics
 from sourcematters.cohorts import Cohort, tables
 from sourcematters.confounders import design
 from sourcematters.files import explained, write_csv, write_json
 from sourcematters.runs.specs import RunSpec
+from sourcematters.seeds import derive
 from sourcematters.training import image_bank
 from sourcematters.training.image_bank import Rendering
 
@@ -43,8 +56,10 @@ CHECKPOINT_SECONDS = 300
 class Execution:
     """By what means a run is made; no number depends on it, but that kinds of devices round differently.
 
-    With `recompute` a training step holds less memory and takes a quarter longer (`memory.recompute`). A run keeps
-    where it stands at most every `checkpoint_seconds`. `memory_share` is its part of a card that other runs share.
+    device              auto, cpu, cuda, mps ...
+    recompute           a training step holds less memory and takes a quarter longer (`memory.recompute`)
+    checkpoint_seconds  a run keeps where it stands at most so often
+    memory_share        the run's part of a card that other runs share, 0..1
     """
 
     device: str = "auto"
@@ -99,107 +114,109 @@ def execute(spec: RunSpec, workspace: Workspace, execution: Execution = Executio
         (target.parent / ".locks").mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / ".locks" / f"{spec.id}.lock"):
             if not (target / "done").exists():
-                _execute(spec, workspace, target, execution, show)
+                _make(spec, workspace, execution, show)
     return target
 
 
-def _execute(spec: RunSpec, workspace: Workspace, target: Path, execution: Execution, show: bool) -> None:
-    from safetensors.torch import load_file, save_file
-
+def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool) -> None:
+    # Torch takes seconds and half a gigabyte: only processes that train pay for it.
     from sourcematters.training import devices, fine_tuning, memory
     from sourcematters.training.checkpoints import Checkpoint
     from sourcematters.training.classifier import Classifier, reproducible
 
-    started = time.perf_counter()
-    fit_folder = execute(spec.fit, workspace, execution, show=show) if spec.fit != spec else None
-    for left in target.parent.glob(f".{spec.id}.*"):
-        shutil.rmtree(left)
-    beside = target.parent / f".{spec.id}.{socket.gethostname()}.{os.getpid()}"
-    beside.mkdir()
-    try:
-        heartbeat = beside / "heartbeat"
-        heartbeat.touch()
-        cohort = open_registered(spec.cohort, workspace)
-        base, carrier = _banks(spec, workspace)
-        sets = design.sets(
-            cohort,
-            spec.confounder,
-            p_art=spec.p_art,
-            fold=spec.fold,
-            seed=spec.seed,
-            val_fraction=spec.val_fraction,
-            split_seed=spec.split_seed,
+    started, training = time.perf_counter(), spec.training
+    fit = execute(spec.fit, workspace, execution, show=show) if spec.fit != spec else None
+    with _becoming(workspace.run(spec)) as folder:
+        device = devices.choose(execution.device)
+        devices.limit_memory(device, execution.memory_share)
+        checkpoint = Checkpoint(
+            workspace.shared("runs") / ".checkpoints" / f"{spec.id}.pt", execution.checkpoint_seconds, device
         )
-        where = devices.choose(execution.device)
-        devices.limit_memory(where, execution.memory_share)
-        settings, pixels = spec.training, fine_tuning.Pixels(base, carrier)
-        kept = target.parent / ".checkpoints" / f"{spec.id}.pt"
-        checkpoint = Checkpoint(kept, execution.checkpoint_seconds, where)
-        with reproducible(fine_tuning.initial_seed(spec.seed, spec.fold), where), memory.kept():
-            model = Classifier(spec.source, spec.backbone, size=settings.size, dropout=settings.dropout)
-            if settings.compiled:
+        pixels = fine_tuning.Pixels(*(_bank(spec.cohort, rendering, workspace) for rendering in renderings(spec)))
+        sets = _sets(spec, workspace)
+        tests = sets[sets["part"].isin(metrics.TEST_SETS)]
+        # All sources and strengths of a fold start from the same classifier, so that they differ in nothing else.
+        with reproducible(derive(spec.seed, "initialization", spec.fold), device), memory.kept():
+            model = Classifier(spec.source, spec.backbone, size=training.size, dropout=training.dropout)
+            if training.compiled:
                 model.compile()
             if execution.recompute:
                 memory.recompute(model.backbone)
-            if fit_folder is None:
+            if fit:
+                model.read(fit / "weights.safetensors")
+                devices.place(model, device)
+                history = pd.read_csv(fit / "history.csv")
+            else:
                 history = fine_tuning.fine_tune(
                     model,
                     pixels,
                     sets,
-                    settings,
+                    training,
                     seed=spec.seed,
-                    device=where,
-                    on_epoch=lambda epoch: heartbeat.touch(),
+                    device=device,
+                    on_epoch=lambda epoch: (folder / "heartbeat").touch(),
                     checkpoint=checkpoint,
                     show=show,
                 )
-            else:
-                model.load_state_dict(load_file(fit_folder / "weights.safetensors"))
-                devices.place(model, where)
-                history = pd.read_csv(fit_folder / "history.csv")
-            tests = sets[sets["part"].isin(design.TEST_SETS)]
-            scores = fine_tuning.score(model, pixels, tests, settings, device=where)
+            scores = fine_tuning.score(model, pixels, tests, training, device=device)
         predictions = tests.assign(score=scores).rename(columns={"part": "test_set"})
         predictions = predictions[["image_id", "patient_id", "label", "score", "test_set", "carries"]]
-        write_json(beside / "spec.json", {"id": spec.id, **spec.to_dict(), "fit": spec.fit.id})
-        write_csv(beside / "history.csv", history)
-        write_csv(beside / "predictions.csv", predictions)
-        write_json(beside / "metrics.json", metrics.by_test_set(predictions).to_dict("records"))
+        write_json(folder / "spec.json", {"id": spec.id, **spec.to_dict(), "fit": spec.fit.id})
+        write_csv(folder / "history.csv", history)
+        write_csv(folder / "predictions.csv", predictions)
+        write_json(folder / "metrics.json", metrics.by_test_set(predictions).to_dict("records"))
         if spec.confounder is None:
-            save_file(
-                {k: v.cpu().contiguous() for k, v in model.state_dict().items()},
-                beside / "weights.safetensors",
-            )
-        write_json(beside / "env.json", _environment(where, checkpoint.spent + time.perf_counter() - started))
-        heartbeat.unlink()
-        (beside / "done").touch()
-        checkpoint.remove()
-        os.replace(beside, target)
+            model.write(folder / "weights.safetensors")
+        seconds = checkpoint.spent + time.perf_counter() - started
+        write_json(folder / "env.json", _environment(str(device), seconds))
+    checkpoint.remove()
+
+
+@contextlib.contextmanager
+def _becoming(target: Path) -> Iterator[Path]:
+    """A hidden folder of this process beside `target`, with a heartbeat; it becomes `target` if the block ends well."""
+    for left in target.parent.glob(f".{target.name}.*"):
+        shutil.rmtree(left)
+    folder = target.parent / f".{target.name}.{socket.gethostname()}.{os.getpid()}"
+    folder.mkdir()
+    try:
+        (folder / "heartbeat").touch()
+        yield folder
+        (folder / "heartbeat").unlink()
+        (folder / "done").touch()
+        os.replace(folder, target)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sets(spec: RunSpec, workspace: Workspace) -> pd.DataFrame:
+    return design.sets(
+        open_registered(spec.cohort, workspace),
+        spec.confounder,
+        p_art=spec.p_art,
+        fold=spec.fold,
+        seed=spec.seed,
+        val_fraction=spec.val_fraction,
+        split_seed=spec.split_seed,
+    )
 
 
 def renderings(spec: RunSpec) -> tuple[Rendering, Rendering]:
     """How the images without and with the confounder are rendered; the same for a sampled confounder."""
     carrier = spec.base if spec.confounder is None or spec.confounder.sampled else spec.confounder.carrier
-    settings = spec.training
     base = Rendering(
         alteration=spec.base,
-        size=settings.size,
-        interpolation=settings.interpolation,
+        size=spec.training.size,
+        interpolation=spec.training.interpolation,
         seed=spec.seed,
-        window=settings.window,
-        crop=settings.crop,
+        window=spec.training.window,
+        crop=spec.training.crop,
     )
     return base, base.replaced(alteration=carrier)
 
 
-def _banks(spec: RunSpec, workspace: Workspace) -> list:
-    return [_bank(spec.cohort, rendering, workspace) for rendering in renderings(spec)]
-
-
 @lru_cache(maxsize=64)
-def _bank(digest: str, rendering: Rendering, workspace: Workspace):
+def _bank(digest: str, rendering: Rendering, workspace: Workspace) -> NDArray[np.uint8]:
     return image_bank.build(open_registered(digest, workspace), [rendering], workspace.shared("bank"))[0]
 
 
@@ -210,9 +227,9 @@ def open_registered(digest: str, workspace: Workspace) -> pd.DataFrame:
     return tables.read_csv(workspace.shared("cohorts") / f"{digest}.csv", shared_patients_allowed=True)
 
 
-def _environment(device: "torch.device", seconds: float) -> dict:  # noqa: F821
+def _environment(device: str, seconds: float) -> dict[str, Any]:
     return {
-        "device": str(device),
+        "device": device,
         "machine": platform.machine(),
         "host": socket.gethostname(),
         "python": platform.python_version(),

@@ -62,17 +62,12 @@ class Slurm(Checked):
 
 
 def make_in_jobs(
-    specs: Sequence[RunSpec],
-    workspace: Workspace,
-    execution: Execution,
-    *,
-    name: str,
-    settings: Slurm,
+    specs: Sequence[RunSpec], workspace: Workspace, execution: Execution, *, name: str, options: Slurm
 ) -> Iterator[tuple[RunSpec, str]]:
-    """Submit the runs that no job has yet, and wait for all of `specs`; an interruption leaves the jobs alone.
+    """Submit the runs that no job has yet, and wait for all of `specs`; yields each with "" or why it failed.
 
-    A job that was cancelled, killed or out of time once too often is not submitted again by this call, but by the
-    next. Raises StudyError when sbatch refuses, or squeue does not answer.
+    An interruption leaves the jobs alone. A job that was cancelled, killed or out of time once too often is not
+    submitted again by this call, but by the next. Raises StudyError when sbatch refuses, or squeue does not answer.
     """
     workspace = Workspace(str(Path(workspace.results).resolve()))
     folder = workspace.shared("slurm")
@@ -80,9 +75,9 @@ def make_in_jobs(
     _tidy(queued, workspace)
     new = [spec for spec in specs if spec.id not in queued or _failure(spec, workspace)]
     if new:
-        _submit(new, workspace, execution, name, settings)
-    waiting, gone, silent = list(specs), set(), 0
-    while waiting:
+        _submit(new, workspace, execution, name, options)
+    waiting, gone, silent = list(specs), set[str](), 0
+    while True:
         try:
             # Asked before the files are read: a run ends before its job does.
             queued, silent = in_queue(folder), 0
@@ -90,20 +85,27 @@ def make_in_jobs(
             silent += 1
             if silent > SILENT_POLLS:
                 raise
-        ended = {}
-        for spec in waiting:
-            if (workspace.run(spec) / "done").exists():
-                ended[spec] = ""
-            elif failure := _failure(spec, workspace):
-                ended[spec] = failure
-            elif spec.id in gone and spec.id not in queued:
-                ended[spec] = f"{spec.id}: its job is gone; start again to resubmit it. {_last_words(spec.id, folder)}"
-        yield from ended.items()
-        waiting = [spec for spec in waiting if spec not in ended]
+        lost = gone - queued
+        outcomes = {spec: _outcome(spec, workspace, spec.id in lost) for spec in waiting}
+        yield from ((spec, outcome) for spec, outcome in outcomes.items() if outcome is not None)
+        waiting = [spec for spec in waiting if outcomes[spec] is None]
+        if not waiting:
+            return
         # Files of another machine may come into sight a little late: a job must be gone twice.
         gone = {spec.id for spec in waiting if spec.id not in queued}
-        if waiting:
-            time.sleep(settings.poll_seconds)
+        time.sleep(options.poll_seconds)
+
+
+def _outcome(spec: RunSpec, workspace: Workspace, lost: bool) -> str | None:
+    """Nothing ("") if the run is done, why it failed, or None while its job has it; `lost` if no job has it."""
+    if (workspace.run(spec) / "done").exists():
+        return ""
+    if failure := _failure(spec, workspace):
+        return failure
+    if lost:
+        reason = last_words(spec.id, workspace.shared("slurm"))
+        return f"{spec.id}: its job is gone; start again to resubmit it. {reason}"
+    return None
 
 
 def in_queue(folder: Path) -> set[str]:
@@ -172,18 +174,12 @@ def bundles(specs: Sequence[RunSpec], runs_per_job: int) -> list[list[RunSpec]]:
     return jobs
 
 
-def _submit(
-    specs: Sequence[RunSpec],
-    workspace: Workspace,
-    execution: Execution,
-    name: str,
-    settings: Slurm,
-) -> None:
+def _submit(specs: Sequence[RunSpec], workspace: Workspace, execution: Execution, name: str, options: Slurm) -> None:
     import submitit
 
     if not shutil.which("sbatch"):
         raise StudyError("executor slurm: there is no sbatch here. Start on a machine of the cluster, or choose local.")
-    jobs = bundles(specs, settings.runs_per_job)
+    jobs = bundles(specs, options.runs_per_job)
     job_name = f"{name}-{uuid.uuid4().hex[:8]}"
     folder = workspace.shared("slurm") / job_name
     record = [(task, spec.id) for task, job in enumerate(jobs) for spec in job]
@@ -196,10 +192,10 @@ def _submit(
     try:
         with inherited:
             os.environ.update(conf)
-            executor = submitit.SlurmExecutor(folder, max_num_timeout=settings.max_num_timeout)
-            further = {"requeue": True, **settings.sbatch.get("additional_parameters", {})}
-            options = {**settings.sbatch, "additional_parameters": further}
-            executor.update_parameters(job_name=job_name, time=settings.time, **options)
+            executor = submitit.SlurmExecutor(folder, max_num_timeout=options.max_num_timeout)
+            further = {"requeue": True, **options.sbatch.get("additional_parameters", {})}
+            sbatch = {**options.sbatch, "additional_parameters": further}
+            executor.update_parameters(job_name=job_name, time=options.time, **sbatch)
             executor.submit_array([Bundle(job, workspace, execution) for job in jobs])
     except (ValueError, TypeError, RuntimeError) as error:
         raise StudyError(f"executor slurm: the jobs were not submitted. {error}") from error
@@ -211,7 +207,7 @@ def _failure(spec: RunSpec, workspace: Workspace) -> str:
     return f"{spec.id}: {path.read_text(encoding='utf-8').strip().splitlines()[-1]} ({path})" if path.exists() else ""
 
 
-def _last_words(run_id: str, folder: Path) -> str:
+def last_words(run_id: str, folder: Path) -> str:
     """The last line of the newest log of the run's jobs: there Slurm says what ended them."""
     logs = []
     for job, record in _records(folder).items():

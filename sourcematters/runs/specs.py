@@ -5,55 +5,41 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import Field
+
+from sourcematters.checked import Checked
 from sourcematters.confounders import ORIGINAL, Alteration, Confounder
-from sourcematters.confounders.design import n_carriers
 from sourcematters.errors import StudyError
 from sourcematters.sources import Source
 from sourcematters.training.recipe import Training
 
 
-@dataclass(frozen=True)
-class RunSpec:
-    """One fine-tuning and its test sets. Two specs that mean the same run have the same `id`.
+class RunSpec(Checked):
+    """One fine-tuning and its test sets. Two specs that mean the same run have the same `id`."""
 
-    `cohort` is the digest of the table and its image files (`runs.register`), `base` the alteration that every
-    image without the confounder gets. Without a confounder the run trains on base images only.
-    """
-
-    data: str
+    data: str = Field(description="what the cohort is called")
     task: str
-    cohort: str
-    confounder: Confounder | None
-    base: Alteration
-    p_art: float
+    cohort: str = Field(description="digest of the cohort's table and image files (`run_folder.register`)")
+    confounder: Confounder | None = Field(description="None trains on base images only")
+    base: Alteration = Field(description="what every image gets that does not carry the confounder")
+    p_art: float = Field(ge=0, le=1, description="share of the positives that carry it in training")
     source: Source
-    backbone: str
-    fold: int
+    backbone: str = Field(description="the network, by timm's name")
+    fold: int = Field(ge=0, description="which repeat")
     training: Training
-    seed: int = 0
-    val_fraction: float = 0.15
-    split_seed: int = 42
-    caution: str = field(default="", compare=False)
-
-    def __post_init__(self) -> None:
-        n_carriers(self.p_art, 0)
-        object.__setattr__(self, "p_art", float(self.p_art))
+    seed: int = Field(0, description="of noise, carriers, first weights, order and augmentation")
+    val_fraction: float = Field(0.15, gt=0, lt=1, description="share of the development patients that validates")
+    split_seed: int = Field(42, description="of the folds")
+    caution: str = Field("", description="what every figure must say of the cohort; no part of the identity")
 
     @property
     def id(self) -> str:
         """Readable, with a short hash: `cxr14-mass-tag-p050-imagenet-resnet50-f2-1a2b3c4d`."""
         confounder = self.confounder.name if self.confounder else "none"
-        words = [
-            self.data,
-            self.task,
-            confounder,
-            f"p{round(100 * self.p_art):03d}",
-            self.source.name,
-            self.backbone,
-        ]
+        strength = f"p{round(100 * self.p_art):03d}"
+        words = [self.data, self.task, confounder, strength, self.source.name, self.backbone]
         slug = "-".join(re.sub(r"[^a-z0-9_]+", "_", word.lower()) for word in words)
         digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
         return f"{slug}-f{self.fold}-{digest[:8]}"
@@ -66,65 +52,39 @@ class RunSpec:
         """
         if self.p_art > 0 or self.confounder is None or self.confounder.sampled:
             return self
-        return replace(self, confounder=None)
+        return self.replaced(confounder=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, sorted into what the run is about; machine paths are left out."""
-        return {
-            "data": self.data,
-            "task": self.task,
-            "cohort": self.cohort,
+        """Plain values for JSON; what changes no number is left out."""
+        plain = {
             "confounder": self.confounder.to_dict() if self.confounder else None,
             "base": self.base.to_dict(),
-            "p_art": self.p_art,
             "source": self.source.to_dict(),
-            "backbone": self.backbone,
-            "fold": self.fold,
-            "seed": self.seed,
-            "val_fraction": self.val_fraction,
-            "split_seed": self.split_seed,
             "training": self.training.model_dump(),
         }
+        return {key: value for key, value in {**dict(self), **plain}.items() if key != "caution"}
 
 
 def grid(
-    *,
-    data: str,
-    task: str,
-    cohort: str,
-    confounders: Sequence[Confounder],
-    p_art: Sequence[float],
-    sources: Sequence[Source],
-    backbone: str,
-    folds: int,
-    training: Training,
-    seed: int = 0,
-    caution: str = "",
+    *, confounders: Sequence[Confounder], p_art: Sequence[float], sources: Sequence[Source], folds: int, **same: Any
 ) -> list[RunSpec]:
-    """Every combination of confounder, source, strength and fold, in that order.
+    """Every combination of confounder, source, strength and fold, in that order; `same` is the same for all runs.
 
-    Raises StudyError for an empty or repeated axis, or p_art outside 0..1.
+    Raises StudyError for an empty or repeated axis, or a value that `RunSpec` refuses.
     """
+    axes: dict[str, Sequence[object]]
     axes = {"confounders": confounders, "p_art": p_art, "sources": sources, "folds": range(folds)}
     for name, values in axes.items():
         if len(values) == 0 or len(set(values)) < len(values):
             raise StudyError(f"{name} = {list(values)}: needs at least one value, each of them once.")
     return [
         RunSpec(
-            data=data,
-            task=task,
-            cohort=cohort,
             confounder=confounder,
             base=ORIGINAL if confounder.sampled else confounder.base,
             p_art=strength,
             source=source,
-            backbone=backbone,
             fold=fold,
-            training=training,
-            seed=seed,
-            caution=caution,
+            **same,
         )
-        for confounder, source, strength, fold in itertools.product(
-            *(axes[k] for k in ("confounders", "sources", "p_art", "folds"))
-        )
+        for confounder, source, strength, fold in itertools.product(confounders, sources, p_art, range(folds))
     ]

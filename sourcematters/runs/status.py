@@ -1,12 +1,13 @@
 """How far the grids of a results folder are."""
 
 import datetime
-import json
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 
 from sourcematters.errors import StudyError
+from sourcematters.files import read_json
 from sourcematters.runs.run_folder import state
 from sourcematters.runs.slurm import in_queue
 
@@ -25,27 +26,32 @@ def status(folder: str | Path) -> str:
         queued = in_queue(shared / "slurm")
     except StudyError as error:
         notes.append(str(error))
-    runs, states = shared / "runs", {}
-    for plan in plans:
-        for run_id in pd.read_csv(plan)["run_id"]:
-            states[plan, run_id] = state(run_id, runs, queued)
+    runs = shared / "runs"
+    table = pd.concat([pd.read_csv(plan, usecols=["run_id"]).assign(plan=plan) for plan in plans], ignore_index=True)
+    table["state"] = [state(run_id, runs, queued) for run_id in table["run_id"]]
+    failed = table.loc[table["state"] == "failed", "run_id"].unique()
+    tracebacks = [f"failed: {runs / f'{run_id}.failed' / 'traceback.txt'}" for run_id in failed]
+    return "\n".join([*_counts(table), *_time_left(table, runs), *tracebacks, *notes])
+
+
+def _counts(table: pd.DataFrame) -> list[str]:
     # Queued and lost are shown where there are any: without a cluster, or a kill, there are none.
-    optional = {"queued", "lost"} - set(states.values())
-    shown = [s for s in ("done", "running", "queued", "failed", "lost", "missing") if s not in optional]
-    widths = {name: max(8, len(name) + 2) for name in shown}
-    lines = [f"{'plan':<32}" + "".join(f"{name:>{widths[name]}}" for name in shown) + f"{'of':>6}"]
-    for plan in plans:
-        found = [s for (of, _), s in states.items() if of == plan]
-        counts = "".join(f"{found.count(name):>{widths[name]}}" for name in shown)
-        lines.append(f"{f'{plan.parents[1].name}/{plan.stem}':<32}{counts}{len(found):>6}")
-    all_states = list(states.values())
-    todo, running = len(all_states) - all_states.count("done"), all_states.count("running")
-    done = [run_id for (_, run_id), s in states.items() if s == "done"]
-    if todo and done:
-        seconds = [json.loads((runs / run_id / "env.json").read_text())["seconds"] for run_id in done]
-        left = todo * sum(seconds) / len(seconds) / max(running, 1)
-        rate = f"{sum(seconds) / len(seconds):.0f} s a run so far, {max(running, 1)} at a time"
-        lines.append(f"time left: about {datetime.timedelta(seconds=round(left))} ({rate})")
-    failed = [run_id for (_, run_id), s in states.items() if s == "failed"]
-    lines += [f"failed: {runs / f'{run_id}.failed' / 'traceback.txt'}" for run_id in failed]
-    return "\n".join(lines + notes)
+    found, always = set(table["state"]), {"done", "running", "failed", "missing"}
+    states = [s for s in ("done", "running", "queued", "failed", "lost", "missing") if s in always | found]
+    widths = {name: max(8, len(name) + 2) for name in states}
+    lines = [f"{'plan':<32}" + "".join(f"{name:>{widths[name]}}" for name in states) + f"{'of':>6}"]
+    for plan, runs in table.groupby("plan"):
+        count = Counter(runs["state"])
+        numbers = "".join(f"{count[name]:>{widths[name]}}" for name in states)
+        lines.append(f"{f'{plan.parents[1].name}/{plan.stem}':<32}{numbers}{len(runs):>6}")
+    return lines
+
+
+def _time_left(table: pd.DataFrame, runs: Path) -> list[str]:
+    done, running = table.loc[table["state"] == "done", "run_id"], max(1, (table["state"] == "running").sum())
+    todo = len(table) - len(done)
+    if not todo or done.empty:
+        return []
+    seconds = sum(read_json(runs / run_id / "env.json")["seconds"] for run_id in done) / len(done)
+    left = datetime.timedelta(seconds=round(todo * seconds / running))
+    return [f"time left: about {left} ({seconds:.0f} s a run so far, {running} at a time)"]

@@ -25,7 +25,8 @@ from sourcematters.errors import StudyError
 from sourcematters.results import ct_figures, diagrams, galleries
 from sourcematters.runs import grids
 from sourcematters.runs.run_folder import Workspace
-from sourcematters.runs.specs import RunSpec
+from sourcematters.runs.specs import RunSpec, grid
+from sourcematters.sources import Source
 from sourcematters.study import settings as configuration
 from sourcematters.study.finished import FinishedRuns, save_figure, save_table
 from sourcematters.study.settings import SECTIONS, merged, read_profile, split_section
@@ -254,12 +255,13 @@ class Study:
         outlined = []
         for name in self._names(names):
             asked = self.about(name).settings
-            outlined += grids.outline(
+            outlined += grid(
                 data=asked.data,
                 task=asked.task,
-                confounder=self.confounder(name),
+                cohort="",
+                confounders=[self.confounder(name)],
                 p_art=asked.p_art,
-                sources=asked.sources,
+                sources=[Source(source, "") for source in asked.sources],
                 backbone=asked.backbone,
                 folds=asked.folds,
                 training=asked.training,

@@ -104,7 +104,7 @@ class TrainingSet:
     def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Batches of images, float32 (B, 1, size, size) in 0..255, and labels, int64 (B,), on the device."""
         order = shuffled(self._order_keys, epoch)
-        matrices = affine_matrices(self._augment_keys[order], self._training, epoch).to(self._device)
+        matrices = affine_matrices(self._augment_keys[order], self._training, epoch).to(self._device)  # (N, 2, 3)
         rows, carries, labels = self._rows[order], self._carries[order], self._labels[order].to(self._device)
         parts = slices(len(order), self._training.batch_size)
         fed = feed(self._pixels, ((rows[part], carries[part]) for part in parts), self._device)
@@ -132,11 +132,11 @@ def affine_matrices(image_keys: NDArray[np.uint64], training: Training, epoch: i
     As keras.preprocessing composes them: rotation, then shift, then zoom per axis (its shear of 0.1 degree moves
     no pixel by more than 0.5 px at 512 px and is left out).
     """
-    draws = 2 * stream(image_keys, AFFINE_DRAWS * epoch, AFFINE_DRAWS) - 1
-    angle = np.deg2rad(training.rotation) * draws[:, 0]
-    zoom = 1 + training.zoom * draws[:, 1:3]
+    draws = 2 * stream(image_keys, AFFINE_DRAWS * epoch, AFFINE_DRAWS) - 1  # (B, 5), in -1..1
+    angle = np.deg2rad(training.rotation) * draws[:, 0]  # (B,)
+    zoom = 1 + training.zoom * draws[:, 1:3]  # (B, 2)
     # The image spans 2 in grid_sample's coordinates.
-    shift = 2 * training.shift * draws[:, 3:5]
+    shift = 2 * training.shift * draws[:, 3:5]  # (B, 2)
     rotation = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=1).reshape(-1, 2, 2)
     linear = rotation * zoom[:, None, :]
     offset = np.einsum("bij,bj->bi", rotation, shift)
@@ -148,7 +148,7 @@ def augment(pixels: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
     pixels, matrices = pixels.float(), matrices.to(pixels.device)
     # A column's share and a row's share of each coordinate, added: far cheaper than functional.affine_grid's product.
     x, y = (torch.arange(1 - n, n, 2, device=pixels.device) / n for n in (pixels.shape[3], pixels.shape[2]))
-    columns = matrices[:, :, 0, None] * x + matrices[:, :, 2, None]
-    rows = matrices[:, :, 1, None] * y
-    grid = (columns[:, :, None, :] + rows[:, :, :, None]).permute(0, 2, 3, 1)
+    columns = matrices[:, :, 0, None] * x + matrices[:, :, 2, None]  # (B, 2, W)
+    rows = matrices[:, :, 1, None] * y  # (B, 2, H)
+    grid = (columns[:, :, None, :] + rows[:, :, :, None]).permute(0, 2, 3, 1)  # (B, H, W, 2)
     return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)

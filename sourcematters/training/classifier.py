@@ -3,8 +3,11 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sourcematters.sources import Source
@@ -17,11 +20,14 @@ class Classifier(nn.Module):
     paper: pooled features, dropout, linear layer.
     """
 
+    mean: torch.Tensor  # (1, 3, 1, 1), for pixels in 0..255
+    std: torch.Tensor  # (1, 3, 1, 1)
+
     def __init__(self, source: Source, backbone: str, *, size: int, dropout: float = 0.5):
         super().__init__()
         self.backbone = source.load(backbone, size=size)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(self.backbone.num_features, 2)
+        self.classifier = nn.Linear(cast(int, self.backbone.num_features), 2)
         # Keras's initialization of a Dense layer, which the paper used.
         nn.init.xavier_uniform_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
@@ -30,10 +36,18 @@ class Classifier(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits of both classes; class 1 is the positive one."""
-        channels = (pixels.float() - self.mean) / self.std
+        channels = (pixels.float() - self.mean) / self.std  # (B, 3, H, W): grey spreads over the three channels
         if channels.device.type != "mps":
             channels = channels.contiguous(memory_format=torch.channels_last)
-        return self.classifier(self.dropout(self.backbone(channels)))
+        return self.classifier(self.dropout(self.backbone(channels)))  # features (B, F), logits (B, 2)
+
+    def write(self, path: Path) -> None:
+        """Keep all weights and running statistics in a safetensors file."""
+        save_file({name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}, path)
+
+    def read(self, path: Path) -> None:
+        """Take all weights and running statistics from a file of `write`."""
+        self.load_state_dict(load_file(path))
 
 
 def set_bn_momentum(model: nn.Module, momentum: float) -> None:
@@ -53,12 +67,13 @@ def reproducible(seed: int, device: torch.device) -> Iterator[None]:
     """
     # cuBLAS is deterministic only with a fixed workspace (docs.nvidia.com/cuda/cublas, results reproducibility).
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    settings: Any = torch.utils.deterministic
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    filled = settings.fill_uninitialized_memory
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     # It would write NaN into every new tensor, to unmask code that reads what nobody wrote; our operators do not.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    settings.fill_uninitialized_memory = False
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
@@ -66,4 +81,4 @@ def reproducible(seed: int, device: torch.device) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        settings.fill_uninitialized_memory = filled

@@ -46,7 +46,7 @@ def place(model: torch.nn.Module, device: torch.device) -> None:
     """Bring a model to the device, in the memory layout its convolutions are fastest in."""
     # Apple's MPS has no fast path for channels_last.
     layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
-    model.to(device, memory_format=layout)
+    model.to(device).to(memory_format=layout)
 
 
 def limit_memory(device: torch.device, share: float) -> None:
@@ -83,7 +83,7 @@ def step_operations(backbone: str, training: Training) -> float:
 
     # On the meta device tensors have shapes and no content: nothing is computed.
     model = create(backbone, size=training.size).to("meta")
-    batch = torch.empty(training.batch_size, 3, training.size, training.size, device="meta")
+    batch = torch.empty(training.batch_size, 3, training.size, training.size, device="meta")  # (B, 3, size, size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(batch)
     return 3.0 * counter.get_total_flops()

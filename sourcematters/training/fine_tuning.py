@@ -2,7 +2,9 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,15 +15,35 @@ from torch.nn import functional
 from sourcematters import metrics
 from sourcematters.errors import StudyError
 from sourcematters.processes import progress
-from sourcematters.seeds import derive
 from sourcematters.training.batches import Pixels, TrainingSet, feed, slices
 from sourcematters.training.checkpoints import Checkpoint
 from sourcematters.training.classifier import Classifier, set_bn_momentum
 from sourcematters.training.devices import autocast, place
 from sourcematters.training.recipe import Training
 
+HISTORY = ["epoch", "train_loss", "val_loss", "val_auc", "best"]
+
 EVALUATION_BATCH = 64
 """On a CPU small networks score a tenth faster than in batches of 32; larger ones gain nothing more."""
+
+
+@dataclass
+class Course:
+    """How far a fine-tuning has come: its history, an epoch a row, and the weights of the best one."""
+
+    history: list[tuple[int, float, float, float, int]] = field(default_factory=list)
+    best_loss: float = math.inf
+    best_weights: dict[str, Any] = field(default_factory=dict)
+    since_best: int = 0
+
+    def add(self, model: Classifier, train_loss: float, val_loss: float, val_auc: float) -> None:
+        """Write down one more epoch, and keep the model's weights if it is the best."""
+        better = val_loss < self.best_loss
+        if better:
+            self.best_loss, self.best_weights, self.since_best = val_loss, copy.deepcopy(model.state_dict()), 0
+        else:
+            self.since_best += 1
+        self.history.append((len(self.history), train_loss, val_loss, val_auc, int(better)))
 
 
 def fine_tune(
@@ -32,15 +54,31 @@ def fine_tune(
     *,
     seed: int,
     device: torch.device,
-    on_epoch: Callable[[int], None] = lambda epoch: None,
+    on_epoch: Callable[[int], object] = lambda epoch: None,
     checkpoint: Checkpoint | None = None,
     show: bool = False,
 ) -> pd.DataFrame:
     """Train all layers on the `train` part and leave the weights with the lowest `val` loss in `model`.
 
-    Cross-entropy, Adam, early stopping after `patience` epochs without a better validation loss. `sets` is a
-    table from `design.sets`. Goes on after the last epoch that `checkpoint` kept, with the numbers of a fine-tuning
-    that was not interrupted. Returns the history: epoch, train_loss, val_loss, val_auc, best (0/1).
+    Cross-entropy, Adam, early stopping. Returns the history: epoch, train_loss, val_loss, val_auc, best (0/1).
+
+    Parameters
+    ----------
+    model, training
+        The network, whose weights are changed, and the recipe.
+    pixels, sets
+        The images, and which of them are for what: a table from `design.sets`.
+    seed
+        Of order and augmentation.
+    device
+        Where to train; the model is brought there.
+    on_epoch
+        Called with its number after each epoch.
+    checkpoint
+        Goes on after the last epoch kept there, with the numbers of a fine-tuning that was not interrupted.
+    show
+        Whether to draw a progress bar of the epochs.
+
     Raises StudyError when the loss is not finite.
     """
     if training.bn_momentum:
@@ -48,51 +86,33 @@ def fine_tune(
     place(model, device)
     optimizer = optimizer_for(model, training)
     train, val = sets[sets["part"] == "train"], sets[sets["part"] == "val"]
+    labels = val["label"].to_numpy()
     batches = TrainingSet(pixels, train, training, seed=seed, device=device)
-    history, best_loss, best_weights, since_best = [], math.inf, None, 0
+    course = Course()
     if checkpoint and (kept := checkpoint.read()):
-        model.load_state_dict(kept["model"])
-        optimizer.load_state_dict(kept["optimizer"])
-        history, best_loss, best_weights, since_best = (
-            kept[name] for name in ("history", "best_loss", "best_weights", "since_best")
-        )
-    epochs = range(len(history), training.epochs)
-    options = dict(total=training.epochs, initial=len(history), disable=not show)
-    with progress(epochs, desc="fine-tuning", unit="epoch", **options) as bar:
+        model.load_state_dict(kept.pop("model"))
+        optimizer.load_state_dict(kept.pop("optimizer"))
+        course = Course(**kept)
+    done, total = len(course.history), training.epochs
+    with progress(
+        range(done, total), desc="fine-tuning", unit="epoch", total=total, initial=done, disable=not show
+    ) as bar:
         for epoch in bar:
-            if since_best >= training.patience:
+            if course.since_best >= training.patience:
                 break
-            model.train()
-            losses = []
-            for images, labels in batches.epoch(epoch):
-                losses.append(step(model, optimizer, images, labels, training) * len(labels))
-            train_loss = float(torch.stack(losses).sum() / len(train))
+            train_loss = train_epoch(model, optimizer, batches.epoch(epoch), training)
             scores = score(model, pixels, val, training, device=device)
-            val_loss = log_loss(val["label"].to_numpy(), scores)
+            val_loss = log_loss(labels, scores)
             if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
                 raise StudyError(f"the loss is not finite in epoch {epoch}: lower learning_rate or use precision fp32.")
-            better = val_loss < best_loss
-            if better:
-                best_loss, best_weights, since_best = val_loss, copy.deepcopy(model.state_dict()), 0
-            else:
-                since_best += 1
-            val_auc = metrics.auc(pd.DataFrame({"label": val["label"].to_numpy(), "score": scores}))
-            history.append((epoch, train_loss, val_loss, val_auc, int(better)))
+            val_auc = metrics.auc(pd.DataFrame({"label": labels, "score": scores}))
+            course.add(model, train_loss, val_loss, val_auc)
             bar.set_postfix(loss=f"{train_loss:.3f}", val_loss=f"{val_loss:.3f}", val_auc=f"{val_auc:.3f}")
             on_epoch(epoch)
             if checkpoint:
-                checkpoint.write(
-                    {
-                        "model": model.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                        "history": history,
-                        "best_loss": best_loss,
-                        "best_weights": best_weights,
-                        "since_best": since_best,
-                    }
-                )
-    model.load_state_dict(best_weights)
-    return pd.DataFrame(history, columns=["epoch", "train_loss", "val_loss", "val_auc", "best"])
+                checkpoint.write({"model": model.state_dict(), "optimizer": optimizer.state_dict(), **vars(course)})
+    model.load_state_dict(course.best_weights)
+    return pd.DataFrame(course.history, columns=HISTORY)
 
 
 def optimizer_for(model: Classifier, training: Training) -> torch.optim.Optimizer:
@@ -103,6 +123,21 @@ def optimizer_for(model: Classifier, training: Training) -> torch.optim.Optimize
             parameter.grad = torch.zeros_like(parameter)
     # Keras's epsilon, as the paper trained with; torch's own is 1e-8.
     return torch.optim.Adam(model.parameters(), lr=training.learning_rate, eps=1e-7, fused=True)
+
+
+def train_epoch(
+    model: Classifier,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    training: Training,
+) -> float:
+    """One step on each of `batches`; returns the mean cross-entropy over their images."""
+    model.train()
+    losses, n = [], 0
+    for images, labels in batches:
+        losses.append(step(model, optimizer, images, labels, training) * len(labels))
+        n += len(labels)
+    return float(torch.stack(losses).sum() / n)
 
 
 def step(
@@ -132,7 +167,7 @@ def score(
     with torch.inference_mode():
         for images in feed(pixels, chosen, device):
             with autocast(device, training):
-                parts.append(model(images).float())
+                parts.append(model(images).float())  # (B, 2)
     # In double precision two confident images do not tie at 1.0, which would change the AUC.
     return torch.cat(parts).cpu().double().softmax(dim=1)[:, 1].numpy()[place_of]
 
@@ -141,11 +176,3 @@ def log_loss(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
     """Mean cross-entropy of the positive class's probability, clipped at 1e-12 to stay finite."""
     p = np.clip(np.where(labels == 1, scores, 1 - scores), 1e-12, 1)
     return float(-np.log(p).mean())
-
-
-def initial_seed(seed: int, fold: int) -> int:
-    """Seed of the classifier's and a random backbone's first weights.
-
-    Shared by all sources and strengths of a fold, so that they differ in what they are compared for only.
-    """
-    return derive(seed, "initialization", fold)

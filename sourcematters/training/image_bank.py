@@ -32,6 +32,7 @@ INTERPOLATIONS = {"nearest": Image.Resampling.NEAREST, "antialias": Image.Resamp
 """Keras resizes by nearest neighbour, as the paper's code did; Pillow's bilinear averages what it drops."""
 
 ROWS_A_TASK = 8
+ALONE_SECONDS = 1.0  # what starting other processes takes
 
 
 class Rendering(Checked):
@@ -69,8 +70,15 @@ def _rendered(image: NDArray, path: str, image_id: str, rendering: Rendering) ->
         image, _ = altered_grey(image, rendering.alteration, key, rendering.window)
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from error
-    if rendering.crop:
-        image = _cropped(image, rendering.crop, path)
+    if side := rendering.crop:
+        rows, columns = image.shape
+        if side > min(rows, columns):
+            raise StudyError(
+                f"{path}: {columns} x {rows} px (width x height) are too few for crop {side}. "
+                "Choose a smaller crop, or 0 for the whole image."
+            )
+        top, left = (rows - side) // 2, (columns - side) // 2
+        image = image[top : top + side, left : left + side]
     square = (rendering.size, rendering.size)
     return np.asarray(Image.fromarray(image).resize(square, INTERPOLATIONS[rendering.interpolation]))
 
@@ -83,27 +91,17 @@ def altered_grey(
     A CT slice is altered before it is windowed if the alteration acts on Hounsfield units, after it otherwise.
     Raises StudyError for an alteration of Hounsfield units of any other image.
     """
-    is_ct, before = image.dtype == np.int16, alteration.space == HOUNSFIELD
-    if before and not is_ct:
-        raise StudyError(
-            f"{alteration.name} needs a CT slice in Hounsfield units (a DICOM file), and this is a grey image. "
-            "Choose noise in domain grey, or a cohort of CT slices."
-        )
-    if before:
+    is_ct = image.dtype == np.int16
+    if alteration.space == HOUNSFIELD:
+        if not is_ct:
+            raise StudyError(
+                f"{alteration.name} needs a CT slice in Hounsfield units (a DICOM file), and this is a grey image. "
+                "Choose noise in domain grey, or a cohort of CT slices."
+            )
         image, mask = apply(alteration, image, key)
-        return window(image, *window_hu), mask
-    return apply(alteration, window(image, *window_hu) if is_ct else image, key)
-
-
-def _cropped(image: NDArray[np.uint8], side: int, path: str) -> NDArray[np.uint8]:
-    rows, columns = image.shape
-    if side > min(rows, columns):
-        raise StudyError(
-            f"{path}: {columns} x {rows} px (width x height) are too few for crop {side}. "
-            "Choose a smaller crop, or 0 for the whole image."
-        )
-    top, left = (rows - side) // 2, (columns - side) // 2
-    return image[top : top + side, left : left + side]
+        return window(np.asarray(image, np.int16), *window_hu), mask
+    image, mask = apply(alteration, window(image, *window_hu) if is_ct else image, key)
+    return np.asarray(image, np.uint8), mask
 
 
 def fingerprints(cohort: pd.DataFrame, folder: str | Path) -> pd.Series:
@@ -189,7 +187,7 @@ def _fill(cohort: pd.DataFrame, missing: dict[Path, Rendering], workers: int) ->
     work = partial(_fill_rows, targets=partial_paths, renderings=list(missing.values()))
     names = " + ".join(rendering.alteration.name for rendering in missing.values())
     with progress(total=n, initial=n - len(rows), desc=f"image bank: {names}", unit="image") as bar:
-        for task, _ in over_processes(work, tasks, workers):
+        for task, _ in over_processes(work, tasks, workers, alone=ALONE_SECONDS):
             done[[row for row, _, _ in task]] = 1
             bar.update(len(task))
     for beside, path in zip(partial_paths, missing, strict=True):
@@ -199,8 +197,7 @@ def _fill(cohort: pd.DataFrame, missing: dict[Path, Rendering], workers: int) ->
 
 def _allocate(path: Path, shape: tuple[int, int, int]) -> None:
     # Without reserving the space first, a full disk would end the process by SIGBUS on a later store.
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    del array
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     try:
         with open(path, "r+b") as file:
             if hasattr(os, "posix_fallocate"):

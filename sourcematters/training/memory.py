@@ -8,6 +8,7 @@ import ctypes
 import platform
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -62,7 +63,7 @@ def recompute(model: nn.Module) -> None:
     def contexts() -> tuple:
         return contextlib.nullcontext(), statistics_stay()
 
-    def again(forward: Callable, *inputs: object, **named: object) -> object:
+    def again(forward: Callable, *inputs: Any, **named: Any) -> Any:
         # DenseNet hands its blocks a list that grows afterwards.
         now = [list(x) if isinstance(x, list) else x for x in inputs]
         return checkpoint(forward, *now, use_reentrant=False, context_fn=contexts, **named)

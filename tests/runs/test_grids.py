@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from tiny_runs import TINY, make_cohort, plan
 
-from sourcematters import confounders
+from sourcematters import confounders, metrics
 from sourcematters.errors import StudyError
 from sourcematters.runs import grids, local, run_folder
 from sourcematters.runs.run_folder import Workspace
@@ -111,7 +110,7 @@ def test_a_compiled_network_is_compiled_once_and_learns_the_same(serial, cohort,
     (spec,) = plan(cohort, workspace, confounders.Tag(height=300), **options)
     grids.run([spec], workspace, name="g", workers=1, device="cpu")
     assert len(compiled) == 1
-    (eager,) = [s for s in serial[1] if replace(s, training=spec.training) == spec]
+    (eager,) = [s for s in serial[1] if s.replaced(training=spec.training) == spec]
     one, other = (pd.read_csv(w.run(s) / "predictions.csv") for w, s in ((workspace, spec), (serial[0], eager)))
     pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-3)
 
@@ -154,7 +153,7 @@ SCRIPT = """
 import signal
 import sys
 import pandas as pd
-from sourcematters import confounders
+from sourcematters import confounders, metrics
 from sourcematters.cohorts import Cohort
 from sourcematters.runs import grids
 from sourcematters.runs.run_folder import Workspace
@@ -175,12 +174,13 @@ def test_an_interrupted_grid_goes_on_and_ends_with_the_same_bytes(serial, cohort
     workspace, table_path = Workspace(str(tmp_path / "made")), tmp_path / "cohort.csv"
     cohort.table.to_csv(table_path, index=False)
     script = tmp_path / "script.py"
-    tests = str(Path(__file__).parent)
+    tests = str(Path(__file__).parents[1])
     script.write_text(SCRIPT.format(tests=tests, table=str(table_path), results=workspace.results, workers=workers))
     environment = {**os.environ, "SOURCEMATTERS_HEADLESS": "1", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, str(script)], env=environment, stderr=subprocess.DEVNULL)
     deadline = time.time() + 90
-    while not list(workspace.shared("runs").glob("made-*/done")) and time.time() < deadline:
+    while not list(workspace.shared("runs").glob("made-*/done")):
+        assert process.poll() is None and time.time() < deadline, "no run was made"
         time.sleep(0.02)
     process.send_signal(sent)
     assert process.wait(30) != 0
@@ -192,24 +192,28 @@ def test_an_interrupted_grid_goes_on_and_ends_with_the_same_bytes(serial, cohort
     assert files_of(workspace) == {k: v for k, v in files_of(serial[0]).items() if "-noise-" not in k}
 
 
-def test_a_finished_grid_is_only_read(serial, cohort, monkeypatch):
+def test_a_finished_grid_is_only_read(serial):
     workspace, specs, table = serial
-    monkeypatch.setattr(local, "attempt", lambda *a, **k: pytest.fail("a run was made again"))
-    monkeypatch.setattr(grids, "_prepare", lambda *a, **k: pytest.fail("something was prepared again"))
+
+    def written():
+        files = [path for name in ("runs", "bank", "cohorts") for path in workspace.shared(name).rglob("*")]
+        return {path: path.stat().st_mtime_ns for path in files}
+
+    before = written()
     pd.testing.assert_frame_equal(grids.run(specs, workspace, name="all", workers=1), table)
+    assert written() == before
 
 
 def test_a_failed_run_keeps_its_traceback_and_does_not_stop_the_others(cohort, tmp_path, monkeypatch):
     workspace = Workspace(str(tmp_path / "made"))
     specs = plan(cohort, workspace, p_art=[0.5, 1], folds=1)
-    real = run_folder._execute
 
     def broken(spec, *arguments, **options):
         if spec.p_art == 0.5:
             raise RuntimeError("the GPU fell off the bus")
-        return real(spec, *arguments)
+        return run_folder.execute(spec, *arguments, **options)
 
-    monkeypatch.setattr(run_folder, "_execute", broken)
+    monkeypatch.setattr(local, "execute", broken)
     with pytest.raises(StudyError, match=r"(?s)1 of 2 runs failed.*fell off the bus.*failed/traceback.txt"):
         grids.run(specs, workspace, name="g", workers=1, device="cpu")
     folder = Path(f"{workspace.run(specs[0])}.failed")
@@ -225,7 +229,7 @@ def test_a_failed_run_keeps_its_traceback_and_does_not_stop_the_others(cohort, t
 def test_nothing_half_written_is_left_by_a_failed_run(cohort, tmp_path, monkeypatch):
     workspace = Workspace(str(tmp_path / "made"))
     (spec,) = plan(cohort, workspace, p_art=[1], folds=1)
-    monkeypatch.setattr(run_folder, "_environment", lambda *a: 1 / 0)
+    monkeypatch.setattr(metrics, "by_test_set", lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_folder.execute(spec, workspace, run_folder.Execution("cpu"))
     assert {path.name for path in workspace.shared("runs").iterdir()} == {".locks"}
@@ -297,6 +301,14 @@ def test_plans_are_collected_from_their_files(serial):
     pd.testing.assert_frame_equal(collected[collected["run_id"].isin(table["run_id"])].iloc[: len(table)], table)
 
 
+def test_what_figures_must_say_stands_in_the_last_column(serial, cohort):
+    workspace, specs, table = serial
+    assert set(table["caution"]) == {""}
+    plan_table = grids.plan_table(specs, caution="phantoms, not patients")
+    assert plan_table.columns[-1] == "caution" and set(plan_table["caution"]) == {"phantoms, not patients"}
+    assert grids.collect(plan_table, workspace)["caution"].unique().tolist() == ["phantoms, not patients"]
+
+
 def test_the_digest_follows_rows_and_pixels_not_places(cohort, tmp_path):
     workspace = Workspace(str(tmp_path / "made"))
     digest = run_folder.register(cohort, workspace)
@@ -343,13 +355,11 @@ def test_sources_are_described(tmp_path):
 def test_a_full_disk_stops_the_grid_with_a_sentence(cohort, tmp_path, monkeypatch):
     workspace = Workspace(str(tmp_path / "made"))
     specs = plan(cohort, workspace, p_art=[1], folds=1)
-    grids._prepare(specs, workspace, 1)
 
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
-    monkeypatch.setattr(grids, "write_csv", lambda *a: None)
+    monkeypatch.setattr(run_folder, "write_csv", full)
     with pytest.raises(StudyError, match="the disk is full"):
         grids.run(specs, workspace, name="g", workers=1, device="cpu")
     left = {path.name for path in workspace.shared("runs").iterdir()}

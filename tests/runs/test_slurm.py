@@ -11,13 +11,14 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import submitit
 import torch
 from filelock import FileLock
 from tiny_runs import TINY, make_cohort, plan
 
 from sourcematters import confounders
 from sourcematters.errors import StudyError
-from sourcematters.files import read_json
+from sourcematters.files import read_json, write_csv
 from sourcematters.runs import grids, local, run_folder, slurm
 from sourcematters.runs.run_folder import Execution, Workspace
 from sourcematters.runs.slurm import Slurm
@@ -79,6 +80,26 @@ def test_runs_that_score_one_network_go_into_one_job(cohort, tmp_path):
         assert sum(map(len, fits)) == len(set.union(*fits)) == 9, "no network is in two jobs"
 
 
+@pytest.fixture
+def submitted(monkeypatch):
+    """The runs that sbatch would have got, a list a job."""
+    jobs = []
+
+    class Executor:
+        def __init__(self, folder, max_num_timeout):
+            pass
+
+        def update_parameters(self, **options):
+            pass
+
+        def submit_array(self, bundles):
+            jobs.extend(list(bundle.specs) for bundle in bundles)
+
+    monkeypatch.setattr(submitit, "SlurmExecutor", Executor)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    return jobs
+
+
 def submission(folder, name, *run_ids):
     (folder / name).mkdir(parents=True)
     rows = "\n".join(f"{task},{run_id}" for task, run_id in enumerate(run_ids))
@@ -127,13 +148,13 @@ def test_the_wait_outlasts_a_controller_that_restarts(cohort, tmp_path, monkeypa
         return found
 
     monkeypatch.setattr(slurm, "in_queue", in_queue)
-    options = dict(execution=AT_ONCE, name="g", settings=Slurm(poll_seconds=0))
+    options = dict(execution=AT_ONCE, name="g", options=Slurm(poll_seconds=0))
     outcomes = list(slurm.make_in_jobs([spec], workspace, **options))
     assert outcomes == [(spec, f"{spec.id}: its job is gone; start again to resubmit it. {NEVER_BEGAN}")]
     assert list(answers) == []
 
 
-def test_a_run_that_failed_in_its_job_is_told_and_one_that_is_done_too(cohort, tmp_path, monkeypatch):
+def test_a_run_that_failed_in_its_job_is_told_and_one_that_is_done_too(cohort, tmp_path, monkeypatch, submitted):
     workspace = Workspace(str(tmp_path / "made"))
     good, bad = plan(cohort, workspace, p_art=[1], folds=2)
     submission(workspace.shared("slurm"), "g-1a", good.id, bad.id)
@@ -147,22 +168,20 @@ def test_a_run_that_failed_in_its_job_is_told_and_one_that_is_done_too(cohort, t
         if len(polls) == 3:
             (shared / good.id).mkdir()
             (shared / good.id / "done").touch()
-        return {good.id, bad.id}
+        return {good.id, bad.id} if len(polls) < 5 else set()
 
     monkeypatch.setattr(slurm, "in_queue", in_queue)
-    monkeypatch.setattr(slurm, "_submit", lambda *a: pytest.fail("both have a job"))
-    options = dict(execution=AT_ONCE, name="g", settings=Slurm(poll_seconds=0))
+    options = dict(execution=AT_ONCE, name="g", options=Slurm(poll_seconds=0))
     traceback = shared / f"{bad.id}.failed" / "traceback.txt"
     expected = [(bad, f"{bad.id}: ValueError: too dark ({traceback})"), (good, "")]
     assert list(slurm.make_in_jobs([good, bad], workspace, **options)) == expected
+    assert submitted == [], "both have a job"
     # Called again, while its old job still makes other runs: what failed is given to a new one.
-    submitted = []
-    monkeypatch.setattr(slurm, "_submit", lambda specs, *a: submitted.extend(specs))
-    list(slurm.make_in_jobs([bad], workspace, **options))
-    assert submitted == [bad]
+    ((_, outcome),) = slurm.make_in_jobs([bad], workspace, **options)
+    assert submitted == [[bad]] and "its job is gone" in outcome
 
 
-def test_the_logs_of_what_is_done_are_deleted(cohort, tmp_path):
+def test_the_logs_of_what_is_done_are_deleted(tmp_path, monkeypatch):
     workspace = Workspace(str(tmp_path / "made"))
     folder, shared = workspace.shared("slurm"), workspace.shared("runs")
     submission(folder, "done-1a", "a", "b")
@@ -171,20 +190,21 @@ def test_the_logs_of_what_is_done_are_deleted(cohort, tmp_path):
     for run_id in "abc":
         (shared / run_id).mkdir(parents=True)
         (shared / run_id / "done").touch()
-    slurm._tidy({"c"}, workspace)
+    monkeypatch.setattr(slurm, "in_queue", lambda folder: {"c"})
+    list(slurm.make_in_jobs([], workspace, AT_ONCE, name="g", options=Slurm()))
     assert sorted(path.name for path in folder.iterdir()) == ["ending-2b", "lost-3c"]
 
 
 def test_why_a_job_is_gone_is_read_off_its_log(tmp_path):
     submission(tmp_path, "g-1a", "a", "b")
     submission(tmp_path, "g-2b", "b")
-    assert slurm._last_words("b", tmp_path) == NEVER_BEGAN
+    assert slurm.last_words("b", tmp_path) == NEVER_BEGAN
     (tmp_path / "g-1a" / "7_1_0_log.err").write_text("warning\nslurmstepd: error: CANCELLED DUE TO TIME LIMIT\n")
     (tmp_path / "g-1a" / "7_0_0_log.err").write_text("of another run\n")
     os.utime(tmp_path / "g-1a" / "7_1_0_log.err", (1, 1))
-    assert "Its last words: slurmstepd: error: CANCELLED DUE TO TIME LIMIT (" in slurm._last_words("b", tmp_path)
+    assert "Its last words: slurmstepd: error: CANCELLED DUE TO TIME LIMIT (" in slurm.last_words("b", tmp_path)
     (tmp_path / "g-2b" / "8_0_log.err").write_text("Out Of Memory\n")
-    assert slurm._last_words("b", tmp_path) == f"Its last words: Out Of Memory ({tmp_path}/g-2b/8_0_log.err)"
+    assert slurm.last_words("b", tmp_path) == f"Its last words: Out Of Memory ({tmp_path}/g-2b/8_0_log.err)"
 
 
 def counts(results):
@@ -196,7 +216,7 @@ def counts(results):
 def test_status_shows_queued_and_lost_runs_where_there_are_any(cohort, tmp_path, monkeypatch):
     workspace = Workspace(str(tmp_path / "made"))
     specs = plan(cohort, workspace)
-    grids.write_csv(workspace.own("plans/g.csv"), grids.plan_table(specs))
+    write_csv(workspace.own("plans/g.csv"), grids.plan_table(specs))
     assert status(tmp_path).splitlines()[0].split() == ["plan", "done", "running", "failed", "missing", "of"]
     submission(workspace.shared("slurm"), "g-1a", *[spec.id for spec in specs])
     answer(monkeypatch, "g-1a|0\ng-1a|2\n")

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Starts a Slurm of one node on this machine, for tests/test_slurm.py; as root, on Debian or Ubuntu.
+# Starts a Slurm of one node on this machine, for tests/runs/test_slurm.py; as root, on Debian or Ubuntu.
 #
 #   apt-get install slurm-wlm munge
 #   eval "$(tests/slurm/start.sh)"        # prints SLURM_CONF=..., which sbatch and squeue need
-#   tests/run.sh tests/test_slurm.py
+#   tests/run.sh tests/runs/test_slurm.py
 #   tests/slurm/start.sh stop
 #
 # Everything it writes is in one folder ($SLURM_TEST_FOLDER, default /tmp/sourcematters-slurm); the machine's own

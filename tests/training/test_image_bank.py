@@ -55,7 +55,8 @@ def test_artefacts_act_before_the_resize(tmp_path):
     assert 24 <= columns.min() <= 27 and 24 <= rows.min() <= 33
 
 
-def test_any_number_of_workers_gives_the_same_bank(tmp_path):
+def test_any_number_of_workers_gives_the_same_bank(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_bank, "ALONE_SECONDS", 0)
     cohort = make_cohort(tmp_path, n=20)
     noise = Rendering(alteration=Noise(n0=2e5).carrier, size=24)
     one = image_bank.build(cohort, [noise], tmp_path / "one", workers=1)[0]
@@ -71,7 +72,7 @@ def test_a_bank_is_found_again_and_depends_on_content_not_on_place(tmp_path, mon
     for path in cohort["path"]:
         os.rename(path, moved / os.path.basename(path))
     cohort = cohort.assign(path=[str(moved / os.path.basename(path)) for path in cohort["path"]])
-    monkeypatch.setattr(image_bank, "_fill", lambda *a: pytest.fail("built again"))
+    monkeypatch.setattr(image_bank, "render", lambda *a: pytest.fail("built again"))
     image_bank.build(cohort, [Rendering(size=16)], tmp_path / "bank")
     monkeypatch.undo()
     Image.fromarray(np.full((48, 40), 7, np.uint8)).save(cohort["path"][1])
