@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
+from sourcematters.cohorts.lidc import nodules
 from sourcematters.demo import dicom_writer
 
 BODY = np.pad(np.full((40, 60), 40, np.int16), ((12, 12), (2, 2)), constant_values=-1000)
@@ -47,3 +48,12 @@ def edit(path, *, delete=(), to=None, **tags):
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.save_as(to or path)
     return to or path
+
+
+def mask(contours, shape, **options):
+    """Boolean (H, W): what LIDC contours enclose (`nodules.enclosed`)."""
+    found = np.zeros(shape, bool)
+    if len(contours):
+        x, y = nodules.enclosed(contours, **options).T
+        found[y, x] = True
+    return found

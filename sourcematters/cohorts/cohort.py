@@ -40,22 +40,9 @@ class Cohort:
           1           1         1
     test  1           1         1
 
-    Parameters
-    ----------
-    table
-        One row an image, as `check` returns it, with `split`.
-    name
-        A slug of the data, such as cxr14: the column `data` of results.
-    task
-        What label 1 is.
-    origin
-        The file or folder it was made from.
-    notes
-        Sentences for the reader: how it was chosen and split, what is not on disk.
-    problems
-        (kind, where, what) of all that was left out of it or is odd.
-    caution
-        What every figure made from it must say, if anything.
+    `name` is a slug of the data (results' column `data`), `task` what label 1 is, `origin` the file or folder it was
+    made from. `notes` are sentences for the reader, `problems` (kind, where, what) of all that was left out or is odd,
+    `caution` is what every figure made from it must say, if anything.
     """
 
     table: pd.DataFrame
@@ -137,12 +124,16 @@ def check(table: pd.DataFrame, *, origin: str, shared_patients_allowed: bool = F
             + some(f"{name} in {_rows(rows)}" for name, rows in groups)
             + ". Keep one row an image."
         )
+    folds = fold_columns(table)
     if "split" in table:
-        _check_splits(table, origin, shared_patients_allowed)
+        for column in ("split", *folds):
+            _check_parts(table, column, origin, shared_patients_allowed)
+    elif folds:
+        raise StudyError(
+            f"{origin}: it has the column {folds[0]} but no split. A table with folds names its test part."
+        )
     else:
         _check_classes(table["label"], origin)
-    for column in fold_columns(table):
-        _check_fold(table, column, origin, shared_patients_allowed)
     return table.sort_values("image_id", ignore_index=True)
 
 
@@ -224,41 +215,26 @@ def _check_classes(label: pd.Series, where: str) -> None:
         raise StudyError(f"{where}: both classes are needed, label 0 and label 1; there is only: {classes}.")
 
 
-def _check_splits(table: pd.DataFrame, origin: str, shared_patients_allowed: bool) -> None:
-    wrong = ~table["split"].isin(SPLITS)
-    if wrong.any():
-        raise StudyError(
-            f"{origin}: split must be dev or test; it is {table.loc[wrong, 'split'].iloc[0]!r} "
-            f"in {_rows(table.index[wrong])}."
-        )
-    for part in SPLITS:
-        _check_classes(table.loc[table["split"] == part, "label"], f"{origin}, split {part}")
-    shared = shared_patients(table)
-    if shared and not shared_patients_allowed:
-        raise StudyError(
-            f"{origin}: {len(shared)} patient(s) have images in both dev and test: {some(shared)}. "
-            "Put all images of a patient in one part, or remove the column split to have it drawn."
-        )
-
-
-def _check_fold(table: pd.DataFrame, column: str, origin: str, shared_patients_allowed: bool) -> None:
-    if "split" not in table:
-        raise StudyError(f"{origin}: it has the column {column} but no split. A table with folds names its test part.")
-    parts = table[column]
-    agrees = parts.isna() | parts.isin(PARTS) & ((parts == "test") == (table["split"] == "test"))
-    if not agrees.all():
-        row = int((~agrees).to_numpy().argmax())
-        raise StudyError(
-            f"{origin}: {column} is {parts.iloc[row]!r} where split is {table['split'].iloc[row]}, in "
-            f"{_rows(table.index[[row]])}. It is train or val in dev, test in test, or empty."
-        )
-    for part in PARTS:
-        _check_classes(table.loc[parts == part, "label"], f"{origin}, {column}, part {part}")
+def _check_parts(table: pd.DataFrame, column: str, origin: str, shared_patients_allowed: bool) -> None:
+    cells, split = table[column], table["split"]
+    names: tuple[str, ...]
+    if column == "split":
+        good, names, rule = cells.isin(SPLITS), SPLITS, "It is dev or test."
+    else:
+        good = cells.isna() | cells.isin(PARTS) & ((cells == "test") == (split == "test"))
+        names, rule = PARTS, "It is train or val in dev, test in test, or empty."
+    if not good.all():
+        row = int((~good).to_numpy().argmax())
+        where = f" where split is {split.iloc[row]}" if column != "split" else ""
+        place = _rows(table.index[[row]])
+        raise StudyError(f"{origin}: {column} is {cells.iloc[row]!r}{where}, in {place}. {rule}")
+    for part in names:
+        _check_classes(table.loc[cells == part, "label"], f"{origin}, {column} {part}")
     shared = shared_patients(table, column)
     if shared and not shared_patients_allowed:
         raise StudyError(
             f"{origin}: {len(shared)} patient(s) have images in two parts of {column}: {some(shared)}. "
-            "Put all images of a patient in one part, or remove the column to have folds drawn."
+            "Put all images of a patient in one part, or remove the column to have it drawn."
         )
 
 

@@ -16,21 +16,9 @@ from sourcematters.cohorts.cohort import COLUMNS, Cohort, check, split_by_patien
 from sourcematters.cohorts.readers import what_is_there
 from sourcematters.errors import StudyError
 
-FINDINGS = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Effusion",
-    "Emphysema",
-    "Fibrosis",
-    "Hernia",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pleural_Thickening",
-    "Pneumonia",
-    "Pneumothorax",
+FINDINGS = tuple(
+    "Atelectasis Cardiomegaly Consolidation Edema Effusion Emphysema Fibrosis Hernia Infiltration Mass Nodule "
+    "Pleural_Thickening Pneumonia Pneumothorax".split()
 )
 NO_FINDING = "No Finding"
 VIEWS = ("PA", "AP")

@@ -77,26 +77,18 @@ def listed(root: str | Path, *, task: str, splits: str | Path = "own", seed: int
 
 
 def _lung_mass(root: str | Path, seed: int) -> pd.DataFrame:
-    table = _with_metadata(expert_labels(root), root, TASKS["lung-mass"])
-    return split_by_patient(table, test_fraction=TEST_FRACTION, seed=seed, strata=["sex"])
-
-
-def expert_labels(root: str | Path) -> pd.DataFrame:
-    """Lung mass by the majority of three experts: `image_id, patient_id, label`.
-
-    Positives are Mass == YES, negatives Abnormal == NO; the others have another finding and are left out. Raises
-    StudyError, saying where the file comes from, if it is missing or not as released.
-    """
-    path = Path(root) / EXPERT_LABELS
+    """By the majority of three experts: positives are Mass == YES, negatives Abnormal == NO, others are left out."""
+    path, advice = Path(root) / EXPERT_LABELS, "Download it again, unedited."
     if not path.is_file():
         raise StudyError(f"{path}: there is no such file.\n{EXPERT_RECIPE}")
     columns = {"Image ID": "image_id", "Patient ID": "patient_id", "Abnormal": "abnormal", "Mass": "mass"}
-    table = tables.columns_of(path, columns, "Download it again, unedited.")
+    table = tables.columns_of(path, columns, advice)
     for column in ("mass", "abnormal"):
-        good = table[column].isin(["YES", "NO"])
-        tables.refuse_rows(path, table[column], good, "neither YES nor NO. Download it again, unedited.")
+        tables.refuse_rows(path, table[column], table[column].isin(["YES", "NO"]), f"neither YES nor NO. {advice}")
     mass, normal = table["mass"] == "YES", table["abnormal"] == "NO"
-    return table[mass | normal].assign(label=mass.astype(int))[["image_id", "patient_id", "label"]]
+    table = table[mass | normal].assign(label=mass.astype(int))[["image_id", "patient_id", "label"]]
+    table = _with_metadata(table, root, TASKS["lung-mass"])
+    return split_by_patient(table, test_fraction=TEST_FRACTION, seed=seed, strata=["sex"])
 
 
 def _atelectasis(root: str | Path, seed: int) -> pd.DataFrame:

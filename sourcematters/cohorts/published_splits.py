@@ -46,8 +46,8 @@ LUNG_MASS = Layout(
 GENDER = Layout(
     "gender/test.csv",
     {
-        fold_column(k, p): tuple(f"gender/F_{round(100 * p)}/{part}_fold{k + 1}.csv" for part in ("train", "val"))
-        for p in STRENGTHS
+        fold_column(k, p): (f"{folder}/train_fold{k + 1}.csv", f"{folder}/val_fold{k + 1}.csv")
+        for p, folder in ((p, f"gender/F_{round(100 * p)}") for p in STRENGTHS)
         for k in FOLDS
     },
     {"Atelectasis": 1, "No Finding": 0},

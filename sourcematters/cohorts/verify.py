@@ -74,7 +74,7 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
 def _open_all(table: pd.DataFrame, workers: int) -> list[Opened]:
     paths = list(dict.fromkeys(table["path"]))
     chunks = [paths[i : i + IMAGES_A_TASK] for i in range(0, len(paths), IMAGES_A_TASK)]
-    opened = {}
+    opened: dict[str, Opened] = {}
     with progress(total=len(paths), desc="opening every image", unit="image") as bar:
         for chunk, found in over_processes(_open, chunks, workers if len(paths) > WORTH_PROCESSES else 1):
             opened.update(zip(chunk, found, strict=True))
@@ -132,7 +132,8 @@ def _sections(cohort: Cohort, opened: list[Opened], problems: pd.DataFrame) -> I
         yield "Images by fold, and patients in two of its parts\n" + folds.to_string(index=False)
     if problems.empty:
         yield f"No problems: all {len(table):,} images were opened."
-    else:
-        lines = [f"  {row.image_id}: {row.problem}\n    {row.path}" for row in problems.head(MOST_SHOWN).itertuples()]
-        more = [f"  ... and {len(problems) - MOST_SHOWN:,} more"] if len(problems) > MOST_SHOWN else []
-        yield f"{len(problems):,} problems\n" + "\n".join(lines + more)
+        return
+    lines = [f"  {row.image_id}: {row.problem}\n    {row.path}" for row in problems.head(MOST_SHOWN).itertuples()]
+    if len(problems) > MOST_SHOWN:
+        lines.append(f"  ... and {len(problems) - MOST_SHOWN:,} more")
+    yield f"{len(problems):,} problems\n" + "\n".join(lines)

@@ -118,7 +118,7 @@ def test_folds_are_checked_like_splits():
     assert "fold_0 is 'val' where split is test, in row 6" in complaint(
         frame.assign(fold_0=[*PARTS["fold_0"][:4], "val", "test"])
     )
-    assert "fold_0, part train: both classes" in complaint(frame.assign(fold_0=["train", None, *PARTS["fold_0"][2:]]))
+    assert "fold_0 train: both classes" in complaint(frame.assign(fold_0=["train", None, *PARTS["fold_0"][2:]]))
     assert "1 patient(s) have images in two parts of fold_0: 1" in complaint(frame.assign(patient_id=list("123156")))
     assert "column fold_0 but no split" in complaint(frame.drop(columns="split"))
 

@@ -4,6 +4,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pydicom
 import pytest
+from dicom_files import mask as mask_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -90,7 +91,7 @@ def masks_of(group, sop_uid):
         for contour in mark.contours:
             if contour.sop_uid == sop_uid:
                 contours.setdefault(reader, []).append(contour)
-    return {reader: nodules.mask(drawn, (96, 96)) for reader, drawn in contours.items()}
+    return {reader: mask_of(drawn, (96, 96)) for reader, drawn in contours.items()}
 
 
 def test_masks_and_readers_are_those_that_were_drawn(read):
@@ -197,7 +198,7 @@ def test_any_outline_encloses_its_mask(pixels):
         lidc_xml.Contour("1.2", 0.0, inclusion, np.array(points, np.int32))
         for inclusion, points in ct_phantom_cohort.outlines(mask)
     ]
-    np.testing.assert_array_equal(nodules.mask(contours, mask.shape), mask)
+    np.testing.assert_array_equal(mask_of(contours, mask.shape), mask)
     for contour in contours:
         assert (contour.points[0] == contour.points[-1]).all()
         assert (np.abs(np.diff(contour.points, axis=0)).max(1) == 1).all()  # each point beside the one before

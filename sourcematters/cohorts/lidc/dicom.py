@@ -30,21 +30,11 @@ from sourcematters.errors import StudyError
 
 AIR = -1024
 
+TEXTS = ("patient_id", "study_uid", "series_uid", "sop_uid", "modality", "orientation", "kernel")
 HEADER = {
-    "patient_id": "str",
-    "study_uid": "str",
-    "series_uid": "str",
-    "sop_uid": "str",
-    "modality": "str",
-    "z_mm": "float",
-    "instance": "float",
-    "rows": "float",
-    "columns": "float",
-    "spacing_row_mm": "float",
-    "spacing_column_mm": "float",
-    "thickness_mm": "float",
-    "orientation": "str",
-    "kernel": "str",
+    name: "str" if name in TEXTS else "float"
+    for name in """patient_id study_uid series_uid sop_uid modality z_mm instance rows columns spacing_row_mm
+        spacing_column_mm thickness_mm orientation kernel""".split()
 }
 """What `read_header` returns, in order; numbers may be nan only in `instance` and `thickness_mm`."""
 

@@ -28,7 +28,6 @@ from sourcematters.processes import progress
 from sourcematters.seeds import uniform
 
 TASK = "lung-mass-ct"
-
 REACH_MM = 50.0
 ARCHIVE = "LIDC-XML-only.zip"
 NODULES = ["series_uid", "nodule", "sop_uid", "readers", "readers_anywhere", "malignancy", "area_px", "diameter_px"]
@@ -39,14 +38,13 @@ ATTRIBUTES = ["readers", "diameter_mm", "malignancy", "z_mm", "series_uid", "sop
 class Survey:
     """What a folder of LIDC-IDRI holds.
 
-    `slices` and `scans` as `series.series` gives them. `nodules`: one row a nodule of 3 mm or more and slice
-    on which somebody enclosed a pixel of it, `NODULES`, where `readers` did so on that slice, `readers_anywhere` on
-    any. `outlines`: `series_uid, z_mm` of every outline of such a nodule, also of one that encloses nothing.
-    `problems`: `kind, where, what`, one row for whatever was left out or is odd. `notes`: sentences that count it.
+    `slices` as `series.series` gives them. `nodules`: one row a nodule of 3 mm or more and slice on which somebody
+    enclosed a pixel of it, `NODULES`, where `readers` did so on that slice, `readers_anywhere` on any. `outlines`:
+    `series_uid, z_mm` of every outline of such a nodule, also of one that encloses nothing. `problems`: `kind, where,
+    what`, one row for whatever was left out or is odd. `notes`: sentences that count it.
     """
 
     slices: pd.DataFrame
-    scans: pd.DataFrame
     nodules: pd.DataFrame
     outlines: pd.DataFrame
     problems: pd.DataFrame
@@ -83,7 +81,7 @@ def survey(root: Path, *, cache: Path, workers: int = 1) -> Survey:
         f"{by_nodule.sum():,} nodules of 3 mm or more, outlined {agreement} reader(s).",
         f"Left out or odd: {series.counted(problems)}.",
     ]
-    return Survey(slices, scans, nodules, _outlines(annotations, slices), problems, notes)
+    return Survey(slices, nodules, _outlines(annotations, slices), problems, notes)
 
 
 def _nodules(
@@ -170,15 +168,9 @@ def _matched_within_patients(candidates: pd.DataFrame, seed: int) -> pd.DataFram
     candidates = candidates.sort_values(["round", "draw"])
     candidates["turn"] = candidates.groupby(["patient_id", "label"]).cumcount()
     pairs = candidates.groupby(["patient_id", "turn"])["label"].transform("nunique") == 2
-    candidates = candidates[pairs].copy()
-    candidates["round"] = candidates.groupby(["patient_id", "turn"])["round"].transform("min")
-    candidates["draw"] = candidates.groupby(["patient_id", "turn"])["draw"].transform("min")
-    return candidates
-
-
-def _in_rounds(candidates: pd.DataFrame, pairs: int) -> pd.DataFrame:
-    """The first `pairs` pairs of a positive and a negative: every nodule's largest slice, then the next."""
-    return candidates.sort_values(["round", "draw", "patient_id", "turn", "label"]).head(2 * pairs)
+    candidates = candidates[pairs]
+    both = candidates.groupby(["patient_id", "turn"])[["round", "draw"]].transform("min")
+    return candidates.assign(round=both["round"], draw=both["draw"])
 
 
 @register
@@ -208,8 +200,7 @@ class LidcIdri(Reader):
         root, seed, images, readers = Path(request.data), request.seed, request.images, request.readers
         digest = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]
         found = survey(root, cache=Path(request.cache) / f"headers-{digest}.csv", workers=request.workers)
-        candidates = _candidates(found, readers, request.margin_mm)
-        candidates = _matched_within_patients(candidates, seed)
+        candidates = _matched_within_patients(_candidates(found, readers, request.margin_mm), seed)
         patients = sorted(candidates["patient_id"].unique())
         distance = f"{request.margin_mm:g} to {REACH_MM:g} mm away"
         if len(patients) < 2:
@@ -221,7 +212,9 @@ class LidcIdri(Reader):
         n_test = min(max(1, round(len(order) * images[1] / sum(images))), len(order) - 1)
         candidates["split"] = np.where(candidates["patient_id"].isin(order[:n_test]), "test", "dev")
         wanted = dict(zip(SPLITS, images, strict=True))
-        chosen = [_in_rounds(candidates[candidates["split"] == part], n // 2) for part, n in wanted.items()]
+        # Pairs of a positive and a negative: every nodule's largest slice, then the next.
+        candidates = candidates.sort_values(["round", "draw", "patient_id", "turn", "label"])
+        chosen = [candidates[candidates["split"] == part].head(n // 2 * 2) for part, n in wanted.items()]
         table = check(pd.concat(chosen)[[*COLUMNS, *ATTRIBUTES]], origin=str(root))
         counts = table["split"].value_counts()
         notes = [
@@ -231,7 +224,7 @@ class LidcIdri(Reader):
             *(
                 f"{part}: {counts[part]:,} images of {n:,} wanted; the scans hold no more."
                 for part, n in wanted.items()
-                if counts[part] < 2 * (n // 2)
+                if counts[part] < n // 2 * 2
             ),
             f"Split by patient with seed {seed}; no patient is in two parts.",
         ]

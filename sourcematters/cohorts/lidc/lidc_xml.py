@@ -17,8 +17,10 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import IO
 from xml.etree import ElementTree
 
 import numpy as np
@@ -58,19 +60,14 @@ class Nodule:
     """What one reader marked as one finding.
 
     `kind` is "nodule" (3 mm and more: some contour has more than one point), "small" (a nodule below 3 mm, one
-    point) or "non-nodule". `ratings` are the characteristics that were given, by the files' own names: subtlety,
-    internalStructure, calcification, sphericity, margin, lobulation, spiculation, texture, malignancy.
+    point) or "non-nodule". `malignancy` is 1 (highly unlikely) to 5 (highly suspicious), or None where it was not
+    rated; the other characteristics that readers rate are not read.
     """
 
     id: str
     kind: str
     contours: tuple[Contour, ...]
-    ratings: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def malignancy(self) -> int | None:
-        """1 (highly unlikely) to 5 (highly suspicious), or None where it was not rated."""
-        return self.ratings.get("malignancy")
+    malignancy: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,40 +133,42 @@ def read(source: str | Path) -> Annotations:
 
 def _files(source: Path) -> Iterator[tuple[str, bytes | StudyError]]:
     """Name and content of each XML file, sorted by name; an error where the content is not to be had."""
-    if source.is_dir():
-        paths = [Path(folder, name) for folder, _, names in os.walk(source, onerror=_refuse) for name in names]
-        for path in sorted(path for path in paths if path.name.lower().endswith(".xml")):
+    with contextlib.ExitStack() as stack:
+        if source.is_dir():
+            found = [Path(folder, name) for folder, _, names in os.walk(source, onerror=_refuse) for name in names]
+            files = {path.relative_to(source).as_posix(): partial(_open_regular, path) for path in found}
+        elif source.is_file():
             try:
-                if not path.is_file():
-                    raise StudyError("not a regular file")
-                with path.open("rb") as stream:
-                    yield path.relative_to(source).as_posix(), _limited(stream)
-            except (StudyError, OSError) as error:
-                yield path.relative_to(source).as_posix(), StudyError(f"not readable: {error}")
-    elif source.is_file():
-        try:
-            archive = zipfile.ZipFile(source)
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
-            raise StudyError(f"{source}: not a readable zip file ({error}). Download it again.\n{RECIPE}") from error
-        with archive:
-            for member in sorted(archive.infolist(), key=lambda member: member.filename):
-                if not member.filename.lower().endswith(".xml"):
-                    continue
-                try:
-                    with archive.open(member) as stream:
-                        yield member.filename, _limited(stream)
-                # RuntimeError: encrypted; NotImplementedError: an unknown compression; ValueError: a broken header.
-                except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError) as error:
-                    yield member.filename, StudyError(f"not readable: {error}")
-    else:
-        raise StudyError(f"{source}: there is no such file or folder.\n{RECIPE}")
+                archive = stack.enter_context(zipfile.ZipFile(source))
+            except (zipfile.BadZipFile, OSError, ValueError) as error:
+                raise StudyError(
+                    f"{source}: not a readable zip file ({error}). Download it again.\n{RECIPE}"
+                ) from error
+            files = {member.filename: partial(archive.open, member) for member in archive.infolist()}
+        else:
+            raise StudyError(f"{source}: there is no such file or folder.\n{RECIPE}")
+        for name in sorted(name for name in files if name.lower().endswith(".xml")):
+            try:
+                with files[name]() as stream:
+                    data = _limited(stream)
+            # RuntimeError: encrypted, or an unknown compression; ValueError: a broken header, or our own refusal.
+            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError) as error:
+                yield name, StudyError(f"not readable: {error}")
+            else:
+                yield name, data
 
 
 def _refuse(error: OSError) -> None:
     raise StudyError(f"{error.filename}: folder not readable ({error.strerror}). Change its permissions.") from error
 
 
-def _limited(stream) -> bytes:
+def _open_regular(path: Path) -> IO[bytes]:
+    if not path.is_file():
+        raise StudyError("not a regular file")
+    return path.open("rb")
+
+
+def _limited(stream: IO[bytes]) -> bytes:
     # What a zip's directory says about sizes is not to be relied on, so the limit is on what comes out.
     data = stream.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
@@ -204,12 +203,9 @@ def _parse(file: str, data: bytes) -> Read | None:
     header = root.find(NS + "ResponseHeader")
     if header is None:
         raise StudyError("no ResponseHeader in it")
-    return Read(
-        file,
-        _uid(header, "SeriesInstanceUid", "ResponseHeader"),
-        _uid(header, "StudyInstanceUID", "ResponseHeader"),
-        tuple(_findings(session, f"readingSession {number}") for number, session in enumerate(sessions, 1)),
-    )
+    series_uid, study_uid = (_uid(header, name, "ResponseHeader") for name in ("SeriesInstanceUid", "StudyInstanceUID"))
+    readers = tuple(_findings(session, f"readingSession {number}") for number, session in enumerate(sessions, 1))
+    return Read(file, series_uid, study_uid, readers)
 
 
 @contextlib.contextmanager
@@ -231,17 +227,14 @@ def _findings(session: ElementTree.Element, where: str) -> tuple[Nodule, ...]:
             name = _text(element, "noduleID", where)
             here = f"{where}, nodule {_short(name)}"
             contours = tuple(_contour(roi, "edgeMap", here) for roi in element.findall(NS + "roi"))
+            if not contours:
+                raise StudyError(f"{here}: no roi")
             kind = "nodule" if any(len(contour.points) > 1 for contour in contours) else "small"
-            ratings = _ratings(element.find(NS + "characteristics"), here)
+            found.append(Nodule(name, kind, contours, _malignancy(element, here)))
         elif element.tag == NS + "nonNodule":
             name = _text(element, "nonNoduleID", where)
-            here = f"{where}, non-nodule {_short(name)}"
-            contours, kind, ratings = (_contour(element, "locus", here),), "non-nodule", {}
-        else:
-            continue
-        if not contours:
-            raise StudyError(f"{here}: no roi")
-        found.append(Nodule(name, kind, contours, ratings))
+            contour = _contour(element, "locus", f"{where}, non-nodule {_short(name)}")
+            found.append(Nodule(name, "non-nodule", (contour,)))
     return tuple(found)
 
 
@@ -263,17 +256,12 @@ def _contour(element: ElementTree.Element, edge: str, where: str) -> Contour:
     return Contour(sop_uid, z_mm, inclusion == "TRUE", np.array(points, dtype=np.int32))
 
 
-def _ratings(element: ElementTree.Element | None, where: str) -> dict[str, int]:
-    """The ratings that were given: a few nodules have an empty list of them, or 0 for all."""
-    ratings = {}
-    for rating in element if element is not None else ():
-        name, text = rating.tag.removeprefix(NS), (rating.text or "").strip()
-        highest = 5 if name == "malignancy" else 6
-        if not re.fullmatch(r"[0-9]", text) or int(text) > highest:
-            raise StudyError(f"{where}: {_short(name)} is {_short(text)}, not a rating from 1 to {highest}")
-        if text != "0":
-            ratings[name] = int(text)
-    return ratings
+def _malignancy(nodule: ElementTree.Element, where: str) -> int | None:
+    """1 to 5; None where it was not given, or is 0, as all ratings of a few nodules are."""
+    text = nodule.findtext(f"{NS}characteristics/{NS}malignancy", "0").strip()
+    if not re.fullmatch("[0-5]", text):
+        raise StudyError(f"{where}: malignancy is {_short(text)}, not a rating from 1 to 5")
+    return int(text) or None
 
 
 def _pixel(point: ElementTree.Element, axis: str, where: str) -> int:
@@ -302,12 +290,10 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
-def _content(read: Read) -> tuple:
+def _content(read: Read) -> list[tuple]:
     """All that a read says, to compare it with another's; arrays do not compare by ==."""
-    return read.study_uid, [
-        [
-            (n.id, n.kind, n.ratings, [(c.sop_uid, c.z_mm, c.inclusion, c.points.tolist()) for c in n.contours])
-            for n in nodules
-        ]
-        for nodules in read.readers
+    return [(read.study_uid, len(read.readers))] + [
+        (i, n.id, n.kind, n.malignancy, *((c.sop_uid, c.z_mm, c.inclusion, c.points.tolist()) for c in n.contours))
+        for i, nodules in enumerate(read.readers)
+        for n in nodules
     ]

@@ -7,43 +7,42 @@ that overlap on a slice.
 """
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from sourcematters.cohorts.lidc.lidc_xml import Contour, Nodule, Read
-from sourcematters.errors import StudyError
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
-def mask(contours: Iterable[Contour], shape: tuple[int, int], *, outline: bool = False) -> np.ndarray:
-    """Boolean (H, W) mask of what `contours`, one reader's of a nodule on one slice, enclose.
+def enclosed(contours: Sequence[Contour], *, outline: bool = False) -> np.ndarray:
+    """The pixels that `contours`, one reader's of a nodule on one slice, enclose: int (n, 2), columns x and y.
 
-    The pixels inside any contour with `inclusion`, less those inside any other. A contour encloses the pixels
+    Those inside any contour with `inclusion`, less those inside any other. A contour encloses the pixels
     whose centres lie strictly inside the closed polygon through its points (nonzero winding number), with
     `outline` also those on it. A single point thus encloses nothing, or with `outline` itself. That a hole's
     outline lies outside the hole, on the nodule, is our reading: the sources speak of nodules only.
-
-    Raises StudyError if the contours are of several slices, or reach beyond `shape`.
     """
-    contours = list(contours)
-    if len({contour.sop_uid for contour in contours}) > 1:
-        raise StudyError("the contours are of several slices: make a mask of each, by its sop_uid.")
-    for contour in contours:
-        if (contour.points.max(0) >= (shape[1], shape[0])).any():
-            x, y = contour.points.max(0)
-            raise StudyError(
-                f"slice {contour.sop_uid}: an outline reaches x = {x}, y = {y}, beyond an image of {shape[1]} x "
-                f"{shape[0]} px. Is it the slice that was annotated, at its full size?"
-            )
-    result = np.zeros(shape, bool)
-    for value in (True, False):
-        for contour in contours:
-            if contour.inclusion == value:
-                inside, x, y = _filled(contour.points, outline)
-                result[y : y + inside.shape[0], x : x + inside.shape[1]][inside] = value
-    return result
+    first = np.min([contour.points.min(0) for contour in contours], axis=0)
+    width, height = np.max([contour.points.max(0) for contour in contours], axis=0) - first + 1
+    mask = np.zeros((height, width), bool)
+    for contour in sorted(contours, key=lambda contour: not contour.inclusion):
+        inside, x, y = _filled(contour.points - first, outline)
+        mask[y : y + inside.shape[0], x : x + inside.shape[1]][inside] = contour.inclusion
+    return np.argwhere(mask)[:, ::-1] + first
+
+
+def grouped(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, list[Value]]:
+    """The second of each pair, by the first, in the order of appearance."""
+    found: dict[Key, list[Value]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +60,9 @@ class Group:
     @property
     def malignancy(self) -> float | None:
         """Median over the readers who rated it (the mean of one who did so twice), 1 to 5; None if nobody did."""
-        ratings: dict[int, list[int]] = {}
-        for reader, nodule in self.marks:
-            if nodule.malignancy is not None:
-                ratings.setdefault(reader, []).append(nodule.malignancy)
-        return float(statistics.median(map(statistics.fmean, ratings.values()))) if ratings else None
+        given = ((reader, nodule.malignancy) for reader, nodule in self.marks if nodule.malignancy is not None)
+        ratings = grouped(given).values()
+        return float(statistics.median(map(statistics.fmean, ratings))) if ratings else None
 
     def slices(self) -> pd.DataFrame:
         """One row a slice on which somebody enclosed a pixel, by `z_mm`, lowest first.
@@ -77,13 +74,13 @@ class Group:
         heights = {c.sop_uid: c.z_mm for _, nodule in reversed(self.marks) for c in reversed(nodule.contours)}
         rows = []
         for sop_uid, z_mm in heights.items():
-            enclosed = [_pixels(contours) for contours in _by_reader(self, sop_uid).values()]
-            enclosed = [pixels for pixels in enclosed if len(pixels)]
-            if enclosed:
-                area = float(np.median([len(pixels) for pixels in enclosed]))
-                union = np.concatenate(enclosed)
+            here = ((reader, c) for reader, nodule in self.marks for c in nodule.contours if c.sop_uid == sop_uid)
+            areas = [pixels for contours in grouped(here).values() if len(pixels := enclosed(contours))]
+            if areas:
+                area = float(np.median([len(pixels) for pixels in areas]))
+                union = np.concatenate(areas)
                 diameter = 2 * np.sqrt(area / np.pi)
-                rows.append((sop_uid, z_mm, len(enclosed), area, diameter, *union.min(0), *union.max(0)))
+                rows.append((sop_uid, z_mm, len(areas), area, diameter, *union.min(0), *union.max(0)))
         columns = ["sop_uid", "z_mm", "readers", "area_px", "diameter_px", "x0", "y0", "x1", "y1"]
         return pd.DataFrame(rows, columns=columns).sort_values(["z_mm", "sop_uid"], ignore_index=True)
 
@@ -97,19 +94,17 @@ def group(read: Read) -> list[Group]:
     likewise, and he counts once in `Group.readers`.
     """
     marks = [(reader, n) for reader, nodules in enumerate(read.readers) for n in nodules if n.kind == "nodule"]
-    slices: dict[str, list[tuple[int, np.ndarray]]] = {}
-    for number, (_, nodule) in enumerate(marks):
-        for sop_uid, contours in _by_slice(nodule).items():
-            slices.setdefault(sop_uid, []).append((number, _pixels(contours, outline=True)))
+    slices = grouped(
+        (sop_uid, (number, enclosed(contours, outline=True)))
+        for number, (_, nodule) in enumerate(marks)
+        for sop_uid, contours in grouped((contour.sop_uid, contour) for contour in nodule.contours).items()
+    )
     leader = list(range(len(marks)))
     for found in slices.values():
         for first, second in _sharing(found):
             old, new = sorted((leader[first], leader[second]), reverse=True)
             leader = [new if one == old else one for one in leader]
-    groups: dict[int, list] = {}
-    for mark, one in zip(marks, leader, strict=True):
-        groups.setdefault(one, []).append(mark)
-    return [Group(read.series_uid, tuple(found)) for found in groups.values()]
+    return [Group(read.series_uid, tuple(found)) for found in grouped(zip(leader, marks, strict=True)).values()]
 
 
 def _sharing(found: list[tuple[int, np.ndarray]]) -> list[tuple[int, int]]:
@@ -120,30 +115,6 @@ def _sharing(found: list[tuple[int, np.ndarray]]) -> list[tuple[int, int]]:
     same = (pixels[order][1:] == pixels[order][:-1]).all(axis=1)
     pairs = np.column_stack([numbers[order][:-1], numbers[order][1:]])[same]
     return [tuple(pair) for pair in np.unique(pairs, axis=0).tolist()]
-
-
-def _by_slice(nodule: Nodule) -> dict[str, list[Contour]]:
-    slices: dict[str, list[Contour]] = {}
-    for contour in nodule.contours:
-        slices.setdefault(contour.sop_uid, []).append(contour)
-    return slices
-
-
-def _by_reader(group: Group, sop_uid: str) -> dict[int, list[Contour]]:
-    readers: dict[int, list[Contour]] = {}
-    for reader, nodule in group.marks:
-        for contour in nodule.contours:
-            if contour.sop_uid == sop_uid:
-                readers.setdefault(reader, []).append(contour)
-    return readers
-
-
-def _pixels(contours: list[Contour], *, outline: bool = False) -> np.ndarray:
-    """Columns x and y, int (n, 2), of the pixels in `mask`, without need of the image's size."""
-    first = np.min([contour.points.min(0) for contour in contours], axis=0)
-    width, height = np.max([contour.points.max(0) for contour in contours], axis=0) - first + 1
-    near = [Contour(c.sop_uid, c.z_mm, c.inclusion, c.points - first) for c in contours]
-    return np.argwhere(mask(near, (height, width), outline=outline))[:, ::-1] + first
 
 
 def _filled(points: np.ndarray, outline: bool) -> tuple[np.ndarray, int, int]:

@@ -140,28 +140,24 @@ def counted(problems: pd.DataFrame) -> str:
 def _files(root: Path) -> tuple[pd.DataFrame, list[tuple[str, str, str]]]:
     if not root.is_dir():
         raise StudyError(f"{root}: there is no such folder. Give the folder that holds LIDC-IDRI-0001/ and so on.")
-    rows, problems, seen, folders = [], [], set(), [str(root.absolute())]
-    while folders:
-        folder = folders.pop()
-        try:
-            stat = os.stat(folder)
-            if (stat.st_dev, stat.st_ino) in seen:
-                continue
-            seen.add((stat.st_dev, stat.st_ino))
-            with os.scandir(folder) as found:
-                entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda e: e.name)
-        except OSError as error:
-            problems.append(("unreadable", folder, f"the folder cannot be read ({error.strerror})."))
+    rows, problems, seen = [], [], set()
+
+    def unreadable(error: OSError) -> None:
+        problems.append(("unreadable", str(error.filename), f"cannot be read ({error.strerror})."))
+
+    for folder, folders, names in os.walk(root.absolute(), onerror=unreadable, followlinks=True):
+        here = os.stat(folder)
+        if (here.st_dev, here.st_ino) in seen:  # a link to a folder above it, or to one that was read
+            folders.clear()
             continue
-        for entry in entries:
+        seen.add((here.st_dev, here.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in (os.path.join(folder, name) for name in names if not name.startswith(".")):
             try:
-                if entry.is_dir():
-                    folders.append(entry.path)
-                else:
-                    stat = entry.stat()
-                    rows.append((entry.path, stat.st_size, stat.st_mtime_ns))
+                stat = os.stat(path)
+                rows.append((path, stat.st_size, stat.st_mtime_ns))
             except OSError as error:
-                problems.append(("unreadable", entry.path, f"cannot be read ({error.strerror})."))
+                unreadable(error)
     return pd.DataFrame(rows, columns=list(STAMP)).astype(STAMP), problems
 
 

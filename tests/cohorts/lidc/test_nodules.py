@@ -3,13 +3,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from dicom_files import mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path as Polygon
 
 from sourcematters.cohorts.lidc import nodules
 from sourcematters.cohorts.lidc.lidc_xml import Contour, Nodule, Read
-from sourcematters.errors import StudyError
 
 SHAPE = (40, 60)
 
@@ -24,7 +24,7 @@ def box(x0, y0, x1, y1, **more):
 
 
 def nodule(*contours, malignancy=None, kind="nodule"):
-    return Nodule("1", kind, contours, {} if malignancy is None else {"malignancy": malignancy})
+    return Nodule("1", kind, contours, malignancy)
 
 
 def grouped(*readers):
@@ -42,11 +42,11 @@ def traced(inside):
 
 
 def test_the_outline_is_outside_the_nodule():
-    found = nodules.mask([box(10, 20, 15, 23)], SHAPE)
+    found = mask([box(10, 20, 15, 23)], SHAPE)
     expected = np.zeros(SHAPE, bool)
     expected[21:23, 11:15] = True
     np.testing.assert_array_equal(found, expected)
-    with_outline = nodules.mask([box(10, 20, 15, 23)], SHAPE, outline=True)
+    with_outline = mask([box(10, 20, 15, 23)], SHAPE, outline=True)
     expected[20:24, 10:16] = True
     np.testing.assert_array_equal(with_outline, expected)
 
@@ -57,19 +57,19 @@ def test_what_was_outlined_comes_back(radius, closed):
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
     disc = (x - 33) ** 2 + (y - 17) ** 2 <= radius**2
     points = traced(disc)
-    found = nodules.mask([contour(*points, *points[:closed])], SHAPE)
+    found = mask([contour(*points, *points[:closed])], SHAPE)
     np.testing.assert_array_equal(found, disc)
 
 
 @pytest.mark.parametrize("points", [[(5, 6)], [(5, 6), (9, 6)], [(5, 6), (9, 8), (5, 6)], [(5, 6), (7, 6), (6, 6)]])
 def test_a_point_or_a_line_encloses_nothing(points):
-    assert not nodules.mask([contour(*points)], SHAPE).any()
-    drawn = nodules.mask([contour(*points)], SHAPE, outline=True)
+    assert not mask([contour(*points)], SHAPE).any()
+    drawn = mask([contour(*points)], SHAPE, outline=True)
     assert {(x, y) for y, x in np.argwhere(drawn)} >= set(points) and drawn.sum() <= 5
 
 
 def test_the_smallest_outline_encloses_a_pixel():
-    found = nodules.mask([contour((112, 357), (113, 356), (114, 357), (113, 358), (112, 357))], (512, 512))
+    found = mask([contour((112, 357), (113, 356), (114, 357), (113, 358), (112, 357))], (512, 512))
     assert np.argwhere(found).tolist() == [[357, 113]]
 
 
@@ -79,16 +79,8 @@ def test_a_hole_is_cut_out_and_pieces_are_joined_in_any_order():
     expected[11:20, 11:20] = expected[11:15, 31:35] = True
     expected[14:16, 14:17] = False
     for order in (pieces, pieces[::-1]):
-        np.testing.assert_array_equal(nodules.mask(order, SHAPE), expected)
-    assert not nodules.mask([box(13, 13, 17, 16, inclusion=False)], SHAPE).any()
-
-
-def test_a_mask_refuses_other_slices_and_smaller_images():
-    with pytest.raises(StudyError, match="several slices"):
-        nodules.mask([box(1, 1, 5, 5), box(1, 1, 5, 5, sop="1.2")], SHAPE)
-    with pytest.raises(StudyError, match="slice 1.1: an outline reaches x = 60, y = 5, beyond an image of 60 x 40 px"):
-        nodules.mask([box(1, 1, 60, 5)], SHAPE)
-    assert not nodules.mask([], SHAPE).any()
+        np.testing.assert_array_equal(mask(order, SHAPE), expected)
+    assert not mask([box(13, 13, 17, 16, inclusion=False)], SHAPE).any()
 
 
 def winding(points, x, y):
@@ -109,7 +101,7 @@ def test_any_polygon_is_filled_by_its_winding_number(points):
     """Self-crossing and repeated points too: the release has over a thousand outlines that touch themselves."""
     numbers = {(x, y): winding(points, x, y) for x in range(13) for y in range(10)}
     for outline in (False, True):
-        found = nodules.mask([contour(*points)], (10, 13), outline=outline)
+        found = mask([contour(*points)], (10, 13), outline=outline)
         expected = {pixel for pixel, number in numbers.items() if (outline if number is None else number)}
         assert {(x, y) for y, x in np.argwhere(found).tolist()} == expected
 
@@ -119,11 +111,11 @@ def test_a_blob_as_matplotlib_and_pick_fill_it():
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     radius = 12 + 4 * np.cos(3 * angle)
     points = np.column_stack([25 + radius * np.cos(angle), 19 + radius * np.sin(angle)]).round().astype(int)
-    found = nodules.mask([contour(*points)], SHAPE)
+    found = mask([contour(*points)], SHAPE)
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
     centres = np.column_stack([x.ravel(), y.ravel()])
     inside = Polygon([*points, points[0]], closed=True).contains_points(centres, radius=0).reshape(SHAPE)
-    on_it = nodules.mask([contour(*points)], SHAPE, outline=True) & ~found
+    on_it = mask([contour(*points)], SHAPE, outline=True) & ~found
     np.testing.assert_array_equal(found[~on_it], inside[~on_it])
     (x, y), (next_x, next_y) = points.T, np.roll(points, -1, axis=0).T
     area = abs(np.sum(x * next_y - next_x * y)) / 2
