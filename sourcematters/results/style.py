@@ -1,11 +1,16 @@
-"""The house style: how sources, reference lines and confounders look in every figure, and what they are called.
+"""The house style: how sources, pictures and axes look in every figure, and what confounders are called.
 
 Colours of Okabe and Ito (https://jfly.uni-koeln.de/color/), told apart by the colour-blind, and for each source a
 marker and a line style of its own, so that a grey print can be read too.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
 
 from sourcematters.errors import StudyError
 from sourcematters.sources import MATCHED
@@ -39,8 +44,8 @@ OTHERS = (
     Style("#56B4E9", "P", (0, (8, 2))),
     Style("#E69F00", "X", (0, (3, 1, 1, 1))),
 )
-BASELINE = {"color": "#808080", "linestyle": ":", "linewidth": 1.4}
-CHANCE = {"color": "#B0B0B0", "linestyle": "-", "linewidth": 0.7}
+BASELINE: dict[str, Any] = {"color": "#808080", "linestyle": ":", "linewidth": 1.4}
+CHANCE: dict[str, Any] = {"color": "#B0B0B0", "linestyle": "-", "linewidth": 0.7}
 
 TITLES = {"noise": "noise vs none", "noise_high_vs_low": "noise, high vs low"}
 SMALL, NORMAL = 7, 8.5  # points, at the size of a journal page
@@ -59,7 +64,35 @@ def styles(sources: Iterable[str]) -> dict[str, Style]:
         if not free:
             raise StudyError(f"figure: {len(plain)} sources are more than can be told apart: draw fewer at once.")
         chosen[name] = free[0]
-    looks = {}
-    for name, style in chosen.items():
-        looks |= {name: style, name + MATCHED: style._replace(linestyle=(0, (1, 1)), hollow=True)}
-    return {name: look for name, look in looks.items() if name in names}
+    matched = {name + MATCHED: style._replace(linestyle=(0, (1, 1)), hollow=True) for name, style in chosen.items()}
+    every = chosen | matched
+    return {name: every[name] for known in chosen for name in (known, known + MATCHED) if name in names}
+
+
+def title(confounder: str) -> str:
+    """What figures call a confounder."""
+    return TITLES.get(confounder, confounder.replace("_", " "))
+
+
+def bare(axes: Axes) -> None:
+    """Axes for a picture: neither ticks nor frame."""
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def picture(axes: Axes, image: NDArray[Any], *, low: float = 0, high: float = 255, **options: Any) -> AxesImage:
+    """Show a grey image (H, W) on bare axes, black at `low` and white at `high`."""
+    bare(axes)
+    return axes.imshow(image, cmap="gray", vmin=low, vmax=high, **options)
+
+
+def plain(axes: Axes) -> None:
+    """Axes for curves: small ticks, and a frame at the left and below only."""
+    axes.tick_params(labelsize=SMALL, length=2.5)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def headline(figure: Figure, note: str) -> None:
+    """Print `note`, if there is one, on top of the figure."""
+    if note:
+        figure.suptitle(note, fontsize=NORMAL, weight="bold")
