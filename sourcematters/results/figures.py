@@ -48,13 +48,10 @@ def levels(given: Mapping[str, Any], tasks: Iterable[str]) -> dict[str, float]:
         raise StudyError(
             f"state_of_the_art: no result of task {', '.join(unknown)}. Name a task that was run: {', '.join(known)}."
         )
-    return {task: _level(value, f"state_of_the_art of {task}") for task, value in given.items()}
-
-
-def _level(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise StudyError(f"{what}: {value!r} is no AUC. Give a number in 0..1, such as 0.9.")
-    return float(value)
+    for task, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise StudyError(f"state_of_the_art of {task}: {value!r} is no AUC. Give a number in 0..1, such as 0.9.")
+    return {task: float(value) for task, value in given.items()}
 
 
 def robustness(
@@ -79,7 +76,7 @@ def robustness(
     data = data[data["confounder"].isin(names) & data["test_set"].isin(list(ROWS))]
     tasks = {name: _task(data, name) for name in names}
     several = len(set(tasks.values())) > 1
-    level = _by_task(baseline, tasks.values())
+    level = _levels(baseline, list(tasks.values()))
     return _panels(
         data,
         rows=("test_set", {test_set: f"{label}\nAUC" for test_set, label in ROWS.items()}),
@@ -115,7 +112,7 @@ def by_task(
         data,
         rows=("task", {task: f"{task}\n{ROWS[test_set]}\nAUC" for task in tasks}),
         columns=("confounder", {name: title(name) for name in names}),
-        levels={(task, name): level for task, level in _by_task(baseline, tasks).items() for name in names},
+        levels={(task, name): level for task, level in _levels(baseline, tasks).items() for name in names},
         empty="no such runs",
         note=note,
     )
@@ -158,9 +155,9 @@ def _task(data: pd.DataFrame, confounder: str) -> str:
     return str(part["task"].iloc[0])
 
 
-def _by_task(baseline: float | Mapping[str, float] | None, tasks: Iterable[str]) -> dict[str, float]:
+def _levels(baseline: float | Mapping[str, float] | None, tasks: list[str]) -> dict[str, float]:
     given = baseline if isinstance(baseline, Mapping) else dict.fromkeys(tasks, baseline)
-    return {task: _level(given[task], f"figure, baseline of {task}") for task in tasks if given.get(task) is not None}
+    return levels({task: given[task] for task in tasks if given.get(task) is not None}, tasks)
 
 
 def _panels(
@@ -172,16 +169,10 @@ def _panels(
     note: str,
     levels: Mapping[tuple[str, str], float] = {},
 ) -> Figure:
-    """A grid of panels with a curve a source, under one legend.
+    """A grid of panels with a curve a source, under one legend; `levels` are dotted lines, by row and column.
 
-    Parameters
-    ----------
-    data : a row a point: source, p_art, mean, ci_low, ci_high, folds, and the two columns that make the grid. Where it
-        also has what was published (`published.compare`), that is drawn beside ours, in place of the level of chance.
-    rows, columns : which rows of `data` a panel shows, and the labels at the left and on top.
-    empty : said in a panel without any point.
-    note : printed above the legend.
-    levels : the AUC of a dotted line, by row and column.
+    Where `data` tells also what was published (`published.compare`), that stands beside ours, and chance has no line.
+    A panel without any row says `empty`.
     """
     (row_of, labels), (column_of, titles) = rows, columns
     theirs = "published" in data
@@ -255,11 +246,10 @@ def _legend(figure: Figure, note: str) -> None:
     """One legend above all panels, under the note: the sources first, then the reference lines."""
     handles = {h.get_label(): h for axes in figure.axes for h in axes.get_legend_handles_labels()[0]}
     ordered = sorted(handles.values(), key=lambda handle: handle.get_label() in ("chance", PUBLISHED))
-    across = 3
-    by_column = [ordered[k] for first in range(across) for k in range(first, len(ordered), across)]
     figure.legend(
-        handles=by_column, ncols=across, loc="outside upper center", frameon=False, handlelength=3.2,
-        fontsize=SMALL + 0.5, title=note, title_fontproperties={"weight": "bold", "size": NORMAL},
+        handles=[*ordered[0::3], *ordered[1::3], *ordered[2::3]],  # matplotlib fills column by column, people read rows
+        ncols=3, loc="outside upper center", frameon=False, handlelength=3.2, fontsize=SMALL + 0.5, title=note,
+        title_fontproperties={"weight": "bold", "size": NORMAL},
     )  # fmt: skip
 
 

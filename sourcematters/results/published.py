@@ -15,7 +15,6 @@ from sourcematters import metrics
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
 
-
 SOURCES = {
     "imagenet": "ImageNet",
     "natural-standin": "ImageNet",

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
@@ -74,15 +73,9 @@ def title(confounder: str) -> str:
     return TITLES.get(confounder, confounder.replace("_", " "))
 
 
-def bare(axes: Axes) -> None:
-    """Axes for a picture: neither ticks nor frame."""
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-
-
 def picture(axes: Axes, image: NDArray[Any], *, low: float = 0, high: float = 255, **options: Any) -> AxesImage:
-    """Show a grey image (H, W) on bare axes, black at `low` and white at `high`."""
-    bare(axes)
+    """Show a grey image (H, W) without ticks and frame, black at `low` and white at `high`."""
+    axes.set(xticks=[], yticks=[], frame_on=False)
     return axes.imshow(image, cmap="gray", vmin=low, vmax=high, **options)
 
 
@@ -90,9 +83,3 @@ def plain(axes: Axes) -> None:
     """Axes for curves: small ticks, and a frame at the left and below only."""
     axes.tick_params(labelsize=SMALL, length=2.5)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def headline(figure: Figure, note: str) -> None:
-    """Print `note`, if there is one, on top of the figure."""
-    if note:
-        figure.suptitle(note, fontsize=NORMAL, weight="bold")

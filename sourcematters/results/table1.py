@@ -62,7 +62,7 @@ def _counts(spec: Mapping[str, Any], workspace: Workspace, counted: dict[tuple, 
         sets = design.sets(open_registered(spec["cohort"], workspace), confounder, **drawing)
         # All test sets have one size; the o.o.d. test is the one that no cohort lacks.
         test = sets["part"] == ("ood" if confounder else "clean")
-        row = {}
+        row: dict[str, int] = {}
         for name, chosen in (("train_val", sets["part"].isin(["train", "val"])), ("test", test)):
             labels = sets.loc[chosen, "label"]
             row |= {name: len(labels), f"{name}_positives": labels.sum(), f"{name}_negatives": (labels == 0).sum()}
@@ -78,7 +78,7 @@ def _span(counts: pd.Series) -> int | str:
 def _papers(table: pd.DataFrame) -> pd.DataFrame:
     """The paper's values beside each row of `table`; none where data or task is another."""
     targets = published.targets()
-    rows = [
+    rows: list[dict[str, Any]] = [
         next((row for row in targets.to_dict("records") if data.startswith(row["data"]) and task == row["task"]), {})
         for data, task in zip(table["data"], table["task"], strict=True)
     ]

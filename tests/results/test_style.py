@@ -2,8 +2,8 @@
 
 import pytest
 
-from sourcematters.results import style
 from sourcematters.errors import StudyError
+from sourcematters.results import style
 
 
 def test_styles_are_distinct_in_colour_marker_and_line():
