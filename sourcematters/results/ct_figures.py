@@ -23,10 +23,11 @@ BINS = 24
 
 def _noises(hu: Hounsfield, n0: float, seed: int) -> Noises:
     """What each domain adds to the slice, in HU, (H, W)."""
-    drawn = {domain: alteration(NOISE_DOMAINS[domain], n0=n0) for domain in DOMAINS}
-    return {
-        name: apply(noise, hu, key_for(seed, "slice", noise))[0] - hu.astype(float) for name, noise in drawn.items()
-    }
+    noises = {}
+    for domain in DOMAINS:
+        drawn = alteration(NOISE_DOMAINS[domain], n0=n0)
+        noises[domain] = apply(drawn, hu, key_for(seed, "slice", drawn))[0] - hu.astype(float)
+    return noises
 
 
 def power_spectrum(noise: NDArray[np.float64]) -> pd.DataFrame:

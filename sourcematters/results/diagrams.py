@@ -17,6 +17,8 @@ NOT_YET = "not yet"
 # The two levels in the house's two colours, lightened; branches lighter still.
 _TINTS = {taxonomy.PATIENT: ("#CFE3F1", "#EAF3F9"), taxonomy.ENVIRONMENT: ("#F8DCC9", "#FCF0E8")}
 _SOFT = "#5D6873"
+# Where lines start, bend and end: from the root, from a level, and from a branch.
+_LINES = ((0.0, 0.8, 1.6), (1.6, 2.425, 3.25), (3.25, 4.35, 4.75))
 
 
 def miccat_table() -> pd.DataFrame:
@@ -41,20 +43,12 @@ def miccat() -> Figure:
     axes.set(xlim=(-0.65, 9.3), ylim=(table["y"].min() - 0.8, 2.0))
     axes.axis("off")
 
-    def node(
-        x: float, text: str, color: str, below: pd.Series, bend: float, to_x: float, to_ys: Iterable[float]
-    ) -> float:
-        """A box before the middle of the leaves below it, with a line to each of `to_ys`; return its height."""
-        y = (below.max() + below.min()) / 2
-        for to_y in to_ys:
-            axes.plot(
-                [x, bend, bend, to_x],
-                [y, y, to_y, to_y],
-                color="#B8BEC4",
-                linewidth=1.0,
-                solid_capstyle="round",
-                zorder=1,
-            )
+    def node(depth: int, text: str, color: str, leaves: pd.Series, next_ys: Iterable[float]) -> float:
+        """A box before the middle of its leaves, with a line to each node of the next depth; return its height."""
+        y = (leaves.max() + leaves.min()) / 2
+        x, bend, next_x = _LINES[depth]
+        for next_y in next_ys:
+            axes.plot([x, bend, bend, next_x], [y, y, next_y, next_y], color="#B8BEC4", linewidth=1.0, zorder=1)
         box = {"boxstyle": "round,pad=0.45,rounding_size=0.3", "linewidth": 0, "facecolor": color}
         axes.text(x, y, text, ha="center", va="center", fontsize=NORMAL, weight="bold", bbox=box, zorder=3)
         return y
@@ -63,9 +57,9 @@ def miccat() -> Figure:
     for level, leaves in table.groupby("level", sort=False)["y"]:
         strong, weak = _TINTS[level]
         branches = leaves.groupby(table["branch"], sort=False)
-        to_ys = [node(3.25, branch, weak, ys, 4.35, 4.75, ys) for branch, ys in branches]
-        levels.append(node(1.6, level.replace(" ", "\n"), strong, leaves, 2.425, 3.25, to_ys))
-    node(0, "MICCAT", "#E4E7EA", pd.Series(levels), 0.8, 1.6, levels)
+        ys = [node(2, branch, weak, below, below) for branch, below in branches]
+        levels.append(node(1, level.replace(" ", "\n"), strong, leaves, ys))
+    node(0, "MICCAT", "#E4E7EA", pd.Series(levels), levels)
     for leaf in table.itertuples():
         axes.text(x_leaf, leaf.y, leaf.leaf, va="center", fontsize=NORMAL, weight="bold" if leaf.tested else "normal")
         color, style = ("#9AA1A8", "italic") if leaf.confounder == NOT_YET else ("#1D2329", "normal")

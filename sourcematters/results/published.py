@@ -82,7 +82,7 @@ def compare(results: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
     ours = results[results["source"].isin(list(SOURCES))]
     on_ct = ours["task"].astype(str).str.endswith("-ct")
     frames = []
-    for name, panel in panels().iterrows():
+    for _, panel in panels().iterrows():
         # X-rays and CT share the names of their confounders; whatever is not CT is laid on the X-ray panels.
         shown = ours[(ours["confounder"] == panel["confounder"]) & (on_ct == (panel["data"] == "lidc"))]
         frames += [_of_panel(part, panel, Path(runs)) for _, part in shown.groupby("data", sort=False)]
