@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sourcematters.cohorts.pixels import window
 from sourcematters.confounders import NOISE_DOMAINS, Hounsfield, alteration, apply, key_for
 from sourcematters.errors import StudyError
-from sourcematters.results.style import NATURAL, NORMAL, RADIOLOGY, SMALL, picture, plain
+from sourcematters.results.style import NATURAL, NORMAL, RADIOLOGY, SMALL, frame, picture
 from sourcematters.training.image_bank import LUNG
 
 Noises = dict[str, NDArray[np.float64]]
@@ -116,4 +116,4 @@ def _spectra(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_xlabel("frequency, cycles per px", fontsize=SMALL)
     axes.set_ylabel("noise power / variance, px\u00b2", fontsize=SMALL)
     axes.legend(frameon=False, fontsize=SMALL, loc="upper left", handlelength=3.2)
-    plain(axes)
+    frame(axes)

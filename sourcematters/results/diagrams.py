@@ -11,7 +11,7 @@ from scipy.special import ndtri
 
 from sourcematters import confounders, metrics
 from sourcematters.confounders import taxonomy
-from sourcematters.results.style import CHANCE, NATURAL, NORMAL, RADIOLOGY, SMALL, plain
+from sourcematters.results.style import CHANCE, NATURAL, NORMAL, RADIOLOGY, SMALL, frame
 
 NOT_YET = "not yet"
 # The two levels in the house's two colours, lightened; branches lighter still.
@@ -48,7 +48,8 @@ def miccat() -> Figure:
         y = (leaves.max() + leaves.min()) / 2
         x, bend, next_x = _LINES[depth]
         for next_y in next_ys:
-            axes.plot([x, bend, bend, next_x], [y, y, next_y, next_y], color="#B8BEC4", linewidth=1.0, zorder=1)
+            bent = [x, bend, bend, next_x], [y, y, next_y, next_y]
+            axes.plot(*bent, color="#B8BEC4", linewidth=1.0, solid_capstyle="round", zorder=1)
         box = {"boxstyle": "round,pad=0.45,rounding_size=0.3", "linewidth": 0, "facecolor": color}
         axes.text(x, y, text, ha="center", va="center", fontsize=NORMAL, weight="bold", bbox=box, zorder=3)
         return y
@@ -123,5 +124,5 @@ def calibration_shift(*, data: pd.DataFrame, majority: float, note: str = "") ->
     axes.set_xlabel("shift of all logits (0: calibrated)", fontsize=NORMAL)
     axes.set_ylabel("AUC of the same ranking", fontsize=NORMAL)
     axes.set_title(note, fontsize=NORMAL, weight="bold")
-    plain(axes)
+    frame(axes)
     return figure

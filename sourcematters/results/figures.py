@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from sourcematters import files, metrics
 from sourcematters.errors import StudyError
 from sourcematters.results import published
-from sourcematters.results.style import BASELINE, CHANCE, NORMAL, SMALL, Style, plain, styles, title
+from sourcematters.results.style import BASELINE, CHANCE, NORMAL, SMALL, Style, frame, styles, title
 
 ROWS = {"ood": "o.o.d. test", "iid": "i.i.d. test"}
 PUBLISHED = "published state of the art"
@@ -194,7 +194,7 @@ def _panels(
         axes.set(xlim=(-0.06, 1.06), ylim=(-0.02, 1.02), yticks=np.linspace(0, 1, 6))
         axes.grid(axis="y", color="#EBEBEB", linewidth=0.6)
         axes.set_axisbelow(True)
-        plain(axes)
+        frame(axes)
     for top, bottom, column in zip(grid[0], grid[-1], titles, strict=True):
         top.set_title(titles[column], fontsize=NORMAL, weight="bold")
         strengths = sorted(data.loc[data[column_of] == column, "p_art"].unique())

@@ -14,16 +14,7 @@ import pandas as pd
 from sourcematters import metrics
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
-
-SOURCES = {
-    "imagenet": "ImageNet",
-    "natural-standin": "ImageNet",
-    "radimagenet": "RadImageNet",
-    "radimagenet-keras": "RadImageNet",
-    "radiology-standin": "RadImageNet",
-    "random": "random",
-}
-"""Our sources -> the published curve; a stand-in is laid on the curve of the source that it stands for."""
+from sourcematters.sources import known
 
 SAME = ["panel", "test_set", "source", "p_art"]
 COMPARISON = [
@@ -79,7 +70,8 @@ def compare(results: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
     StudyError if nothing is left.
     """
     metrics.check(results, ["run_id", "data", "fold", *metrics.GROUP, *metrics.METRICS], "results")
-    ours = results[results["source"].isin(list(SOURCES))]
+    laid = [name for name, source in known().items() if source.curve]
+    ours = results[results["source"].isin(laid)]
     on_ct = ours["task"].astype(str).str.endswith("-ct")
     frames = []
     for _, panel in panels().iterrows():
@@ -90,7 +82,7 @@ def compare(results: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
         there = ", ".join(f"{panel['confounder']} at {name}" for name, panel in panels().iterrows())
         raise StudyError(
             f"results: no confounder, source and strength of it was published. The paper has {there}, sources "
-            f"{', '.join(SOURCES)}, strengths 0, .1, .2, .5, .8 and 1."
+            f"{', '.join(laid)}, strengths 0, .1, .2, .5, .8 and 1."
         )
     return pd.concat([frame for frame in frames if len(frame)], ignore_index=True)[COMPARISON]
 
@@ -98,8 +90,13 @@ def compare(results: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
 def _of_panel(results: pd.DataFrame, panel: pd.Series, runs: Path) -> pd.DataFrame:
     summary = metrics.summarise(results, metric="auc_keras").rename(columns={"mean": "ours"})
     binary = metrics.summarise(results)[[*metrics.GROUP, "mean"]].rename(columns={"mean": "auc"})
-    table = summary.merge(binary, on=metrics.GROUP).assign(metric="auc_keras", data=results["data"].iloc[0])
-    table = table.assign(panel=panel.name, published_source=table["source"].map(SOURCES), p_art=table["p_art"].round(6))
+    table = summary.merge(binary, on=metrics.GROUP).assign(
+        panel=panel.name,
+        data=results["data"].iloc[0],
+        metric="auc_keras",
+        published_source=lambda table: [known()[source].curve for source in table["source"]],
+        p_art=lambda table: table["p_art"].round(6),
+    )
     theirs = means().rename(columns={"source": "published_source", "mean_auc": "published"})
     table = table.merge(theirs, on=["panel", "test_set", "published_source", "p_art"])
     table["difference"] = table["ours"] - table["published"]
@@ -126,8 +123,9 @@ def _reason(results: pd.DataFrame, panel: pd.Series, runs: Path) -> str:
         reasons.append(f"data {first['data']}, not {panel['data']}")
     if first["task"] != panel["task"]:
         reasons.append(f"task {first['task']}, not {panel['task']}")
-    if str(first["source"]).endswith("-standin"):
-        reasons.append(f"source {first['source']}, not {SOURCES[first['source']]}")
+    source = known()[first["source"]]
+    if source.curve not in source.title:  # it is laid on the curve of the source that it stands for
+        reasons.append(f"source {source.name}, not {source.curve}")
     if first["backbone"] != "resnet50":
         reasons.append(f"backbone {first['backbone']}, not resnet50")
     spec = spec_of(results["run_id"].iloc[results["p_art"].argmax()], runs)

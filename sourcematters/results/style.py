@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from sourcematters.errors import StudyError
-from sourcematters.sources import MATCHED
+from sourcematters.sources import MATCHED, known, plain
 
 
 class Style(NamedTuple):
@@ -27,16 +27,9 @@ class Style(NamedTuple):
 NATURAL = Style("#D55E00", "o", "-")
 RADIOLOGY = Style("#0072B2", "s", (0, (4, 1.5)))
 UNTRAINED = Style("#000000", "^", (0, (4, 1.5, 1, 1.5)))
-# A stand-in wears the colours of the source that it stands for, and the releases of one source share theirs. A matched
-# source is drawn in the colour of the plain one, with hollow markers and a dotted line.
-SOURCES = {
-    "imagenet": NATURAL,
-    "natural-standin": NATURAL,
-    "radimagenet": RADIOLOGY,
-    "radimagenet-keras": RADIOLOGY,
-    "radiology-standin": RADIOLOGY,
-    "random": UNTRAINED,
-}
+# A source wears the colours of the paper's curve that it is laid on. A matched source is drawn in the colour of the
+# plain one, with hollow markers and a dotted line.
+CURVES = {"ImageNet": NATURAL, "RadImageNet": RADIOLOGY, "random": UNTRAINED}
 OTHERS = (
     Style("#009E73", "D", (0, (6, 1, 1, 1, 1, 1))),
     Style("#CC79A7", "v", (0, (2, 1))),
@@ -51,21 +44,23 @@ SMALL, NORMAL = 7, 8.5  # points, at the size of a journal page
 
 
 def styles(sources: Iterable[str]) -> dict[str, Style]:
-    """A distinct style for each source, the known ones first in `SOURCES`' order, the others by name.
+    """A distinct style for each source: those of the paper's curves first, in their order, the others by name.
 
     Raises StudyError for more sources than can be told apart.
     """
     names = set(sources)
-    plain = {name.removesuffix(MATCHED) for name in names}
+    plains = {plain(name) for name in names}
+    curves = {name: curve for curve in CURVES for name, source in known().items() if source.curve == curve}
     chosen: dict[str, Style] = {}
-    for name in sorted(plain, key=lambda name: (list(SOURCES).index(name) if name in SOURCES else 99, name)):
-        free = [style for style in (SOURCES.get(name), *OTHERS) if style and style not in chosen.values()]
+    for name in [*(name for name in curves if name in plains), *sorted(plains - set(curves))]:
+        own = [CURVES[curves[name]]] if name in curves else []
+        free = [style for style in (*own, *OTHERS) if style not in chosen.values()]
         if not free:
-            raise StudyError(f"figure: {len(plain)} sources are more than can be told apart: draw fewer at once.")
+            raise StudyError(f"figure: {len(plains)} sources are more than can be told apart: draw fewer at once.")
         chosen[name] = free[0]
     matched = {name + MATCHED: style._replace(linestyle=(0, (1, 1)), hollow=True) for name, style in chosen.items()}
     every = chosen | matched
-    return {name: every[name] for known in chosen for name in (known, known + MATCHED) if name in names}
+    return {name: every[name] for first in chosen for name in (first, first + MATCHED) if name in names}
 
 
 def title(confounder: str) -> str:
@@ -79,7 +74,7 @@ def picture(axes: Axes, image: NDArray[Any], *, low: float = 0, high: float = 25
     return axes.imshow(image, cmap="gray", vmin=low, vmax=high, **options)
 
 
-def plain(axes: Axes) -> None:
+def frame(axes: Axes) -> None:
     """Axes for curves: small ticks, and a frame at the left and below only."""
     axes.tick_params(labelsize=SMALL, length=2.5)
     axes.spines[["top", "right"]].set_visible(False)

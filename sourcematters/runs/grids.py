@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from sourcematters.runs.run_folder import (
     state,
 )
 from sourcematters.runs.specs import RunSpec, Training, grid
-from sourcematters.sources import Source, at_hand, fetch, resolve
+from sourcematters.sources import Source, resolve
 from sourcematters.training import image_bank
 
 
@@ -154,11 +154,7 @@ def prepare_sources(
     _fetch(found, backbone, workers)
     rows = []
     for source in found:
-        row = {"source": source.name, "kind": source.kind, "identity": source.identity}
-        if source.kind == "standin":
-            card = read_json(Path(source.location).with_suffix(".json"))
-            row |= {"held_out_accuracy": card["held_out_accuracy"], "chance": card["chance"]}
-        rows.append(row)
+        rows.append({"source": source.name, "kind": source.kind, "identity": source.identity, **source.card})
     return pd.DataFrame(rows)
 
 
@@ -195,8 +191,8 @@ def _suitable_workers(specs: Sequence[RunSpec], device: str) -> int:
 
 
 def _fetch(sources: Iterable[Source], backbone: str, workers: int) -> None:
-    missing = sorted((source for source in sources if not at_hand(source)), key=str)
-    for _ in over_processes(partial(fetch, backbone=backbone), missing, workers):
+    missing = sorted((source for source in sources if not source.at_hand), key=str)
+    for _ in over_processes(methodcaller("fetch", backbone), missing, workers):
         pass
 
 

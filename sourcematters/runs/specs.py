@@ -121,8 +121,6 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, sorted into what the run is about; machine paths are left out."""
-        source = asdict(self.source)
-        del source["location"]
         return {
             "data": self.data,
             "task": self.task,
@@ -130,7 +128,7 @@ class RunSpec:
             "confounder": self.confounder.to_dict() if self.confounder else None,
             "base": self.base.to_dict(),
             "p_art": self.p_art,
-            "source": source,
+            "source": self.source.to_dict(),
             "backbone": self.backbone,
             "fold": self.fold,
             "seed": self.seed,

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from sourcematters import sources
 from sourcematters.sources import Source
 
 
@@ -20,7 +19,7 @@ class Classifier(nn.Module):
 
     def __init__(self, source: Source, backbone: str, *, size: int, dropout: float = 0.5):
         super().__init__()
-        self.backbone = sources.load(source, backbone, size=size)
+        self.backbone = source.load(backbone, size=size)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(self.backbone.num_features, 2)
         # Keras's initialization of a Dense layer, which the paper used.

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
+import sourcematters.demo.standins  # noqa: F401  (registers the stand-ins)
 from sourcematters import metrics
 from sourcematters.errors import StudyError
 from sourcematters.results import figures, published

@@ -8,7 +8,7 @@ from sourcematters.errors import StudyError
 from sourcematters.runs import run_folder, specs
 from sourcematters.runs.specs import RunSpec, Training
 
-RANDOM = sources.Source("random", "random", "random")
+RANDOM = sources.resolve("random", "test_resnet")
 
 
 def spec(**changes):
