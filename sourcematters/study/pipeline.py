@@ -21,7 +21,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
 from sourcematters import files
-from sourcematters.study import report
+from sourcematters.study import page
 from sourcematters.study.profiles import Notebook, Plan
 
 
@@ -131,7 +131,7 @@ def run(plan: Plan) -> Path:
                 print(f"{line}  ...", end="\r", file=sys.stderr, flush=True)
             start = time.monotonic()
             execute(notebook, parameters, folder)
-            print(f"{line}  {report.lasting(time.monotonic() - start)}", flush=True)
+            print(f"{line}  {page.lasting(time.monotonic() - start)}", flush=True)
     finally:
-        index = report.index(plan.folder)
+        index = page.index(plan.folder)
     return index

@@ -17,7 +17,7 @@ import nbformat
 import yaml
 
 from sourcematters.errors import StudyError
-from sourcematters.study import report
+from sourcematters.study import page
 from sourcematters.study.parameters import Parameter, declared
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def read_notebook(path: Path) -> Notebook:
     tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise StudyError(f"{path}: {len(tagged)} of its cells are tagged `parameters`; one must be.")
-    title, cost = report.heading(cells)
+    title, cost = page.heading(cells)
     parameters = {p.name: p for p in declared(tagged[0].source, str(path))}
     grid = [cell.source for cell in cells if "confounders" in cell.metadata.get("tags", [])]
     return Notebook(path, title or path.stem, cost, parameters, "\n".join(grid))
