@@ -1,7 +1,5 @@
 """Figures of CT: what noise in the image and noise in the projections make of one slice."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,25 +7,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from sourcematters.cohorts.pixels import window
-from sourcematters.confounders import NOISE_DOMAINS, Hounsfield, alteration, apply, key_for
+from sourcematters.confounders import Hounsfield, apply, key_for, make
 from sourcematters.errors import StudyError
 from sourcematters.results.style import NATURAL, NORMAL, RADIOLOGY, SMALL, frame, picture
 from sourcematters.training.image_bank import LUNG
 
-Noises = dict[str, NDArray[np.float64]]
-DOMAINS = {"hounsfield": "noise in the image", "projection": "noise in the projections"}
-STYLES = {"hounsfield": NATURAL, "projection": RADIOLOGY}
+DOMAINS = {"hounsfield": ("noise in the image", NATURAL), "projection": ("noise in the projections", RADIOLOGY)}
 SHOWN_SDS = 3  # differences are drawn from -3 to 3 of their standard deviations
 BINS = 24
-
-
-def _noises(hu: Hounsfield, n0: float, seed: int) -> Noises:
-    """What each domain adds to the slice, in HU, (H, W)."""
-    noises = {}
-    for domain in DOMAINS:
-        drawn = alteration(NOISE_DOMAINS[domain], n0=n0)
-        noises[domain] = apply(drawn, hu, key_for(seed, "slice", drawn))[0] - hu.astype(float)
-    return noises
 
 
 def power_spectrum(noise: NDArray[np.float64]) -> pd.DataFrame:
@@ -53,22 +40,25 @@ def noise_domains_table(hu: Hounsfield, *, n0: float, seed: int) -> pd.DataFrame
     white), which are the same in all rows of a domain, and `frequency, power` (see `power_spectrum`). All are
     measured in the largest square inside the circle that a scanner reconstructs.
     """
-    return _table(_noises(hu, n0, seed), n0)
+    return _measured(hu, n0, seed)[1]
 
 
-def _table(noises: Noises, n0: float) -> pd.DataFrame:
-    frames = []
-    for domain, noise in noises.items():
-        half = int(min(noise.shape) // 2 / np.sqrt(2))
-        if half < BINS:
-            raise StudyError(f"noise_domains: a slice of shape {noise.shape} is too small, give 70 x 70 px or more.")
-        row, column = (length // 2 for length in noise.shape)
-        part = noise[row - half : row + half, column - half : column + half]
+def _measured(hu: Hounsfield, n0: float, seed: int) -> tuple[dict[str, NDArray[np.float64]], pd.DataFrame]:
+    """What each domain adds to the slice, in HU, (H, W), and the table of it."""
+    row, column = (length // 2 for length in hu.shape)
+    half = int(min(hu.shape) // 2 / np.sqrt(2))
+    if half < BINS:
+        raise StudyError(f"noise_domains: a slice of shape {hu.shape} is too small, give 70 x 70 px or more.")
+    noises, frames = {}, []
+    for domain in DOMAINS:
+        drawn = make("noise", n0=n0, domain=domain).carrier
+        noises[domain] = apply(drawn, hu, key_for(seed, "slice", drawn))[0] - hu.astype(float)
+        part = noises[domain][row - half : row + half, column - half : column + half]
         neighbours = ((part[:, 1:], part[:, :-1]), (part[1:], part[:-1]))
         correlation = np.mean([np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in neighbours])
-        measured = {"domain": domain, "n0": n0, "sd_hu": part.std(), "neighbour_autocorrelation": correlation}
-        frames.append(power_spectrum(part).assign(**measured)[[*measured, "frequency", "power"]])
-    return pd.concat(frames, ignore_index=True)
+        same = {"domain": domain, "n0": n0, "sd_hu": part.std(), "neighbour_autocorrelation": correlation}
+        frames.append(power_spectrum(part).assign(**same)[[*same, "frequency", "power"]])
+    return noises, pd.concat(frames, ignore_index=True)
 
 
 def noise_domains(hu: Hounsfield, *, n0: float, seed: int, note: str = "") -> Figure:
@@ -79,21 +69,20 @@ def noise_domains(hu: Hounsfield, *, n0: float, seed: int, note: str = "") -> Fi
     square (white noise lies at 1), and what was added, each in units of its standard deviation.
     Raises StudyError for an image that is not in Hounsfield units, or below 70 px.
     """
-    noises = _noises(hu, n0, seed)
-    table = _table(noises, n0)
+    noises, table = _measured(hu, n0, seed)
     figure = Figure(figsize=(7.2, 5.2), layout="constrained")
     grid = figure.subplots(2, 3)
-    bold: dict[str, Any] = {"fontsize": NORMAL, "weight": "bold"}
-    picture(grid[0, 0], window(hu, *LUNG))
-    grid[0, 0].set_title("without noise", **bold)
-    for column, (domain, noise) in enumerate(noises.items(), 1):
+    titles = ["without noise", *(title for title, _ in DOMAINS.values())]
+    slices = [hu, *((hu + noise).astype(np.int16) for noise in noises.values())]
+    for axes, image, title in zip(grid[0], slices, titles, strict=True):
+        picture(axes, window(image, *LUNG))
+        axes.set_title(title, fontsize=NORMAL, weight="bold")
+    for axes, (domain, noise) in zip(grid[1, 1:], noises.items(), strict=True):
         measured = table[table["domain"] == domain].iloc[0]
         sd, correlation = measured["sd_hu"], measured["neighbour_autocorrelation"].round(2) + 0
-        picture(grid[0, column], window((hu + noise).astype(np.int16), *LUNG))
-        grid[0, column].set_title(DOMAINS[domain], **bold)
-        shown = picture(grid[1, column], noise / sd, low=-SHOWN_SDS, high=SHOWN_SDS)
+        shown = picture(axes, noise / sd, low=-SHOWN_SDS, high=SHOWN_SDS)
         text = f"sd {sd:.1f} HU, neighbours correlate {correlation:+.2f}".replace("-", "\u2212")
-        grid[1, column].set_xlabel(text, fontsize=SMALL)
+        axes.set_xlabel(text, fontsize=SMALL)
     bar = figure.colorbar(shown, ax=grid[1, 1:], shrink=0.8, aspect=25, pad=0.02)
     bar.set_label("added, in sd of its own", fontsize=SMALL)
     bar.ax.tick_params(labelsize=SMALL, length=2.5)
@@ -107,9 +96,9 @@ def noise_domains(hu: Hounsfield, *, n0: float, seed: int, note: str = "") -> Fi
 def _spectra(axes: Axes, table: pd.DataFrame) -> None:
     table = table.assign(relative=table["power"] / table["sd_hu"] ** 2)
     for domain, curve in table.groupby("domain", sort=False):
-        look = STYLES[domain]
+        title, look = DOMAINS[domain]
         axes.plot(
-            curve["frequency"], curve["relative"], label=DOMAINS[domain], color=look.color,
+            curve["frequency"], curve["relative"], label=title, color=look.color,
             linestyle=look.linestyle, marker=look.marker, markersize=3, linewidth=1.3,
         )  # fmt: skip
     axes.set(xlim=(0, 0.5), ylim=(0, 1.35 * table["relative"].max()), box_aspect=1)

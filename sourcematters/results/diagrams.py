@@ -24,7 +24,7 @@ _LINES = ((0.0, 0.8, 1.6), (1.6, 2.425, 3.25), (3.25, 4.35, 4.75))
 def miccat_table() -> pd.DataFrame:
     """One row a leaf of MICCAT: level, branch, leaf, tested, confounder (names in this package, or "not yet")."""
     table = taxonomy.as_table()
-    return table.assign(confounder=[", ".join(confounders.IMPLEMENTED.get(n, [])) or NOT_YET for n in table["leaf"]])
+    return table.assign(confounder=[", ".join(confounders.implemented().get(n, [])) or NOT_YET for n in table["leaf"]])
 
 
 def miccat() -> Figure:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from sourcematters import files, metrics
 from sourcematters.errors import StudyError
 from sourcematters.results import published
-from sourcematters.results.style import BASELINE, CHANCE, NORMAL, SMALL, Style, frame, styles, title
+from sourcematters.results.style import BASELINE, CHANCE, NORMAL, SMALL, Style, frame, styles, title_of
 
 ROWS = {"ood": "o.o.d. test", "iid": "i.i.d. test"}
 PUBLISHED = "published state of the art"
@@ -80,7 +80,7 @@ def robustness(
     return _panels(
         data,
         rows=("test_set", {test_set: f"{label}\nAUC" for test_set, label in ROWS.items()}),
-        columns=("confounder", {name: title(name) + f"\n{task}" * several for name, task in tasks.items()}),
+        columns=("confounder", {name: title_of(name) + f"\n{task}" * several for name, task in tasks.items()}),
         levels={(row, name): level[task] for row in ROWS for name, task in tasks.items() if task in level},
         empty="the cohort has no such test",
         note=note,
@@ -111,7 +111,7 @@ def by_task(
     return _panels(
         data,
         rows=("task", {task: f"{task}\n{ROWS[test_set]}\nAUC" for task in tasks}),
-        columns=("confounder", {name: title(name) for name in names}),
+        columns=("confounder", {name: title_of(name) for name in names}),
         levels={(task, name): level for task, level in _levels(baseline, tasks).items() for name in names},
         empty="no such runs",
         note=note,

@@ -14,7 +14,7 @@ from scipy.ndimage import uniform_filter
 
 from sourcematters.confounders import ORIGINAL, Confounder, Hounsfield, Pixels, key_for
 from sourcematters.errors import StudyError
-from sourcematters.results.style import NORMAL, OTHERS, SMALL, picture, title
+from sourcematters.results.style import NORMAL, OTHERS, SMALL, picture, title_of
 from sourcematters.training.image_bank import LUNG, altered_grey
 
 
@@ -108,7 +108,7 @@ def _gallery_row(row: Iterable[Axes], effect: Effect, side: int) -> None:
 
     carrier, base = effect.confounder.carrier, effect.confounder.base
     drawn = carrier.label if base == ORIGINAL else f"{carrier.label} against {base.label}"
-    without.set_ylabel(f"{title(effect.confounder.name)}\n{textwrap.fill(drawn, 32)}", fontsize=SMALL - 0.5)
+    without.set_ylabel(f"{title_of(effect.confounder.name)}\n{textwrap.fill(drawn, 32)}", fontsize=SMALL - 0.5)
 
 
 def _strongest_part(change: NDArray[np.int64], side: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from sourcematters import confounders
 from sourcematters.errors import StudyError
 from sourcematters.sources import MATCHED, known, plain
 
@@ -39,7 +40,6 @@ OTHERS = (
 BASELINE: dict[str, Any] = {"color": "#808080", "linestyle": ":", "linewidth": 1.4}
 CHANCE: dict[str, Any] = {"color": "#B0B0B0", "linestyle": "-", "linewidth": 0.7}
 
-TITLES = {"noise": "noise vs none", "noise_high_vs_low": "noise, high vs low"}
 SMALL, NORMAL = 7, 8.5  # points, at the size of a journal page
 
 
@@ -48,9 +48,9 @@ def styles(sources: Iterable[str]) -> dict[str, Style]:
 
     Raises StudyError for more sources than can be told apart.
     """
-    names = set(sources)
+    names, published = set(sources), known()
     plains = {plain(name) for name in names}
-    curves = {name: curve for curve in CURVES for name, source in known().items() if source.curve == curve}
+    curves = {name: curve for curve in CURVES for name, source in published.items() if source.curve == curve}
     chosen: dict[str, Style] = {}
     for name in [*(name for name in curves if name in plains), *sorted(plains - set(curves))]:
         own = [CURVES[curves[name]]] if name in curves else []
@@ -63,9 +63,10 @@ def styles(sources: Iterable[str]) -> dict[str, Style]:
     return {name: every[name] for first in chosen for name in (first, first + MATCHED) if name in names}
 
 
-def title(confounder: str) -> str:
-    """What figures call a confounder."""
-    return TITLES.get(confounder, confounder.replace("_", " "))
+def title_of(confounder: str) -> str:
+    """What figures call a confounder; one with a name of its own is called by that."""
+    registered = confounders.known()
+    return registered[confounder].title if confounder in registered else confounder.replace("_", " ")
 
 
 def picture(axes: Axes, image: NDArray[Any], *, low: float = 0, high: float = 255, **options: Any) -> AxesImage:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from sourcematters import metrics
-from sourcematters.confounders import Confounder, design
+from sourcematters.confounders import Attribute, design
 from sourcematters.results import published
 from sourcematters.runs.run_folder import Workspace, open_registered
 
@@ -54,7 +54,7 @@ def _counts(spec: Mapping[str, Any], workspace: Workspace, counted: dict[tuple, 
     """Images and patients in the sets of one run, `COUNTS`; `counted` keeps what was counted before."""
     about = spec["confounder"] or {}
     # A drawn confounder alters pixels, not sets: they are the same images at any strength, and without it.
-    confounder = Confounder(**about) if "attribute" in about else None
+    confounder = Attribute(**about) if "attribute" in about else None
     drawing = {key: spec[key] for key in ("fold", "seed", "val_fraction", "split_seed")}
     drawing["p_art"] = spec["p_art"] if confounder else 0
     key = (spec["cohort"], confounder, *drawing.values())
