@@ -9,18 +9,16 @@ import scipy.special
 from matplotlib.figure import Figure
 from scipy.special import ndtri
 
-from sourcematters import confounders
-
-from sourcematters import metrics
-
+from sourcematters import confounders, metrics
 from sourcematters.confounders import taxonomy
-from sourcematters.results.style import CHANCE, NATURAL, NORMAL, RADIOLOGY, SMALL
+from sourcematters.results.style import CHANCE, NATURAL, NORMAL, RADIOLOGY, SMALL, frame
 
 NOT_YET = "not yet"
-_EDGE = {"color": "#B8BEC4", "linewidth": 1.0, "solid_capstyle": "round", "zorder": 1}
-_BOX = {"boxstyle": "round,pad=0.45,rounding_size=0.3", "linewidth": 0}
 # The two levels in the house's two colours, lightened; branches lighter still.
 _TINTS = {taxonomy.PATIENT: ("#CFE3F1", "#EAF3F9"), taxonomy.ENVIRONMENT: ("#F8DCC9", "#FCF0E8")}
+_SOFT = "#5D6873"
+# Where lines start, bend and end: from the root, from a level, and from a branch.
+_LINES = ((0.0, 0.8, 1.6), (1.6, 2.425, 3.25), (3.25, 4.35, 4.75))
 
 
 def miccat_table() -> pd.DataFrame:
@@ -36,46 +34,41 @@ def miccat() -> Figure:
     """
     table = miccat_table()
     # A gap between branches and a wider one between levels, so that the groups are seen before they are read.
-    new_branch = table["branch"].ne(table["branch"].shift()) & (table.index > 0)
-    new_level = table["level"].ne(table["level"].shift()) & (table.index > 0)
-    table["y"] = -(np.arange(len(table)) + 0.5 * new_branch.cumsum() + 0.5 * new_level.cumsum())
-    x_root, x_level, x_branch, x_leaf, x_confounder = 0.0, 1.6, 3.25, 4.85, 7.0
+    gaps = sum(table[of].ne(table[of].shift()).cumsum() - 1 for of in ("level", "branch"))
+    table["y"] = -(np.arange(len(table)) + 0.5 * gaps)
+    x_leaf, x_confounder = 4.85, 7.0
 
     figure = Figure(figsize=(7.8, 5.0))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(-0.65, 9.3), ylim=(table["y"].min() - 0.8, 2.0))
     axes.axis("off")
 
-    def node(x: float, y: float, text: str, color: str, size: float = NORMAL) -> None:
-        box = _BOX | {"facecolor": color}
-        axes.text(x, y, text, ha="center", va="center", fontsize=size, weight="bold", bbox=box, zorder=3)
+    def node(depth: int, text: str, color: str, leaves: pd.Series, next_ys: Iterable[float]) -> float:
+        """A box before the middle of its leaves, with a line to each node of the next depth; return its height."""
+        y = (leaves.max() + leaves.min()) / 2
+        x, bend, next_x = _LINES[depth]
+        for next_y in next_ys:
+            bent = [x, bend, bend, next_x], [y, y, next_y, next_y]
+            axes.plot(*bent, color="#B8BEC4", linewidth=1.0, solid_capstyle="round", zorder=1)
+        box = {"boxstyle": "round,pad=0.45,rounding_size=0.3", "linewidth": 0, "facecolor": color}
+        axes.text(x, y, text, ha="center", va="center", fontsize=NORMAL, weight="bold", bbox=box, zorder=3)
+        return y
 
-    def edges(x: float, y: float, to_x: float, to_ys: Iterable[float]) -> None:
-        middle = to_x - 0.4 if to_x == x_leaf - 0.1 else (x + to_x) / 2
-        for to_y in to_ys:
-            axes.plot([x, middle, middle, to_x], [y, y, to_y, to_y], **_EDGE)
-
-    levels = table.groupby("level", sort=False)["y"].agg(lambda y: (y.max() + y.min()) / 2)
-    branches = table.groupby(["level", "branch"], sort=False)["y"].agg(lambda y: (y.max() + y.min()) / 2)
-    root = levels.mean()
-    edges(x_root, root, x_level, levels)
-    node(x_root, root, "MICCAT", "#E4E7EA")
-    for level, y in levels.items():
-        edges(x_level, y, x_branch, branches[level])
-        node(x_level, y, level.replace(" ", "\n"), _TINTS[level][0])
-    for (level, branch), y in branches.items():
-        edges(x_branch, y, x_leaf - 0.1, table.loc[(table["level"] == level) & (table["branch"] == branch), "y"])
-        node(x_branch, y, branch, _TINTS[level][1])
+    levels = []
+    for level, leaves in table.groupby("level", sort=False)["y"]:
+        strong, weak = _TINTS[level]
+        branches = leaves.groupby(table["branch"], sort=False)
+        ys = [node(2, branch, weak, below, below) for branch, below in branches]
+        levels.append(node(1, level.replace(" ", "\n"), strong, leaves, ys))
+    node(0, "MICCAT", "#E4E7EA", pd.Series(levels), levels)
     for leaf in table.itertuples():
-        ready = leaf.confounder != NOT_YET
-        said = textwrap.fill(leaf.confounder.replace(", ", " \u00b7 ").replace("_", " "), 34)
         axes.text(x_leaf, leaf.y, leaf.leaf, va="center", fontsize=NORMAL, weight="bold" if leaf.tested else "normal")
-        look = {"color": "#1D2329"} if ready else {"color": "#9AA1A8", "style": "italic"}
-        axes.text(x_confounder, leaf.y, said, va="center", fontsize=SMALL + 0.5, **look)
-    for x, said in ((x_leaf, "confounder"), (x_confounder, "implemented here as")):
-        axes.text(x, 1.15, said, va="center", fontsize=SMALL + 0.5, color="#5D6873")
+        color, style = ("#9AA1A8", "italic") if leaf.confounder == NOT_YET else ("#1D2329", "normal")
+        text = textwrap.fill(leaf.confounder.replace(", ", " \u00b7 ").replace("_", " "), 34)
+        axes.text(x_confounder, leaf.y, text, va="center", fontsize=SMALL + 0.5, color=color, style=style)
+    for x, text in ((x_leaf, "confounder"), (x_confounder, "implemented here as"), (-0.5, "bold: tested in the paper")):
+        axes.text(x, 1.15, text, va="center", fontsize=SMALL + 0.5, color=_SOFT)
     axes.plot([x_leaf, 9.15], [0.7, 0.7], color="#DDE2E6", linewidth=0.8)
-    axes.text(-0.5, 1.15, "bold: tested in the paper", va="center", fontsize=SMALL + 0.5, color="#5D6873")
     return figure
 
 
@@ -110,27 +103,26 @@ def calibration_shift(*, data: pd.DataFrame, majority: float, note: str = "") ->
     """
     figure = Figure(figsize=(5.4, 3.3), layout="constrained")
     axes = figure.subplots()
-    for level, said, ha, x in (
-        (majority, "all called negative: share of negatives", "left", data["shift"].min()),
-        (1 - majority, "all called positive: share of positives", "right", data["shift"].max()),
+    first, last = data.iloc[0], data.iloc[-1]
+    for level, share, side, x in (
+        (majority, "all called negative: share of negatives", "left", first["shift"]),
+        (1 - majority, "all called positive: share of positives", "right", last["shift"]),
     ):
         axes.axhline(level, zorder=0, **CHANCE | {"linestyle": ":"})
-        axes.text(x, level - 0.012, f" {said} ", fontsize=SMALL, color="#5D6873", ha=ha, va="top")
-    for metric, look in (("auc", NATURAL), ("auc_keras", RADIOLOGY)):
+        axes.text(x, level - 0.012, f" {share} ", fontsize=SMALL, color=_SOFT, ha=side, va="top")
+    beside = data.iloc[(data["shift"] - 2).abs().argmin()]
+    for metric, look, label, at, offset, side in (
+        ("auc", NATURAL, "binary ROC AUC", last, (-2, 5), "right"),
+        ("auc_keras", RADIOLOGY, "Keras's AUC over both\ncolumns, as published", beside, (8, 0), "left"),
+    ):
         axes.plot(data["shift"], data[metric], color=look.color, linestyle=look.linestyle, linewidth=1.8)
-    bold = {"fontsize": NORMAL, "weight": "bold", "textcoords": "offset points"}
-    last, beside = data.iloc[-1], data.iloc[(data["shift"] - 2).abs().argmin()]
-    axes.annotate(
-        "binary ROC AUC", (last["shift"], last["auc"]), xytext=(-2, 5), ha="right", color=NATURAL.color, **bold
-    )
-    axes.annotate(
-        "Keras's AUC over both\ncolumns, as published", (beside["shift"], beside["auc_keras"]),
-        xytext=(8, 0), color=RADIOLOGY.color, **bold,
-    )  # fmt: skip
-    axes.set(ylim=(0.3, 1.0), xlim=(data["shift"].min(), data["shift"].max()))
+        axes.annotate(
+            label, (at["shift"], at[metric]), xytext=offset, textcoords="offset points", ha=side, color=look.color,
+            fontsize=NORMAL, weight="bold",
+        )  # fmt: skip
+    axes.set(ylim=(0.3, 1.0), xlim=(first["shift"], last["shift"]))
     axes.set_xlabel("shift of all logits (0: calibrated)", fontsize=NORMAL)
     axes.set_ylabel("AUC of the same ranking", fontsize=NORMAL)
-    axes.tick_params(labelsize=SMALL, length=2.5)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(note, fontsize=NORMAL, weight="bold")
+    frame(axes)
     return figure

@@ -4,7 +4,6 @@ Nothing here touches pyplot or any global setting. `save` and `caption` serve ev
 """
 
 import itertools
-import numbers
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,32 +14,28 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from sourcematters import files
-
-from sourcematters import metrics
-
-from sourcematters.results import published
+from sourcematters import files, metrics
 from sourcematters.errors import StudyError
-from sourcematters.sources import MATCHED
-from sourcematters.results.style import BASELINE, CHANCE, NORMAL, SMALL, Style, styles, title_of
+from sourcematters.results import published
+from sourcematters.results.style import BASELINE, CHANCE, NORMAL, SMALL, Style, frame, styles, title_of
 
 ROWS = {"ood": "o.o.d. test", "iid": "i.i.d. test"}
 PUBLISHED = "published state of the art"
 
+Labels = tuple[str, Mapping[str, str]]
+"""A column of the table, and what to print for each of its values, in the order in which they are drawn."""
 
-def caption(*, data: Iterable[str], sources: Iterable[str] = ()) -> str:
-    """What a figure must say of where it comes from: phantoms are not patients, a stand-in is not ImageNet.
 
-    `data` and `sources` are names, as in the results table. Empty for real images and published weights.
+def caption(cautions: Iterable[str]) -> str:
+    """What a figure must say of its data and sources: the distinct cautions of a table's column `caution`.
+
+    >>> caption(["drawn by hand", "", "drawn by hand; not what it seems"])
+    'drawn by hand; not what it seems'
     """
-    said = []
-    if any(name.endswith("phantoms") for name in data):
-        said.append("phantoms, not patients")
-    if any(source.removesuffix(MATCHED).endswith("-standin") for source in sources):
-        said.append("stand-ins, not ImageNet or RadImageNet")
-    return "; ".join(said)
+    # pandas reads an empty cell as NaN, which is no text.
+    parts = (part for caution in cautions if isinstance(caution, str) for part in caution.split("; "))
+    return "; ".join(dict.fromkeys(filter(None, parts)))
 
 
 def levels(given: Mapping[str, Any], tasks: Iterable[str]) -> dict[str, float]:
@@ -53,13 +48,10 @@ def levels(given: Mapping[str, Any], tasks: Iterable[str]) -> dict[str, float]:
         raise StudyError(
             f"state_of_the_art: no result of task {', '.join(unknown)}. Name a task that was run: {', '.join(known)}."
         )
-    return {task: _level(value, f"state_of_the_art of {task}") for task, value in given.items()}
-
-
-def _level(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value <= 1:
-        raise StudyError(f"{what}: {value!r} is no AUC. Give a number in 0..1, such as 0.9.")
-    return float(value)
+    for task, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise StudyError(f"state_of_the_art of {task}: {value!r} is no AUC. Give a number in 0..1, such as 0.9.")
+    return {task: float(value) for task, value in given.items()}
 
 
 def robustness(
@@ -75,43 +67,24 @@ def robustness(
     error bars (cut at 0 and 1, shifted sideways by source so that they do not hide each other). `confounders`
     picks and orders the columns: `["noise", "noise_high_vs_low"]` draws the X-ray half of Fig. 4. `baseline`
     is the published state of the art, a dotted line, for all columns or by task (see `levels`). `note` is printed
-    on top, e.g. "phantoms, not patients". A panel says so where the cohort has no such test. Raises StudyError for a
+    on top, e.g. what `caption` returns. A panel says so where the cohort has no such test. Raises StudyError for a
     missing column, a mean or baseline outside 0..1, an unknown confounder, or a panel that would mix tasks or
     backbones.
     """
-    metrics.check(data, metrics.SUMMARY, "figure")
-    if not (proper := data["mean"].between(0, 1)).all():
-        raise StudyError(f"figure: a mean AUC of {data['mean'][~proper].iloc[0]} is outside 0..1. Summarise again.")
+    _check(data)
     names = list(dict.fromkeys(data["confounder"] if confounders is None else confounders))
     data = data[data["confounder"].isin(names) & data["test_set"].isin(list(ROWS))]
     tasks = {name: _task(data, name) for name in names}
-    style = styles(data["source"])
-
-    figure = Figure(figsize=(1.0 + 1.75 * max(len(names), 2), 4.6), layout="constrained")
-    grid = figure.subplots(len(ROWS), len(names), sharex="col", sharey=True, squeeze=False)
-    titles = []
-    for column, name in enumerate(names):
-        level = baseline.get(tasks[name]) if isinstance(baseline, Mapping) else baseline
-        if level is not None:
-            level = _level(level, f"figure, baseline of {tasks[name]}")
-        in_column = data[data["confounder"] == name]
-        for row, test_set in enumerate(ROWS):
-            grid[row, column].axhline(0.5, zorder=0, label="chance", **CHANCE)
-            if level is not None:
-                grid[row, column].axhline(level, zorder=0, label=PUBLISHED, **BASELINE)
-            panel = in_column[in_column["test_set"] == test_set]
-            _curves(grid[row, column], panel, style)
-            if panel.empty:
-                grid[row, column].text(
-                    0.5, 0.7, "the cohort has no such test", ha="center", fontsize=SMALL, color="#707070"
-                )
-        strengths = sorted(in_column["p_art"].unique())
-        grid[-1, column].set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
-        title = title_of(name)
-        titles.append(f"{title}\n{tasks[name]}" if len(set(tasks.values())) > 1 else title)
-    _label(figure, grid, titles=titles, rows=ROWS.values(), measure="AUC", folds=_folds(data))
-    _legend(figure, note)
-    return figure
+    several = len(set(tasks.values())) > 1
+    level = _levels(baseline, list(tasks.values()))
+    return _panels(
+        data,
+        rows=("test_set", {test_set: f"{label}\nAUC" for test_set, label in ROWS.items()}),
+        columns=("confounder", {name: title_of(name) + f"\n{task}" * several for name, task in tasks.items()}),
+        levels={(row, name): level[task] for row in ROWS for name, task in tasks.items() if task in level},
+        empty="the cohort has no such test",
+        note=note,
+    )
 
 
 def by_task(
@@ -128,30 +101,21 @@ def by_task(
     tasks, and the two designs of noise as `confounders`, it is the paper's figure. Raises StudyError as `robustness`
     does, and if nothing is left to draw.
     """
-    metrics.check(data, metrics.SUMMARY, "figure")
+    _check(data)
     names = list(confounders)
     data = data[data["confounder"].isin(names) & (data["test_set"] == test_set)]
     if data.empty or data["backbone"].nunique() > 1:
         found = ", ".join(sorted(data["backbone"].unique())) or "no row"
         raise StudyError(f"figure: {', '.join(names)} in test set {test_set}: {found}; one backbone is drawn.")
-    tasks, style = list(dict.fromkeys(data["task"])), styles(data["source"])
-    figure = Figure(figsize=(1.0 + 1.75 * max(len(names), 2), 0.4 + 2.1 * len(tasks)), layout="constrained")
-    grid = figure.subplots(len(tasks), len(names), sharex=True, sharey=True, squeeze=False)
-    for axes, (task, name) in zip(grid.flat, itertools.product(tasks, names), strict=True):
-        axes.axhline(0.5, zorder=0, label="chance", **CHANCE)
-        if (level := (baseline or {}).get(task)) is not None:
-            axes.axhline(_level(level, f"figure, baseline of {task}"), zorder=0, label=PUBLISHED, **BASELINE)
-        panel = data[(data["task"] == task) & (data["confounder"] == name)]
-        _curves(axes, panel, style)
-        if panel.empty:
-            axes.text(0.5, 0.7, "no such runs", ha="center", fontsize=SMALL, color="#707070")
-    strengths = sorted(data["p_art"].unique())
-    grid[-1, 0].set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
-    titles = [title_of(name) for name in names]
-    rows = [f"{task}\n{ROWS[test_set]}" for task in tasks]
-    _label(figure, grid, titles=titles, rows=rows, measure="AUC", folds=_folds(data))
-    _legend(figure, note)
-    return figure
+    tasks = list(dict.fromkeys(data["task"]))
+    return _panels(
+        data,
+        rows=("task", {task: f"{task}\n{ROWS[test_set]}\nAUC" for task in tasks}),
+        columns=("confounder", {name: title_of(name) for name in names}),
+        levels={(task, name): level for task, level in _levels(baseline, tasks).items() for name in names},
+        empty="no such runs",
+        note=note,
+    )
 
 
 def against(*, data: pd.DataFrame, note: str = "") -> Figure:
@@ -162,46 +126,20 @@ def against(*, data: pd.DataFrame, note: str = "") -> Figure:
     worth. Raises StudyError for a missing column.
     """
     metrics.check(data, published.COMPARISON, "figure")
-    names = list(dict.fromkeys(data["panel"]))
-    style = styles(data["source"])
-    figure = Figure(figsize=(1.0 + 1.75 * max(len(names), 2), 5.0), layout="constrained")
-    grid = figure.subplots(len(ROWS), len(names), sharex="col", sharey=True, squeeze=False)
-    for column, name in enumerate(names):
-        in_column = data[data["panel"] == name]
-        for row, test_set in enumerate(ROWS):
-            panel, axes = in_column[in_column["test_set"] == test_set], grid[row, column]
-            _curves(axes, panel.rename(columns={"ours": "mean"}), style)
-            _published(axes, panel, style)
-            if panel.empty:
-                axes.text(0.5, 0.25, "not published", ha="center", fontsize=SMALL, color="#707070")
-        strengths = sorted(in_column["p_art"].unique())
-        grid[-1, column].set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
-    titles = [published.PANELS[name].title for name in names]
-    _label(figure, grid, titles=titles, rows=ROWS.values(), measure="AUC as published", folds=f"ours: {_folds(data)}")
-    _legend(figure, textwrap.fill(note, 26 * max(len(names), 2)))
-    return figure
+    titles = published.panels()["title"].loc[data["panel"].unique()]
+    return _panels(
+        data.rename(columns={"ours": "mean"}),
+        rows=("test_set", {test_set: f"{label}\nAUC as published" for test_set, label in ROWS.items()}),
+        columns=("panel", titles.to_dict()),
+        empty="not published",
+        note=textwrap.fill(note, 26 * max(len(titles), 2)),
+    )
 
 
-def _published(axes: Axes, panel: pd.DataFrame, style: dict[str, Style]) -> None:
-    """The published means of one panel, each curve once, beside our first source that is laid on it."""
-    for source, curve in panel.drop_duplicates(["published_source", "p_art"]).groupby("source", sort=False):
-        curve, look = curve.sort_values("p_art"), style[source]
-        axes.errorbar(
-            curve["p_art"] + _aside(panel, source, style), curve["published"], yerr=curve["read_error"],
-            label=f"{curve['published_source'].iloc[0]}, published", color=look.color, marker=look.marker,
-            linestyle=(0, (1, 2)), linewidth=0.8, markersize=4.5, markerfacecolor="white", markeredgewidth=0.9,
-            elinewidth=2.5, clip_on=False, zorder=4,
-        )  # fmt: skip
-
-
-def _label(
-    figure: Figure, grid: NDArray[np.object_], *, titles: list[str], rows: Iterable[str], measure: str, folds: str
-) -> None:
-    for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=NORMAL, weight="bold")
-    for axes, label in zip(grid[:, 0], rows, strict=True):
-        axes.set_ylabel(f"{label}\n{measure}", fontsize=NORMAL)
-    figure.supxlabel(f"strength of the correlation, $p_\\mathrm{{art}}$\n{folds}", fontsize=SMALL + 0.5)
+def _check(data: pd.DataFrame) -> None:
+    metrics.check(data, metrics.SUMMARY, "figure")
+    if not (proper := data["mean"].between(0, 1)).all():
+        raise StudyError(f"figure: a mean AUC of {data['mean'][~proper].iloc[0]} is outside 0..1. Summarise again.")
 
 
 def _task(data: pd.DataFrame, confounder: str) -> str:
@@ -217,8 +155,59 @@ def _task(data: pd.DataFrame, confounder: str) -> str:
     return str(part["task"].iloc[0])
 
 
-def _curves(axes: Axes, panel: pd.DataFrame, style: dict[str, Style]) -> None:
-    """One panel: a curve a source."""
+def _levels(baseline: float | Mapping[str, float] | None, tasks: list[str]) -> dict[str, float]:
+    given = baseline if isinstance(baseline, Mapping) else dict.fromkeys(tasks, baseline)
+    return levels({task: given[task] for task in tasks if given.get(task) is not None}, tasks)
+
+
+def _panels(
+    data: pd.DataFrame,
+    *,
+    rows: Labels,
+    columns: Labels,
+    empty: str,
+    note: str,
+    levels: Mapping[tuple[str, str], float] = {},
+) -> Figure:
+    """A grid of panels with a curve a source, under one legend; `levels` are dotted lines, by row and column.
+
+    Where `data` tells also what was published (`published.compare`), that stands beside ours, and chance has no line.
+    A panel without any row says `empty`.
+    """
+    (row_of, labels), (column_of, titles) = rows, columns
+    theirs = "published" in data
+    style = styles(data["source"])
+    height = 2.1 * len(labels) + (0.8 if theirs else 0.4)
+    figure = Figure(figsize=(1.0 + 1.75 * max(len(titles), 2), height), layout="constrained")
+    grid = figure.subplots(len(labels), len(titles), sharex="col", sharey=True, squeeze=False)
+    for axes, (row, column) in zip(grid.flat, itertools.product(labels, titles), strict=True):
+        if not theirs:
+            axes.axhline(0.5, zorder=0, label="chance", **CHANCE)
+        if (level := levels.get((row, column))) is not None:
+            axes.axhline(level, zorder=0, label=PUBLISHED, **BASELINE)
+        panel = data[(data[row_of] == row) & (data[column_of] == column)]
+        _ours(axes, panel, style)
+        if theirs:
+            _theirs(axes, panel, style)
+        if panel.empty:
+            axes.text(0.5, 0.25 if theirs else 0.7, empty, ha="center", fontsize=SMALL, color="#707070")
+        axes.set(xlim=(-0.06, 1.06), ylim=(-0.02, 1.02), yticks=np.linspace(0, 1, 6))
+        axes.grid(axis="y", color="#EBEBEB", linewidth=0.6)
+        axes.set_axisbelow(True)
+        frame(axes)
+    for top, bottom, column in zip(grid[0], grid[-1], titles, strict=True):
+        top.set_title(titles[column], fontsize=NORMAL, weight="bold")
+        strengths = sorted(data.loc[data[column_of] == column, "p_art"].unique())
+        bottom.set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
+    for axes, label in zip(grid[:, 0], labels.values(), strict=True):
+        axes.set_ylabel(label, fontsize=NORMAL)
+    folds = f"{'ours: ' * theirs}{_folds(data)}"
+    figure.supxlabel(f"strength of the correlation, $p_\\mathrm{{art}}$\n{folds}", fontsize=SMALL + 0.5)
+    _legend(figure, note)
+    return figure
+
+
+def _ours(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None:
     for source, look in style.items():
         curve = panel[panel["source"] == source].sort_values("p_art")
         if curve.empty:
@@ -233,14 +222,21 @@ def _curves(axes: Axes, panel: pd.DataFrame, style: dict[str, Style]) -> None:
             markeredgecolor=look.color if look.hollow else "white", markeredgewidth=0.8 if look.hollow else 0.5,
             elinewidth=0.9, capsize=1.8, clip_on=False, zorder=3,
         )  # fmt: skip
-    axes.set(xlim=(-0.06, 1.06), ylim=(-0.02, 1.02), yticks=np.linspace(0, 1, 6))
-    axes.tick_params(labelsize=SMALL, length=2.5)
-    axes.grid(axis="y", color="#EBEBEB", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
-def _aside(panel: pd.DataFrame, source: str, style: dict[str, Style]) -> float:
+def _theirs(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None:
+    """The published means, each curve once, beside our first source that is laid on it."""
+    for source, curve in panel.drop_duplicates(["published_source", "p_art"]).groupby("source", sort=False):
+        curve, look = curve.sort_values("p_art"), style[source]
+        axes.errorbar(
+            curve["p_art"] + _aside(panel, source, style), curve["published"], yerr=curve["read_error"],
+            label=f"{curve['published_source'].iloc[0]}, published", color=look.color, marker=look.marker,
+            linestyle=(0, (1, 2)), linewidth=0.8, markersize=4.5, markerfacecolor="white", markeredgewidth=0.9,
+            elinewidth=2.5, clip_on=False, zorder=4,
+        )  # fmt: skip
+
+
+def _aside(panel: pd.DataFrame, source: str, style: Mapping[str, Style]) -> float:
     """How far a source stands beside its strength, so that error bars do not hide each other."""
     step = min(0.025, 0.25 * min(np.diff(np.sort(panel["p_art"].unique())), default=0.1))
     return (list(style).index(source) - (len(style) - 1) / 2) * step
@@ -250,11 +246,10 @@ def _legend(figure: Figure, note: str) -> None:
     """One legend above all panels, under the note: the sources first, then the reference lines."""
     handles = {h.get_label(): h for axes in figure.axes for h in axes.get_legend_handles_labels()[0]}
     ordered = sorted(handles.values(), key=lambda handle: handle.get_label() in ("chance", PUBLISHED))
-    across = 3
-    by_column = [ordered[k] for first in range(across) for k in range(first, len(ordered), across)]
     figure.legend(
-        handles=by_column, ncols=across, loc="outside upper center", frameon=False, handlelength=3.2,
-        fontsize=SMALL + 0.5, title=note, title_fontproperties={"weight": "bold", "size": NORMAL},
+        handles=[*ordered[0::3], *ordered[1::3], *ordered[2::3]],  # matplotlib fills column by column, people read rows
+        ncols=3, loc="outside upper center", frameon=False, handlelength=3.2, fontsize=SMALL + 0.5, title=note,
+        title_fontproperties={"weight": "bold", "size": NORMAL},
     )  # fmt: skip
 
 

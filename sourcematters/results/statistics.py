@@ -10,6 +10,7 @@
 A difference is always source `a` minus source `b`.
 """
 
+import functools
 import itertools
 import math
 import warnings
@@ -27,8 +28,10 @@ from sourcematters.metrics import check
 
 Pair = tuple[str, str]
 
-CELL = ["task", "confounder", "backbone", "test_set", "p_art"]
+CURVE = ["task", "confounder", "backbone", "test_set"]
+CELL = [*CURVE, "p_art"]
 COLUMNS = [*CELL, "source", "fold"]
+TESTED = ["image_id", "patient_id", "label", "carries"]
 FAMILY = ("backbone", "test_set", "a", "b")
 CONFIDENCE = 0.95
 # Values that differ by rounding alone are ties.
@@ -94,16 +97,17 @@ def permutation_tests(
 def _permutation_test(
     a: NDArray[np.float64], b: NDArray[np.float64], resamples: int, rng: np.random.Generator
 ) -> tuple:
-    # With the folds given, |t| of a permutation grows with the difference of means and with nothing else, so both
-    # order the permutations alike; the difference is also defined where nothing varies.
-    def distance(x: NDArray[np.float64], y: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        return np.round(np.abs(x.mean(axis) - y.mean(axis)), DECIMALS)
-
     ways = math.comb(len(a) + len(b), len(a))
     exact = ways <= resamples
     measured = (len(a), len(b), a.mean(), b.mean(), a.mean() - b.mean())
     if min(len(a), len(b)) < 2:
         return *measured, math.nan, 1.0, 1.0, exact, ways
+
+    # With the folds given, |t| of a permutation grows with the difference of means and with nothing else, so both
+    # order the permutations alike; the difference is also defined where nothing varies.
+    def distance(x: NDArray[np.float64], y: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+        return np.round(np.abs(x.mean(axis) - y.mean(axis)), DECIMALS)
+
     found = scipy.stats.permutation_test(
         (a, b), distance, permutation_type="independent", alternative="greater",
         n_resamples=np.inf if exact else resamples, rng=rng, vectorized=True, batch=1000,
@@ -124,20 +128,15 @@ def holm(tests: pd.DataFrame, by: Sequence[str] = FAMILY) -> pd.DataFrame:
     """
     from statsmodels.stats.multitest import multipletests
 
-    frames = []
-    for names, family in tests.groupby(list(by), sort=False):
-        said = ", ".join(f"{column} {name}" for column, name in zip(by, names, strict=True))
-        size = len(family)
-        frames.append(
-            family.assign(
-                family=f"{size} tests of {said}",
-                family_size=size,
-                p_holm=multipletests(family["p"], method="holm")[1],
-                floor_holm=min(1.0, size * family["floor"].min()),
-            )
-        )
-    columns = ["family", "family_size", "p_holm", "floor_holm"]
-    return pd.concat(frames).sort_index() if frames else tests.assign(**dict.fromkeys(columns))
+    families = tests.groupby(list(by), sort=False)
+    size = families["p"].transform("size")
+    names = [", ".join(f"{column} {row[column]}" for column in by) for row in tests[list(by)].to_dict("records")]
+    return tests.assign(
+        family=[f"{n} tests of {name}" for n, name in zip(size, names, strict=True)],
+        family_size=size,
+        p_holm=families["p"].transform(lambda p: multipletests(p, method="holm")[1]),
+        floor_holm=(size * families["floor"].transform("min")).clip(upper=1.0),
+    )
 
 
 def weighted_auc(
@@ -182,31 +181,34 @@ def bootstrap(
         raise StudyError(f"resamples = {resamples}: a 95 % interval needs at least 40, better 2000.")
     chosen = _cells(results, "auc", test_sets)
     check(chosen, ["run_id"], "results")
-    tables: dict[str, pd.DataFrame] = {}
 
-    def predictions(run_id: str, test_set: str) -> pd.DataFrame:
-        if run_id not in tables:
-            path = Path(runs) / run_id / "predictions.csv"
-            if not path.exists():
-                raise StudyError(f"{path}: no such file. Run the grid again, or give the folder of the runs.")
-            tables[run_id] = pd.read_csv(path, dtype={"image_id": str, "patient_id": str})
-        return tables[run_id][tables[run_id]["test_set"] == test_set].sort_values("image_id")
+    @functools.cache
+    def predictions(run_id: str) -> pd.DataFrame:
+        path = Path(runs) / run_id / "predictions.csv"
+        if not path.exists():
+            raise StudyError(f"{path}: no such file. Run the grid again, or give the folder of the runs.")
+        return pd.read_csv(path, dtype={"image_id": str, "patient_id": str}).sort_values("image_id")
 
     rows = []
     for cell, group in chosen.groupby(CELL, sort=True):
-        parts = {(row.source, row.fold): predictions(row.run_id, row.test_set) for row in group.itertuples(index=False)}
+        parts = {}
+        for run in group.itertuples(index=False):
+            made = predictions(run.run_id)
+            parts[run.source, run.fold] = made[made["test_set"] == run.test_set].reset_index(drop=True)
         patients = np.unique(np.concatenate([part["patient_id"].to_numpy(str) for part in parts.values()]))
         # The same patients get the same weights at every strength, so curves move together.
         rng = seeds.generator(seed, "bootstrap", *map(str, cell[:-1]))
         drawn = rng.multinomial(len(patients), np.full(len(patients), 1 / len(patients)), size=resamples)
-        counts = np.vstack([np.ones(len(patients)), drawn])  # the first row is the sample itself
+        counts = np.vstack([np.ones(len(patients)), drawn])  # (1 + resamples, patients); the first is the sample itself
         aucs = {key: _aucs(part, patients, counts) for key, part in parts.items()}
         for a, b in pairs:
             folds = sorted({fold for source, fold in parts if source == a and (b, fold) in parts})
             if not folds:
                 continue
             for fold in folds:
-                _check_same_images(parts[a, fold], parts[b, fold], f"{a} and {b}, fold {fold}, {cell}")
+                if not parts[a, fold][TESTED].equals(parts[b, fold][TESTED]):
+                    where = f"{a} and {b}, fold {fold}, {cell}"
+                    raise StudyError(f"{where}: not tested on the same images, so their scores cannot be paired.")
             difference = np.mean([aucs[a, fold] - aucs[b, fold] for fold in folds], axis=0)
             whole, varied = difference[0], difference[1:][np.isfinite(difference[1:])]
             if len(varied) < resamples / 2:
@@ -222,12 +224,6 @@ def _aucs(part: pd.DataFrame, patients: NDArray[np.str_], counts: NDArray[np.flo
     return weighted_auc(part["label"].to_numpy(int), part["score"].to_numpy(float), weights)
 
 
-def _check_same_images(a: pd.DataFrame, b: pd.DataFrame, where: str) -> None:
-    columns = ["image_id", "patient_id", "label", "carries"]
-    if not a[columns].reset_index(drop=True).equals(b[columns].reset_index(drop=True)):
-        raise StudyError(f"{where}: not tested on the same images, so their scores cannot be paired.")
-
-
 def mixed_model(
     results: pd.DataFrame, *, reference: str, metric: str = "auc", test_sets: Sequence[str] = ("ood",)
 ) -> pd.DataFrame:
@@ -239,41 +235,39 @@ def mixed_model(
     normal errors are approximations, and few folds estimate the fold's variance badly: read it beside the tests.
     """
     rows = []
-    keys = ["task", "confounder", "backbone", "test_set"]
-    for names, group in _cells(results, metric, test_sets).groupby(keys, sort=True):
-        for row in _fit(group, reference, metric):
-            rows.append((*names, *row, len(group), group["fold"].nunique()))
+    for names, group in _cells(results, metric, test_sets).groupby(CURVE, sort=True):
+        rows += [(*names, *row, len(group), group["fold"].nunique()) for row in _fit(group, reference, metric)]
     measures = ["term", "estimate", "ci_low", "ci_high", "p", "converged", "problem", "runs", "folds"]
-    return pd.DataFrame(rows, columns=[*keys, *measures])
+    return pd.DataFrame(rows, columns=[*CURVE, *measures])
 
 
 def _fit(group: pd.DataFrame, reference: str, metric: str) -> list[tuple]:
     from statsmodels.regression.mixed_linear_model import MixedLM
 
+    def none(problem: str) -> list[tuple]:
+        return [("none", *[math.nan] * 4, False, problem)]
+
+    if reference not in set(group["source"]):
+        return none(f"{reference} was not run")
+    if group["fold"].nunique() < 2 or group["p_art"].nunique() < 2:
+        return none("needs at least two folds and two strengths")
     strength = group["p_art"].to_numpy(float)
     design = {f"{reference} at p_art 0": np.ones(len(group)), f"{reference}, slope over p_art": strength}
-    others = [source for source in dict.fromkeys(group["source"]) if source != reference]
-    for source in others:
+    for source in group.loc[group["source"] != reference, "source"].unique():
         chosen = (group["source"] == source).to_numpy(float)
         design |= {f"{source} - {reference} at p_art 0": chosen, f"{source} - {reference}, slope": chosen * strength}
-    nothing = (math.nan,) * 4
-    if reference not in set(group["source"]):
-        return [("none", *nothing, False, f"{reference} was not run")]
-    if group["fold"].nunique() < 2 or len(set(strength)) < 2:
-        return [("none", *nothing, False, "needs at least two folds and two strengths")]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             # In percent: statsmodels calls any variance below .01 a boundary, whatever the unit.
             model = MixedLM(100 * group[metric].to_numpy(float), pd.DataFrame(design), groups=group["fold"].to_numpy())
             fit = model.fit(reml=True)
-            n = len(design)
-            measured = np.column_stack([fit.fe_params, fit.conf_int().to_numpy()[:n]]) / 100
-            estimates = [(*row, float(p)) for row, p in zip(measured.tolist(), fit.pvalues[:n], strict=True)]
+            bounds = fit.conf_int().to_numpy()[: len(design)]
         except (np.linalg.LinAlgError, ValueError) as error:
-            return [("none", *nothing, False, f"no fit: {error}")]
-    said = "; ".join(dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught))
-    return [(name, *row, bool(fit.converged), said) for name, row in zip(design, estimates, strict=True)]
+            return none(f"no fit: {error}")
+    problem = "; ".join(dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught))
+    measured = np.column_stack([np.column_stack([fit.fe_params, bounds]) / 100, fit.pvalues[: len(design)]])
+    return [(term, *row, bool(fit.converged), problem) for term, row in zip(design, measured.tolist(), strict=True)]
 
 
 def by_source(results: pd.DataFrame, *, metric: str = "auc") -> pd.DataFrame:

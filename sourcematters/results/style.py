@@ -1,13 +1,17 @@
-"""The house style: how sources, reference lines and confounders look in every figure, and what they are called.
+"""The house style: how sources, pictures and axes look in every figure, and what confounders are called.
 
 Colours of Okabe and Ito (https://jfly.uni-koeln.de/color/), told apart by the colour-blind, and for each source a
 marker and a line style of its own, so that a grey print can be read too.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sourcematters.confounders import known
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+
+from sourcematters import confounders
 from sourcematters.errors import StudyError
 from sourcematters.sources import MATCHED, known, plain
 
@@ -33,15 +37,10 @@ OTHERS = (
     Style("#56B4E9", "P", (0, (8, 2))),
     Style("#E69F00", "X", (0, (3, 1, 1, 1))),
 )
-BASELINE = {"color": "#808080", "linestyle": ":", "linewidth": 1.4}
-CHANCE = {"color": "#B0B0B0", "linestyle": "-", "linewidth": 0.7}
+BASELINE: dict[str, Any] = {"color": "#808080", "linestyle": ":", "linewidth": 1.4}
+CHANCE: dict[str, Any] = {"color": "#B0B0B0", "linestyle": "-", "linewidth": 0.7}
 
 SMALL, NORMAL = 7, 8.5  # points, at the size of a journal page
-
-
-def title_of(confounder: str) -> str:
-    """What figures call a confounder; one with a name of its own is called by that."""
-    return known()[confounder].title if confounder in known() else confounder.replace("_", " ")
 
 
 def styles(sources: Iterable[str]) -> dict[str, Style]:
@@ -49,18 +48,34 @@ def styles(sources: Iterable[str]) -> dict[str, Style]:
 
     Raises StudyError for more sources than can be told apart.
     """
-    names, registered = set(sources), known()
-    curves = {name: source.curve for name, source in registered.items() if source.curve in CURVES}
-    ranks = {name: (list(CURVES).index(curve), list(registered).index(name)) for name, curve in curves.items()}
-    chosen: dict[str, Style] = {}
+    names, published = set(sources), known()
     plains = {plain(name) for name in names}
-    for name in sorted(plains, key=lambda name: (ranks.get(name, (99, 0)), name)):
-        own = CURVES.get(curves.get(name, ""))
-        free = [style for style in (own, *OTHERS) if style and style not in chosen.values()]
+    curves = {name: curve for curve in CURVES for name, source in published.items() if source.curve == curve}
+    chosen: dict[str, Style] = {}
+    for name in [*(name for name in curves if name in plains), *sorted(plains - set(curves))]:
+        own = [CURVES[curves[name]]] if name in curves else []
+        free = [style for style in (*own, *OTHERS) if style not in chosen.values()]
         if not free:
             raise StudyError(f"figure: {len(plains)} sources are more than can be told apart: draw fewer at once.")
         chosen[name] = free[0]
-    looks = {}
-    for name, style in chosen.items():
-        looks |= {name: style, name + MATCHED: style._replace(linestyle=(0, (1, 1)), hollow=True)}
-    return {name: look for name, look in looks.items() if name in names}
+    matched = {name + MATCHED: style._replace(linestyle=(0, (1, 1)), hollow=True) for name, style in chosen.items()}
+    every = chosen | matched
+    return {name: every[name] for first in chosen for name in (first, first + MATCHED) if name in names}
+
+
+def title_of(confounder: str) -> str:
+    """What figures call a confounder; one with a name of its own is called by that."""
+    registered = confounders.known()
+    return registered[confounder].title if confounder in registered else confounder.replace("_", " ")
+
+
+def picture(axes: Axes, image: NDArray[Any], *, low: float = 0, high: float = 255, **options: Any) -> AxesImage:
+    """Show a grey image (H, W) without ticks and frame, black at `low` and white at `high`."""
+    axes.set(xticks=[], yticks=[], frame_on=False)
+    return axes.imshow(image, cmap="gray", vmin=low, vmax=high, **options)
+
+
+def frame(axes: Axes) -> None:
+    """Axes for curves: small ticks, and a frame at the left and below only."""
+    axes.tick_params(labelsize=SMALL, length=2.5)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -5,26 +5,20 @@ from typing import Any
 
 import pandas as pd
 
-from sourcematters.confounders import design
-
 from sourcematters import metrics
-
+from sourcematters.confounders import Attribute, design
 from sourcematters.results import published
-from sourcematters.confounders import Attribute
-from sourcematters.errors import StudyError
-from sourcematters.files import read_json
 from sourcematters.runs.run_folder import Workspace, open_registered
 
-COUNTS = (
+COUNTS = [
     "train_val", "train_val_positives", "train_val_negatives", "test", "test_positives", "test_negatives", "patients",
-)  # fmt: skip
-SHARED = ("data", "task", "cohort", "size", "batch_size", "confounder")
+]  # fmt: skip
+SHARED = ["data", "task", "cohort", "size", "batch_size"]
 COLUMNS = ["data", "task", "confounders", *COUNTS, "size", "batch_size", "folds", "strengths", "cohort"]
-PAPERS = [f"paper_{field}" for field in published.Target._fields]
 
 
 def summarise(results: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
-    """Table 1: `COLUMNS` and, where the task is the paper's, its own values in `PAPERS`.
+    """Table 1: `COLUMNS` and, where the task is the paper's, its own values (`published.targets`) as `paper_...`.
 
     One row a data and task; confounders whose numbers are alike share it (comma list), others have a row of their own.
     `results` is the table of `grids.collect_plans`, so grids that are not done are left out.
@@ -39,42 +33,28 @@ def summarise(results: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
     Raises StudyError for a missing column or no row, or if a run's spec.json or its cohort is not there.
     """
     metrics.check(results, ["run_id", "data", "task", "confounder", "p_art", "fold"], "results")
-    runs = results.drop_duplicates("run_id")
-    specs = [_spec(workspace, run_id) for run_id in runs["run_id"]]
-    runs = runs.assign(
-        spec=specs,
-        cohort=[spec["cohort"] for spec in specs],
-        size=[spec["training"]["size"] for spec in specs],
-        batch_size=[spec["training"]["batch_size"] for spec in specs],
-    )
+    runs = results[["run_id", "confounder", "p_art", "fold"]].drop_duplicates("run_id").to_dict("records")
     counted: dict[tuple, dict[str, int]] = {}
     rows = []
-    for names, part in runs.groupby(list(SHARED), sort=False):
-        counts = pd.DataFrame([_counts(spec, workspace, counted) for spec in part["spec"]])
-        row = dict(zip(SHARED, names, strict=True)) | {column: _span(counts[column]) for column in COUNTS}
-        row["folds"] = part["fold"].nunique()
-        row["strengths"] = ", ".join(f"{p:g}" for p in sorted(part["p_art"].unique()))
-        rows.append(row)
-    table = pd.DataFrame(rows)
+    for run in runs:
+        spec = published.spec_of(run["run_id"], workspace.shared("runs"))
+        settings = {name: spec[name] for name in ("data", "task", "cohort")}
+        settings |= {name: spec["training"][name] for name in ("size", "batch_size")}
+        rows.append(run | settings | _counts(spec, workspace, counted))
+    each = pd.DataFrame(rows).groupby([*SHARED, "confounder"], sort=False)
+    table = each[COUNTS].agg(_span).reset_index()
+    table["folds"] = each["fold"].nunique().to_numpy()
+    table["strengths"] = [", ".join(f"{p:g}" for p in sorted(values.unique())) for _, values in each["p_art"]]
     alike = [column for column in table if column != "confounder"]
     table = table.groupby(alike, sort=False)["confounder"].agg(", ".join).rename("confounders").reset_index()
-    theirs = [_papers(data, task) for data, task in zip(table["data"], table["task"], strict=True)]
-    theirs = pd.DataFrame(theirs, columns=PAPERS).convert_dtypes()
-    return pd.concat([table[COLUMNS], theirs], axis=1)
-
-
-def _spec(workspace: Workspace, run_id: str) -> dict[str, Any]:
-    path = workspace.shared("runs") / run_id / "spec.json"
-    if not path.exists():
-        raise StudyError(f"{path}: no such file. Run the grid again, or give the folder of the runs.")
-    return read_json(path)
+    return table[COLUMNS].join(_papers(table))
 
 
 def _counts(spec: Mapping[str, Any], workspace: Workspace, counted: dict[tuple, dict[str, int]]) -> dict[str, int]:
     """Images and patients in the sets of one run, `COUNTS`; `counted` keeps what was counted before."""
-    told = spec["confounder"] or {}
+    about = spec["confounder"] or {}
     # A drawn confounder alters pixels, not sets: they are the same images at any strength, and without it.
-    confounder = Attribute(**told) if "attribute" in told else None
+    confounder = Attribute(**about) if "attribute" in about else None
     drawing = {key: spec[key] for key in ("fold", "seed", "val_fraction", "split_seed")}
     drawing["p_art"] = spec["p_art"] if confounder else 0
     key = (spec["cohort"], confounder, *drawing.values())
@@ -82,10 +62,10 @@ def _counts(spec: Mapping[str, Any], workspace: Workspace, counted: dict[tuple, 
         sets = design.sets(open_registered(spec["cohort"], workspace), confounder, **drawing)
         # All test sets have one size; the o.o.d. test is the one that no cohort lacks.
         test = sets["part"] == ("ood" if confounder else "clean")
-        row = {}
-        for name, part in (("train_val", sets[sets["part"].isin(["train", "val"])]), ("test", sets[test])):
-            positives = int(part["label"].sum())
-            row |= {name: len(part), f"{name}_positives": positives, f"{name}_negatives": len(part) - positives}
+        row: dict[str, int] = {}
+        for name, chosen in (("train_val", sets["part"].isin(["train", "val"])), ("test", test)):
+            labels = sets.loc[chosen, "label"]
+            row |= {name: len(labels), f"{name}_positives": labels.sum(), f"{name}_negatives": (labels == 0).sum()}
         counted[key] = row | {"patients": sets["patient_id"].nunique()}
     return counted[key]
 
@@ -95,6 +75,11 @@ def _span(counts: pd.Series) -> int | str:
     return fewest if fewest == most else f"{fewest} to {most}"
 
 
-def _papers(data: str, task: str) -> tuple[Any, ...]:
-    found = [target for (name, of), target in published.TARGETS.items() if data.startswith(name) and task == of]
-    return tuple(found[0]) if found else (None,) * len(PAPERS)
+def _papers(table: pd.DataFrame) -> pd.DataFrame:
+    """The paper's values beside each row of `table`; none where data or task is another."""
+    targets = published.targets()
+    rows: list[dict[str, Any]] = [
+        next((row for row in targets.to_dict("records") if data.startswith(row["data"]) and task == row["task"]), {})
+        for data, task in zip(table["data"], table["task"], strict=True)
+    ]
+    return pd.DataFrame(rows, columns=targets.columns.drop(["data", "task"])).convert_dtypes().add_prefix("paper_")

@@ -1,10 +1,8 @@
 import numpy as np
 import pytest
 
-from sourcematters.results import ct_figures
-
-from sourcematters.results import figures
 from sourcematters.errors import StudyError
+from sourcematters.results import ct_figures, figures
 
 
 @pytest.fixture(scope="module")

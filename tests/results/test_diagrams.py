@@ -4,13 +4,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from sourcematters import confounders
-
-from sourcematters.results import diagrams
-
-from sourcematters import metrics
-
+from sourcematters import confounders, metrics
 from sourcematters.confounders import taxonomy
+from sourcematters.results import diagrams
 
 
 def texts(figure):

@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 
 from sourcematters import confounders
-
-from sourcematters.results import galleries
 from sourcematters.errors import StudyError
+from sourcematters.results import galleries
 
 
 @pytest.fixture(scope="module")
@@ -17,12 +16,16 @@ def shown():
     return {"image": image, "confounders": drawn, "seed": 3, "image_id": "a"}
 
 
+def drawn(view, **options):
+    return galleries.gallery(effects=galleries.effects(**view), **options)
+
+
 def pixels(axes) -> np.ndarray:
     return np.asarray(axes.images[0].get_array())
 
 
 def test_gallery_shows_each_alteration_its_difference_and_its_detail(shown):
-    figure = galleries.gallery(**shown, zoom=4, note="phantoms")
+    figure = drawn(shown, zoom=4, note="phantoms")
     grid = np.array(figure.axes).reshape(3, 5)
     assert [a.get_title() for a in grid[0]] == ["without", "with", "difference", "without, × 4", "with, × 4"]
     for row, confounder in zip(grid, shown["confounders"], strict=True):
@@ -41,7 +44,7 @@ def test_gallery_shows_each_alteration_its_difference_and_its_detail(shown):
 
 
 def test_the_magnified_part_holds_the_whole_tag(shown):
-    axes = galleries.gallery(**shown | {"confounders": [confounders.Tag()]}).axes
+    axes = drawn(shown | {"confounders": [confounders.Tag()]}).axes
     _, mask = confounders.Tag().draw(shown["image"], 0)
     detail = pixels(axes[4]).astype(int) != pixels(axes[3])
     assert detail.sum() == np.count_nonzero(pixels(axes[1]) != pixels(axes[0])) > 0
@@ -49,7 +52,7 @@ def test_the_magnified_part_holds_the_whole_tag(shown):
 
 
 def test_the_galleries_table_counts_what_it_shows(shown):
-    table = galleries.gallery_table(**shown).set_index("confounder")
+    table = galleries.gallery_table(effects=galleries.effects(**shown)).set_index("confounder")
     altered, mask = confounders.Tag().draw(shown["image"], 0)
     change = np.abs(altered.astype(int) - shown["image"])
     row = table.loc["tag"]
@@ -64,12 +67,16 @@ def test_the_galleries_table_counts_what_it_shows(shown):
     [
         ({"confounders": [confounders.Gender()]}, "gender is sampled"),
         ({"confounders": []}, "no confounder"),
-        ({"zoom": 0.5}, "zoom=0.5 must be 1 or more"),
     ],
 )
 def test_a_gallery_of_nothing_is_refused(shown, change, says):
     with pytest.raises(StudyError, match=says):
-        galleries.gallery(**shown | change)
+        galleries.effects(**shown | change)
+
+
+def test_a_zoom_below_1_is_refused(shown):
+    with pytest.raises(StudyError, match="zoom=0.5 must be 1 or more"):
+        drawn(shown, zoom=0.5)
 
 
 def test_sheet_shows_the_first_image_of_different_patients():
@@ -94,10 +101,10 @@ def test_a_ct_slice_is_altered_in_hounsfield_units_and_shown_in_its_window():
     tables = []
     for centre, width in ((-600, 1500), (40, 400)):
         shown = {"image": hu, "confounders": [noise], "seed": 3, "image_id": "a", "window": (centre, width)}
-        left, right = (pixels(axes) for axes in galleries.gallery(**shown).axes[:2])
+        left, right = (pixels(axes) for axes in drawn(shown).axes[:2])
         noisy, _ = confounders.apply(noise.carrier, hu, confounders.key_for(3, "a", noise.carrier))
         for seen, slice_hu in ((left, hu), (right, noisy)):
             grey = (slice_hu - (centre - width / 2)) / width * 255
             assert np.abs(seen - np.clip(grey, 0, 255)).max() <= 0.5 + 1e-9
-        tables.append(galleries.gallery_table(**shown))
+        tables.append(galleries.gallery_table(effects=galleries.effects(**shown)))
     assert tables[0]["mean_change"].item() != tables[1]["mean_change"].item()

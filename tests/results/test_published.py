@@ -16,7 +16,7 @@ from sourcematters.results import figures, published
 
 def test_means_are_those_of_the_figures():
     means = published.means()
-    assert set(means["panel"]) == set(published.PANELS)
+    assert set(means["panel"]) == set(published.panels().index)
     assert set(means["source"]) == {"ImageNet", "RadImageNet", "random"}
     assert means["mean_auc"].between(0, 1).all() and means["read_error"].isin([0.01, 0.03]).all()
     assert not means.duplicated(published.SAME).any()
@@ -133,6 +133,14 @@ def test_ct_and_x_rays_are_laid_on_their_own_panels(runs):
     ]
     assert found["comparable"].tolist() == [True, False]
     assert published.verdict(found) == "1 of 2 points mean nothing: other settings."
+
+
+def test_a_perfect_ranking_that_exceeds_1_by_rounding_draws_no_negative_bar(runs):
+    # Keras's AUC is a sum in float32.
+    table = results([1.0 + 1e-7] * 2)
+    figure = figures.against(data=published.compare(table, runs(table)).assign(ci_low=0.9, ci_high=1.1))
+    segments = figure.axes[0].containers[0].lines[2][0].get_segments()
+    assert segments[0][:, 1] == pytest.approx((0.9, 1.0))
 
 
 def test_nothing_to_compare_is_said(runs):

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from sourcematters.results import statistics
 from sourcematters.errors import StudyError
+from sourcematters.results import statistics
 
 PAIR = [("natural", "radiology")]
 

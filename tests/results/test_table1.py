@@ -108,12 +108,13 @@ def test_patients_are_counted_once(workspace):
 
 
 def test_the_papers_targets_are_those_of_its_panels():
-    for panel in published.PANELS.values():
-        target = published.TARGETS[panel.data, panel.task]
-        assert panel.confounder in target.confounders.split(", ")
-        assert (target.size, target.batch_size) == (panel.training["size"], panel.training["batch_size"])
-    ct = published.TARGETS["lidc", "lung-mass-ct"]
-    assert tuple(ct) == ("noise, noise_high_vs_low", 1710, 500, 362, 32, "train_val, test, size, batch_size")
+    targets = published.targets().set_index(["data", "task"])
+    for panel in published.panels().itertuples():
+        target = targets.loc[panel.data, panel.task]
+        assert panel.confounder in target["confounders"].split(", ")
+        assert (target["size"], target["batch_size"]) == (panel.size, panel.batch_size)
+    ct = targets.loc["lidc", "lung-mass-ct"].tolist()
+    assert ct == ["noise, noise_high_vs_low", 1710, 500, 362, 32, "train_val, test, size, batch_size"]
 
 
 def test_what_is_not_there_is_named(workspace):

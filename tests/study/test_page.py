@@ -6,7 +6,7 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 
-from sourcematters.study import report
+from sourcematters.study import page as pages
 
 
 def executed(folder, name, *, title="A title", parameters=None, exception=False, markers=False):
@@ -59,7 +59,7 @@ def study(tmp_path):
 
 
 def page(study):
-    return Page(report.index(study).read_text())
+    return Page(pages.index(study).read_text())
 
 
 def test_every_link_leads_to_a_file(study):
@@ -110,13 +110,34 @@ def test_parameters_are_told_apart_by_notebook(study):
     ]
 
 
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_the_settings_table_stands_in_place_of_the_notebooks_parameters(study):
+    executed(study / "notebooks", "20_tag", parameters={"profile": "demo", "epochs": 5})
+    evil = "<b>&amp;"
+    write(study / "tables" / "settings.csv", f'setting,value,profile\nepochs,5,10\nsources,"[""{evil}"", random]",\n')
+    found = page(study)
+    assert found.rows[-3:] == [
+        ["Setting", "Value", "Profile"],
+        ["epochs", "5", "10"],
+        ["sources", f'["{evil}", random]', ""],
+    ]
+    assert "tables/settings.csv" in found.links and "b" not in found.tags[found.tags.index("table") :]
+
+
 def test_what_is_no_evidence_is_said_on_top(study):
-    executed(study / "notebooks", "20_tag", parameters={"data": "phantoms", "sources": ["natural-standin", "random"]})
-    executed(study / "notebooks", "30_figures")
+    executed(study / "notebooks", "20_tag")
+    standins = '"phantoms, not patients; stand-ins, not ImageNet or RadImageNet"'
+    write(study / "plans" / "20_tag.csv", f'run_id,caution\na,{standins}\nb,"phantoms, not patients"\n')
+    write(study / "plans" / "24_gender.csv", f"run_id,caution\nc,\nd,{standins}\n")
     note = "<p class='note'>Phantoms, not patients; stand-ins, not ImageNet or RadImageNet.</p>"
-    assert report.index(study).read_text().count(note) == 1
-    executed(study / "notebooks", "20_tag", parameters={"data": "/data/nih", "sources": ["imagenet", "random"]})
-    assert "<p class='note'>" not in report.index(study).read_text()
+    assert pages.index(study).read_text().count(note) == 1
+    for name in ("20_tag", "24_gender"):
+        write(study / "plans" / f"{name}.csv", "run_id,caution\na,\nb,\n")
+    assert "<p class='note'>" not in pages.index(study).read_text()
 
 
 def test_an_empty_study_has_a_page_too(study):
@@ -128,4 +149,4 @@ def test_an_empty_study_has_a_page_too(study):
     [(0.04, "0.0 s"), (59.94, "59.9 s"), (59.96, "1 min 00 s"), (3599.4, "59 min 59 s"), (7860, "2 h 11 min")],
 )
 def test_durations(seconds, text):
-    assert report.lasting(seconds) == text
+    assert pages.lasting(seconds) == text
