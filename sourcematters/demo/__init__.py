@@ -3,6 +3,6 @@
 Importing it registers the readers of its two cohorts.
 """
 
-from sourcematters.demo import ct_phantom_cohort, phantom_cohort
+from sourcematters.demo import ct_phantom_cohort, phantom_cohort, standins
 
 __all__ = ["ct_phantom_cohort", "phantom_cohort"]

@@ -157,3 +157,16 @@ def verdict(comparison: pd.DataFrame) -> str:
     if len(apart) == len(comparison):
         return f"This comparison means nothing: {why}."
     return f"{len(apart)} of {len(comparison)} points mean nothing: {why}."
+
+
+def consistency() -> pd.DataFrame:
+    """What the paper's own numbers say of each other: one row a point whose ImageNet folds the authors print.
+
+    Columns: panel, test_set, source, p_art, folds, mean_of_folds, mean_auc (read off the figure), read_error,
+    difference, published_p.
+    """
+    keys = ["panel", "test_set", "source", "p_art"]
+    table = folds().groupby(keys)["auc"].agg(folds="size", mean_of_folds="mean").reset_index().merge(means(), on=keys)
+    table["difference"] = table["mean_of_folds"] - table["mean_auc"]
+    printed = tests().rename(columns={"p_permutation": "published_p"})[["panel", "p_art", "published_p"]]
+    return table.merge(printed, on=["panel", "p_art"], how="left")

@@ -65,6 +65,8 @@ def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> 
     from papermill import execute_notebook
     from papermill.exceptions import PapermillExecutionError
 
+    # Settings are no parameters of a cell, so papermill would call each of them unknown.
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     target, html, failure = folder / notebook.path.name, folder / f"{notebook.name}.html", ""
     with tempfile.TemporaryDirectory() as scratch:
         beside = Path(scratch) / notebook.path.name

@@ -133,7 +133,11 @@ class Study:
 
     def left_out(self) -> pd.DataFrame:
         """What the cohort left out, or is odd: one row a kind, with how many and the first of them."""
-        found = save_table(self.workspace, f"{self._prefix}left_out", self.cohort.problems)
+        found = save_table(
+            self.workspace,
+            f"{self._prefix}left_out",
+            pd.DataFrame(self.cohort.problems, columns=["kind", "where", "what"]),
+        )
         return found.groupby("kind").agg(number=("where", "size"), first=("where", "first"), why=("what", "first"))
 
     def contact_sheet(self) -> Image:
@@ -179,20 +183,20 @@ class Study:
         if chosen[0].sampled:
             return study.cohort.table.groupby(["split", "label", chosen[0].attribute]).size().unstack([1, 2])
         positive = study.cohort.table[study.cohort.table["label"] == 1].iloc[0]
-        view: dict[str, Any] = dict(
+        effects = galleries.effects(
             image=read(positive["path"]),
             confounders=chosen,
             seed=study.settings.seed,
             image_id=positive["image_id"],
             window=study.settings.window,
         )
-        figure = galleries.gallery(**view, note=study.cohort.caution)
-        return save_figure(self.workspace, save_as or f"{names[0]}_artefact", figure, galleries.gallery_table(**view))
+        figure = galleries.gallery(effects=effects, note=study.cohort.caution)
+        name = save_as or f"{chosen[0].name}_artefact"
+        return save_figure(self.workspace, name, figure, galleries.gallery_table(effects=effects))
 
     def noise_domains(self) -> Image:
         """Noise in the image beside noise in the projections, on the first positive CT slice."""
-        n0 = self.confounder("noise").carrier.n0
-        table = self.cohort.table
+        table, n0 = self.cohort.table, dict(self.confounder("noise").carrier.parameters)["n0"]
         slice_hu = read(table.loc[table["label"] == 1, "path"].iloc[0])
         drawn: dict[str, Any] = dict(n0=n0, seed=self.settings.seed)
         figure = ct_figures.noise_domains(slice_hu, **drawn, note=self.cohort.caution)
