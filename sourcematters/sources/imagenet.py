@@ -48,10 +48,10 @@ def find(backbone: str, weights: Weights | None, folder: Path) -> Source:
     cfg = timm_config(TAGS.get(backbone, backbone))
     if cfg is None or not cfg.has_weights:
         raise StudyError(f"timm has no pretrained weights for {backbone!r}. Choose another backbone or source.")
+    tag, mean, std = f"{cfg.architecture}.{cfg.tag}", tuple(cfg.mean), tuple(cfg.std)
     if weights:
-        return weights.source("imagenet", backbone, folder, cfg.mean, cfg.std)
-    tag = f"{cfg.architecture}.{cfg.tag}"
-    return TimmWeights("imagenet", f"timm:{tag}", tuple(cfg.mean), tuple(cfg.std), tag)
+        return weights.source("imagenet", backbone, folder, mean, std)
+    return TimmWeights("imagenet", f"timm:{tag}", mean, std, tag)
 
 
 register(

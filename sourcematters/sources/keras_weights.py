@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sourcematters.errors import StudyError
 from sourcematters.files import replacing
-from sourcematters.sources.loading import differences
+from sourcematters.sources.loading import differences, reason
 from sourcematters.sources.source import Source, create
 
 if TYPE_CHECKING:
@@ -81,9 +81,9 @@ def convert(path: str | Path, backbone: str) -> dict[str, "torch.Tensor"]:
     with torch.device("meta"):
         network = create(backbone, size=None)
     own = network.state_dict()
-    layers = list(_layers(backbone, [place for place, _ in network.named_modules()], weights))
+    layers = _layers(backbone, own, weights)
     wanted: dict[str, tuple[int, ...]] = {}
-    for layer, place in layers:
+    for layer, place in layers.items():
         weight = own[f"{place}.weight"]  # (out, in, height, width) of a convolution, (features,) of a normalization
         if weight.ndim == 4:
             wanted[f"{layer}/kernel"] = tuple(weight.permute(2, 3, 1, 0).shape)
@@ -96,8 +96,8 @@ def convert(path: str | Path, backbone: str) -> dict[str, "torch.Tensor"]:
             f"{path}: does not hold Keras's weights of {backbone!r} without top. Layers {complaint}. "
             "Choose the backbone this file was made for, or fetch the file again."
         )
-    state = {f"{place}.weight": np.ones(len(own[f"{place}.weight"])) for _, place in layers}
-    for layer, place in layers:
+    state = {f"{place}.weight": np.ones(len(own[f"{place}.weight"])) for place in layers.values()}
+    for layer, place in layers.items():
         for kind, name in KINDS.items():
             if (value := weights.get(f"{layer}/{kind}")) is not None:
                 state[f"{place}.{name}"] = value.transpose(3, 2, 0, 1) if kind == "kernel" else value
@@ -139,64 +139,59 @@ def _read(path: str | Path) -> dict[str, NDArray[Any]]:
     """A Keras file's arrays as `layer/kind`, slashes in a layer's name (older DenseNets) made underscores."""
     import h5py
 
+    def names(group: Any, attribute: str) -> list[str]:
+        return [name.decode() if isinstance(name, bytes) else str(name) for name in group.attrs[attribute]]
+
     weights = {}
     try:
         with h5py.File(path, "r") as file:
-            layers = file.get("model_weights", file)
-            if "layer_names" not in layers.attrs:
+            network = file.get("model_weights", file)
+            if "layer_names" not in network.attrs:
                 raise StudyError(
                     f"{path}: is HDF5, but not a weight file of Keras 2 (no layer_names in it). Choose another file."
                 )
-            for layer in map(_text, layers.attrs["layer_names"]):
-                for weight in map(_text, layers[layer].attrs["weight_names"]):
-                    kind = weight.rsplit("/", 1)[-1].removesuffix(":0")
-                    weights[f"{layer.replace('/', '_')}/{kind}"] = layers[layer][weight][()]
+            for layer in names(network, "layer_names"):
+                for name in names(network[layer], "weight_names"):
+                    kind = name.rsplit("/", 1)[-1].removesuffix(":0")
+                    weights[f"{layer.replace('/', '_')}/{kind}"] = network[layer][name][()]
+    except StudyError:
+        raise
     except (OSError, KeyError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise StudyError(f"{path}: damaged or not an HDF5 file ({reason}). Fetch it again.") from error
+        raise StudyError(f"{path}: damaged or not an HDF5 file ({reason(error)}). Fetch it again.") from error
     return weights
 
 
-def _text(name: str | bytes) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
+def _layers(backbone: str, own: dict[str, "torch.Tensor"], weights: Iterable[str]) -> dict[str, str]:
+    """Every layer with weights: Keras's name, and the place of the same module in timm's network."""
+    arrays = {key.removesuffix(".weight"): array for key, array in own.items() if key.endswith(".weight")}
+    kinds = {place: "conv" if array.ndim == 4 else "bn" for place, array in arrays.items()}
+    if backbone in ("resnet50", "densenet121"):
+        return {_keras_name(place, kind): place for place, kind in kinds.items()}
+    named = {"conv2d_7b.conv": "conv_7b", "conv2d_7b.bn": "conv_7b_bn", "block8.conv2d": "block8_10_conv"}
+    for block, repeat, count in (("block35", "repeat", 10), ("block17", "repeat_1", 20), ("block8", "repeat_2", 9)):
+        named |= {f"{repeat}.{i}.conv2d": f"{block}_{i + 1}_conv" for i in range(count)}
+    # timm defines its modules in the order in which Keras creates its layers.
+    numbered = {"conv": _numbered("conv2d", weights), "bn": _numbered("batch_normalization", weights)}
+    return {named.get(place) or next(numbered[kind]): place for place, kind in kinds.items()}
 
 
-def _layers(backbone: str, places: Iterable[str], weights: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every layer with weights: Keras's name and the place of the same module in timm's network."""
-    if backbone == "resnet50":
-        yield from (("conv1_conv", "conv1"), ("conv1_bn", "bn1"))
-        for stage, blocks in enumerate((3, 4, 6, 3), start=1):
-            for block in range(blocks):
-                layer, place = f"conv{stage + 1}_block{block + 1}", f"layer{stage}.{block}"
-                units = [(k, f"conv{k}", f"bn{k}") for k in (1, 2, 3)]
-                for k, conv, bn in [*units, (0, "downsample.0", "downsample.1")] if block == 0 else units:
-                    yield from ((f"{layer}_{k}_conv", f"{place}.{conv}"), (f"{layer}_{k}_bn", f"{place}.{bn}"))
-    elif backbone == "densenet121":
-        yield from (("conv1_conv", "features.conv0"), ("conv1_bn", "features.norm0"), ("bn", "features.norm5"))
-        for stage, blocks in enumerate((6, 12, 24, 16), start=1):
-            for block in range(1, blocks + 1):
-                layer, place = f"conv{stage + 1}_block{block}", f"features.denseblock{stage}.denselayer{block}"
-                for k in (1, 2):
-                    yield from ((f"{layer}_{k - 1}_bn", f"{place}.norm{k}"), (f"{layer}_{k}_conv", f"{place}.conv{k}"))
-            if stage < 4:
-                for kind, end in (("bn", "norm"), ("conv", "conv")):
-                    yield f"pool{stage + 1}_{kind}", f"features.transition{stage}.{end}"
-    else:
-        named = {"conv2d_7b.conv": "conv_7b", "conv2d_7b.bn": "conv_7b_bn", "block8.conv2d": "block8_10_conv"}
-        for kind, repeat, blocks in (("block35", "repeat", 10), ("block17", "repeat_1", 20), ("block8", "repeat_2", 9)):
-            named |= {f"{repeat}.{i}.conv2d": f"{kind}_{i + 1}_conv" for i in range(blocks)}
-        # timm defines its modules in the order in which Keras creates its layers.
-        numbered = {kind: _numbered(kind, weights) for kind in ("conv2d", "batch_normalization")}
-        for place in places:
-            if place in named:
-                yield named[place], place
-            elif place.endswith((".conv", ".bn")):
-                yield next(numbered["conv2d" if place.endswith(".conv") else "batch_normalization"]), place
+def _keras_name(place: str, kind: str) -> str:
+    """Keras's name of what stands at a place of timm's ResNet50 or DenseNet121; `kind` is conv or bn."""
+    numbers = [int(number) for number in re.findall(r"\d+", place)]
+    if "transition" in place:
+        return f"pool{numbers[0] + 1}_{kind}"
+    if len(numbers) == 1:
+        return "bn" if place == "features.norm5" else f"conv1_{kind}"
+    stage, block, unit = numbers
+    if place.startswith("layer"):  # timm counts ResNet's blocks from 0; Keras's unit 0 is the shortcut
+        block, unit = block + 1, 0 if "downsample" in place else unit
+    elif kind == "bn":  # Keras counts DenseNet's normalizations from 0
+        unit -= 1
+    return f"conv{stage + 1}_block{block}_{unit}_{kind}"
 
 
-def _numbered(kind: str, weights: dict[str, Any]) -> Iterator[str]:
+def _numbered(kind: str, weights: Iterable[str]) -> Iterator[str]:
     """Keras's automatic names in a file by their number (the first has none), then what the file lacks."""
-    found = {key.split("/")[0] for key in weights if re.fullmatch(rf"{kind}(_\d+)?", key.split("/")[0])}
-    ordered = sorted(found, key=lambda layer: int(layer[len(kind) + 1 :] or 0))
-    yield from ordered
-    yield from (f"{kind} number {count}" for count in itertools.count(len(ordered) + 1))
+    layers = {key.split("/")[0] for key in weights}
+    found = sorted((x for x in layers if re.fullmatch(rf"{kind}(_\d+)?", x)), key=lambda layer: (len(layer), layer))
+    return itertools.chain(found, (f"{kind} number {count}" for count in itertools.count(len(found) + 1)))

@@ -34,8 +34,7 @@ def read_tensors(path: str | Path) -> dict[str, "torch.Tensor"]:
             "`model.state_dict()` with safetensors.torch.save_file or torch.save, and use that."
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise StudyError(f"{path}: damaged or not a checkpoint ({reason}). Fetch or save it again.") from error
+        raise StudyError(f"{path}: damaged or not a checkpoint ({reason(error)}). Fetch or save it again.") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
@@ -82,6 +81,11 @@ def differences(found: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequenc
         for what, keys in complaints.items()
         if keys
     )
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error, in at most 120 characters, or its name if it has none."""
+    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
 
 
 def _named(key: str, children: Sequence[str]) -> str:

@@ -70,9 +70,9 @@ class Published:
 
     name: str  # as settings and tables call it
     title: str  # as legends call it
-    curve: str  # of the paper, on which it is laid and whose colour it wears: ImageNet, RadImageNet, random, or none
-    where: str  # it is from, in words
-    backbones: str  # that there are, in words
+    curve: str  # the paper's curve it is laid on, and whose colour it wears: ImageNet, RadImageNet, random, or ""
+    where: str  # where its weights are from, in words
+    backbones: str  # for which networks, in words
     # (backbone, the user's own file or None, folder for files made here) -> Source, without any download. Raises
     # StudyError, with a recipe, for what there is not.
     find: Callable[[str, Weights | None, Path], Source]

@@ -44,7 +44,7 @@ class Source:
     @property
     def at_hand(self) -> bool:
         """Whether nothing has to be downloaded or trained before it can be loaded, as far as files tell."""
-        return not self.location or Path(self.location).exists()
+        return Path(self.location).is_file()
 
     @property
     def card(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class Source:
         """
 
     def file(self) -> str:
-        """The weights' file on this machine; empty if they have none."""
+        """The weights' file on this machine."""
         return self.location
 
     def load(self, backbone: str, *, size: int) -> "torch.nn.Module":
@@ -66,9 +66,8 @@ class Source:
 
         Raises StudyError naming the keys when the file is not exactly this backbone's.
         """
-        model = create(backbone, size=size)
-        if path := self.file():
-            load_exactly(model, read_tensors(path), backbone, origin=path)
+        model, path = create(backbone, size=size), self.file()
+        load_exactly(model, read_tensors(path), backbone, origin=path)
         return model
 
     def to_dict(self) -> dict[str, Any]:

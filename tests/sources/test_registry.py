@@ -13,7 +13,6 @@ from sourcematters import sources
 from sourcematters.errors import StudyError
 from sourcematters.processes import over_processes
 from sourcematters.results import style
-from sourcematters.sources import registry
 
 
 def test_normalization_belongs_to_the_source(small):
@@ -97,6 +96,7 @@ from sourcematters import sources
 
 class Constant(sources.Source):
     kind = "constant"
+    at_hand = True
 
     def load(self, backbone, *, size):
         network = sources.create(backbone, size=size)
@@ -121,9 +121,8 @@ def outside(tmp_path, monkeypatch):
     """A module that registers the source `constant`."""
     (tmp_path / "constant_weights.py").write_text(OUTSIDE)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(registry, "_published", sources.known())
-    yield importlib.import_module("constant_weights")
-    del sys.modules["constant_weights"]
+    monkeypatch.delitem(sys.modules, "constant_weights", raising=False)
+    return importlib.import_module("constant_weights")
 
 
 def test_a_source_from_outside_the_package_is_one_like_the_others(outside):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sourcematters import sources
+from sourcematters.errors import StudyError
 from sourcematters.sources import imagenet
 
 
@@ -20,6 +21,14 @@ def test_the_papers_backbones_take_the_sizes_of_its_images(backbone):
     with torch.inference_mode():
         for size in (362, 256):
             assert model(torch.zeros(1, 3, size, size)).shape == (1, model.num_features)
+
+
+def test_a_source_whose_file_is_not_there_is_never_an_untrained_network():
+    for location in ("", "/nowhere/a.pt"):
+        source = sources.Source("mine", "sha256:1", location=location)
+        assert not source.at_hand
+        with pytest.raises(StudyError, match="not a checkpoint"):
+            source.load("test_resnet", size=64)
 
 
 def test_a_source_is_what_changes_its_numbers_and_nothing_else():
