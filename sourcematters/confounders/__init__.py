@@ -41,11 +41,10 @@ from sourcematters.confounders.alteration import (
     ORIGINAL,
     Alteration,
     Hounsfield,
-    Mask,
     Pixels,
     apply,
     key_for,
-)  # fmt: skip
+)
 from sourcematters.confounders.attribute import Attribute, Gender
 from sourcematters.confounders.confounder import Artefact, Confounder, implemented, known, make, register
 from sourcematters.confounders.denoising import Denoising
@@ -54,8 +53,8 @@ from sourcematters.confounders.tag import Tag
 
 __all__ = [
     "GREY", "HOUNSFIELD", "ORIGINAL", "Alteration", "Artefact", "Attribute", "Confounder", "Denoising", "Gender",
-    "Hounsfield", "Mask", "Noise", "NoiseHighVsLow", "Pixels", "Tag", "apply", "implemented", "key_for", "known",
-    "make", "register",
+    "Hounsfield", "Noise", "NoiseHighVsLow", "Pixels", "Tag", "apply", "implemented", "key_for", "known", "make",
+    "register",
 ]  # fmt: skip
 
 # Whatever else lies here registers itself by being imported.

@@ -1,9 +1,8 @@
 """Alterations: pure functions of (image, key) that change pixels.
 
 The same image with the same key gives the same pixels in any process and any order. An alteration acts at native size,
-before the image is resized or augmented, and gives with the altered image a mask of every pixel that may have changed.
-Its pixel space is told by the images' type: grey, uint8, or Hounsfield units, int16, in which a CT slice is before it
-is windowed.
+before the image is resized or augmented, in one of two pixel spaces: grey, uint8 (H, W), or Hounsfield units, int16
+(H, W), in which a CT slice is before it is windowed.
 """
 
 from collections.abc import Callable

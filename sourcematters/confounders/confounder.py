@@ -84,13 +84,18 @@ _REGISTRY: dict[str, type[Confounder]] = {}
 
 
 def register(kind: Kind) -> Kind:
-    """Make a class of confounders known by its name (a decorator). Raises StudyError if another has that name."""
-    name = _default(kind, "name")
-    former = _REGISTRY.get(name, kind)
-    if (former.__module__, former.__qualname__) != (kind.__module__, kind.__qualname__):  # else a cell that ran again
+    """Make a class of confounders known by its name (a decorator), again if its cell or module is run again.
+
+    Raises StudyError if another has that name, or if it lacks a name, a title or a practice.
+    """
+    name, place = _default(kind, "name"), f"{kind.__module__}.{kind.__qualname__}"
+    if not (isinstance(name, str) and hasattr(kind, "title") and hasattr(kind, "practice")):
         raise StudyError(
-            f"{kind.__module__}: the name {name} is taken by {former.__qualname__} of {former.__module__}."
+            f"{place}: give it a name (`name: str = ...`), a title and a practice, as `confounders` shows."
         )
+    former = _REGISTRY.get(name, kind)
+    if (taken := f"{former.__module__}.{former.__qualname__}") != place:
+        raise StudyError(f"{place}: the name {name} is taken by {taken}.")
     _REGISTRY[name] = kind
     return kind
 
@@ -100,8 +105,8 @@ def known() -> dict[str, type[Confounder]]:
     return _REGISTRY
 
 
-def make(name: str, **parameters: Any) -> Confounder:
-    """The confounder of that name, e.g. `make("tag", height=128)`. Raises StudyError with the nearest name."""
+def make(name: str, /, **parameters: Any) -> Confounder:
+    """The confounder of that name: `make("tag", height=128)`. Raises StudyError with the nearest name."""
     if name not in _REGISTRY:
         raise StudyError(unknown("confounder", name, _REGISTRY))
     return _REGISTRY[name](**parameters)

@@ -32,13 +32,13 @@ def fold_parts(
     """The part of every row in one fold: "train", "val" or "test", indexed like `cohort`.
 
     A fold that the cohort brings is taken as it is, the one for `p_art` where they differ by strength; a row that it
-    leaves out is missing there.
+    leaves out is missing there. Else folds are repeated random splits of the development patients, as in the paper: no
+    patient is in two parts, and the validation sets of different folds overlap. Other than there, they are stratified
+    by label (and by the columns `strata`), so that a small cohort has both classes in each part. Fold k is the same
+    however many folds are used.
 
-    Folds are repeated random splits of the development patients, as in the paper: no patient is in two parts, and
-    the validation sets of different folds overlap. Other than there, they are stratified by label (and by the
-    columns `strata`), so that a small cohort has both classes in each part. Fold k is the same however many folds
-    are used. Raises StudyError if there are not more patients than folds, if a part lacks a class, or if the cohort
-    brings folds but not this one.
+    Raises StudyError if there are not more patients than folds, if a part lacks a class, or if the cohort brings folds
+    but not this one.
     """
     if brought := _brought(cohort):
         return cohort[_brought_fold(brought, fold, p_art)]
@@ -100,15 +100,14 @@ def sets(
 ) -> pd.DataFrame:
     """All sets of one run, one row an image in a set.
 
-    Returns columns `row` (position in `cohort`), `image_id, patient_id, label`, `part` (train, val, iid, ood,
-    clean) and `carries` (0/1). Carriers are nested: a carrier at p is one at every larger p. For a sampled
-    confounder the sets are chosen so that the same shares hold for the attribute, and the size of each set
-    does not change with p; a test set is there if the test part has every group (label, value) it is made of, at
-    whatever strength: o.o.d. needs positives without and negatives with it and must be possible, i.i.d. and clean
-    also need negatives without it, and i.i.d. positives with it. All have the size that the smallest group in any
-    of them allows. Without a confounder nobody carries, and the clean test is the only one.
-
-    Where the cohort brings folds for each strength, the sets are those, whole, and the test part is the o.o.d. test.
+    Returns columns `row` (position in `cohort`), `image_id, patient_id, label`, `part` (train, val, iid, ood, clean)
+    and `carries` (0/1). Carriers are nested: a carrier at p is one at every larger p. For a sampled confounder the sets
+    are chosen so that the same shares hold for the attribute, and the size of each does not change with p: it is what
+    the smallest group (label, value) in any of them allows. A test set is there if the test part has every group it is
+    made of, at whatever strength: o.o.d. needs positives without and negatives with the confounder and must be
+    possible, i.i.d. and clean also need negatives without it, and i.i.d. positives with it. Without a confounder nobody
+    carries, and the clean test is the only one. Where the cohort brings folds for each strength, the sets are those,
+    whole, and the test part is the o.o.d. test.
 
     Raises StudyError if `p_art` is outside 0..1, a needed group has no image, or the sets that a cohort brings do
     not have the shares of `p_art`.

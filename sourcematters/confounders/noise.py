@@ -3,10 +3,10 @@
 `poisson_noise` is the paper's Eq. 2 on a grey image, `hounsfield_noise` the same equation on a CT slice, and
 `projection_noise` puts the counts where a scanner counts them: on the rays, before reconstruction.
 
-Eq. 2 maps HU to attenuation by a line through 0.1662 and 0.1837 per cm, which it calls air and water. By the
-definition of HU (attenuation relative to water's) air is 0 at -1000 HU: under Eq. 2 a lung attenuates almost as
-much as bone, and each pixel is seen through one cm of itself only. So its noise is nearly the same everywhere,
-and white. In a scanner it is strongest along the rays that cross most of the patient, and correlated.
+Eq. 2 maps HU to attenuation by a line through 0.1662 and 0.1837 per cm, which it calls air and water, though air is 0
+by the definition of HU: a lung attenuates almost as much as bone, and each pixel is seen through one cm of itself
+only. So its noise is white, and nearly the same everywhere. In a scanner it is strongest along the rays that cross
+most of the patient, and correlated.
 
 Source: Juodelyte et al. 2024, Eq. 2 (https://arxiv.org/abs/2403.04484); Kak and Slaney, Principles of
 Computerized Tomographic Imaging, IEEE Press 1988, chapters 3 and 5, through scikit-image's `radon` and `iradon`.
@@ -95,13 +95,13 @@ class NoiseHighVsLow(_Noisy):
 def poisson_noise(image: Pixels, key: int, *, n0: float) -> tuple[Pixels, Mask]:
     """Quantum noise of a scan with `n0` photons per pixel (Eq. 2), drawn from a generator seeded by `key`.
 
-    Grey 0..255 is read as -1200..800 HU, HU as attenuation mu, and -ln(Poisson(n0 exp(-mu)) / n0) goes the
-    way back. The noise has sd 255/2000 * 1000/(0.1837 - 0.1662) / sqrt(n0 exp(-mu)) grey levels: about 1.8 at
-    n0 = 2e7, 2.05 at 1.5e7. The authors resize to 512 px first; here the noise has the image's own pixels.
+    Grey 0..255 is read as -1200..800 HU, HU as attenuation mu, and -ln(Poisson(n0 exp(-mu)) / n0) goes the way back.
+    The sd is 255/2000 * 1000/(0.1837 - 0.1662) / sqrt(n0 exp(-mu)) grey levels: about 1.8 at n0 = 2e7, 2.05 at 1.5e7.
+    The authors resize to 512 px first; here the noise has the image's own pixels.
 
-    U(0, 1) is added to the grey level first and the result is rounded *down*: with that dither floor(x + U)
-    equals x on average, whatever x, so neither noise nor image is biased; the dither itself adds 1/6 to the
-    variance. The result is clipped to [0, 255]. The mask is all True.
+    U(0, 1) is added to the grey level first and the result is rounded *down*: with that dither floor(x + U) equals x
+    on average, whatever x, so the noise is unbiased; the dither itself adds 1/6 to the variance. The result is clipped
+    to [0, 255]. The mask is all True.
     """
     random = np.random.default_rng(key)
     hu = (image + random.random(image.shape)) * ((_HU_HIGH - _HU_LOW) / 255) + _HU_LOW
@@ -131,20 +131,20 @@ def _equation_2(hu: NDArray[np.float64], n0: float, random: np.random.Generator)
 def projection_noise(hu: Hounsfield, key: int, *, n0: float, views: int, pixel_mm: float) -> tuple[Hounsfield, Mask]:
     """Quantum noise of a CT scan with `n0` photons per ray, on a slice int16 (H, W) in HU; seeded by `key`.
 
-    HU become attenuation per cm by their definition, water * (1 + HU/1000), not below 0; these become line
-    integrals along parallel rays of `views` angles over half a turn, one ray a pixel of `pixel_mm`; counts are
-    Poisson(n0 exp(-integral)); and -ln(counts/n0) is reconstructed by filtered back-projection with the plain
-    ramp. The noise is streaked along the rays that few photons survive, and correlated: its power grows with the
-    frequency. Where the integrals are p, the sd is near pi/pixel_cm * sqrt(0.0387/views) * exp(p/2)/sqrt(n0) per
-    cm; over 25 cm of water, at n0 = 2e7, about 5.6 HU.
+    HU become attenuation per cm by their definition, water * (1 + HU/1000), not below 0; these become line integrals
+    along parallel rays of `views` angles over half a turn, one ray a pixel of `pixel_mm`; counts are
+    Poisson(n0 exp(-integral)); and -ln(counts/n0) is reconstructed by filtered back-projection with the plain ramp.
+    The noise is streaked along the rays that few photons survive, and its power grows with the frequency. Where the
+    integrals are p, the sd is near pi/pixel_cm * sqrt(0.0387/views) * exp(p/2)/sqrt(n0) per cm; over 25 cm of water,
+    at n0 = 2e7, about 5.6 HU.
 
-    Only the noise is reconstructed, noisy minus noiseless integrals, and added to the slice: filtered
-    back-projection is linear, so this is the same, but for the blur of projecting pixels and back, which would
-    tell carriers from the others without any noise. The result is rounded, and clipped to int16.
+    Only the noise is reconstructed, noisy minus noiseless integrals, and added to the slice: filtered back-projection
+    is linear, so this is the same, but for the blur of projecting pixels and back, which would tell carriers from the
+    others without any noise. A ray without any photon counts as one, as the logarithm needs: behind metal, or with few
+    photons, the noise is then biased. The result is rounded, and clipped to int16.
 
-    A ray without any photon counts as one photon, as the logarithm needs: behind metal, or with few photons, the
-    noise is then biased. A scanner reconstructs the largest centred circle only: pixels outside it are read as air
-    and stay as they are, and the mask is True inside. Takes 1.2 s for 512 x 512 px, in proportion to views and pixels.
+    A scanner reconstructs the largest centred circle only: pixels outside it are read as air and stay as they are, and
+    the mask is True inside. Takes 1.2 s for 512 x 512 px, in proportion to views and pixels.
     """
     from skimage.transform import iradon, radon  # takes long to import, and only CT needs it
 

@@ -129,6 +129,7 @@ def test_only_noise_depends_on_the_key():
 
 def test_one_is_made_by_name():
     assert make("tag", height=128) == confounders.Tag(height=128.0) != confounders.Tag()
+    assert make("tag", name="large_tag").name == "large_tag"
     with pytest.raises(StudyError, match="unknown confounder `tags`. Did you mean tag?"):
         make("tags")
     with pytest.raises(StudyError, match="unknown setting `heigth`. Did you mean height?"):
@@ -163,14 +164,23 @@ def test_a_module_that_is_loaded_again_replaces_its_own(outside):
 
 
 def test_a_name_that_is_taken_is_refused():
-    with pytest.raises(StudyError, match="the name tag is taken by Tag of sourcematters.confounders.tag"):
+    class Label(confounders.Tag):
+        """Another."""
 
-        @register
-        class Label(confounders.Artefact):
-            name: str = "tag"
-            leaf: str = "tag"
-
+    with pytest.raises(StudyError, match=r"Label: the name tag is taken by sourcematters.confounders.tag.Tag"):
+        register(Label)
     assert known()["tag"] is confounders.Tag
+
+
+def test_a_class_that_does_not_say_what_it_is_is_refused():
+    class Bar(confounders.Artefact):
+        name: str = "bar"
+        leaf: str = "annotation"
+        title = "bar"
+
+    with pytest.raises(StudyError, match="Bar: give it a name .* a title and a practice"):
+        register(Bar)
+    assert "bar" not in known()
 
 
 def test_a_confounder_has_an_effect_a_leaf_and_a_name():
