@@ -23,6 +23,8 @@ from sourcematters.results.style import BASELINE, CHANCE, NORMAL, SMALL, Style, 
 ROWS = {"ood": "o.o.d. test", "iid": "i.i.d. test"}
 PUBLISHED = "published state of the art"
 
+Levels = float | Mapping[str, float] | None
+"""The published state of the art, an AUC: for all tasks, or by task."""
 Labels = tuple[str, Mapping[str, str]]
 """A column of the table, and what to print for each of its values, in the order in which they are drawn."""
 
@@ -55,11 +57,7 @@ def levels(given: Mapping[str, Any], tasks: Iterable[str]) -> dict[str, float]:
 
 
 def robustness(
-    *,
-    data: pd.DataFrame,
-    confounders: Iterable[str] | None = None,
-    baseline: float | Mapping[str, float] | None = None,
-    note: str = "",
+    *, data: pd.DataFrame, confounders: Iterable[str] | None = None, baseline: Levels = None, note: str = ""
 ) -> Figure:
     """Fig. 3: AUC against the confounder's strength, o.o.d. row over i.i.d. row, a column a confounder.
 
@@ -88,12 +86,7 @@ def robustness(
 
 
 def by_task(
-    *,
-    data: pd.DataFrame,
-    confounders: Iterable[str],
-    test_set: str = "ood",
-    baseline: Mapping[str, float] | None = None,
-    note: str = "",
+    *, data: pd.DataFrame, confounders: Iterable[str], test_set: str = "ood", baseline: Levels = None, note: str = ""
 ) -> Figure:
     """Fig. 4: AUC of one test set against the confounder's strength, a row a task, a column a confounder.
 
@@ -131,6 +124,7 @@ def against(*, data: pd.DataFrame, note: str = "") -> Figure:
         data.rename(columns={"ours": "mean"}),
         rows=("test_set", {test_set: f"{label}\nAUC as published" for test_set, label in ROWS.items()}),
         columns=("panel", titles.to_dict()),
+        levels={},
         empty="not published",
         note=textwrap.fill(note, 26 * max(len(titles), 2)),
     )
@@ -155,19 +149,13 @@ def _task(data: pd.DataFrame, confounder: str) -> str:
     return str(part["task"].iloc[0])
 
 
-def _levels(baseline: float | Mapping[str, float] | None, tasks: list[str]) -> dict[str, float]:
+def _levels(baseline: Levels, tasks: list[str]) -> dict[str, float]:
     given = baseline if isinstance(baseline, Mapping) else dict.fromkeys(tasks, baseline)
     return levels({task: given[task] for task in tasks if given.get(task) is not None}, tasks)
 
 
 def _panels(
-    data: pd.DataFrame,
-    *,
-    rows: Labels,
-    columns: Labels,
-    empty: str,
-    note: str,
-    levels: Mapping[tuple[str, str], float] = {},
+    data: pd.DataFrame, *, rows: Labels, columns: Labels, levels: Mapping[tuple[str, str], float], empty: str, note: str
 ) -> Figure:
     """A grid of panels with a curve a source, under one legend; `levels` are dotted lines, by row and column.
 
@@ -177,7 +165,7 @@ def _panels(
     (row_of, labels), (column_of, titles) = rows, columns
     theirs = "published" in data
     style = styles(data["source"])
-    height = 2.1 * len(labels) + (0.8 if theirs else 0.4)
+    height = (21 * len(labels) + (8 if theirs else 4)) / 10
     figure = Figure(figsize=(1.0 + 1.75 * max(len(titles), 2), height), layout="constrained")
     grid = figure.subplots(len(labels), len(titles), sharex="col", sharey=True, squeeze=False)
     for axes, (row, column) in zip(grid.flat, itertools.product(labels, titles), strict=True):

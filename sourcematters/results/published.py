@@ -24,6 +24,7 @@ COMPARISON = [
 
 
 SETTINGS = "other settings"
+REASONS = ["data", "task", "source", "backbone", "other"]
 
 
 def _table(name: str) -> pd.DataFrame:
@@ -140,20 +141,17 @@ def _reason(results: pd.DataFrame, panel: pd.Series, runs: Path) -> str:
     return "; ".join(reasons)
 
 
-def _rank(part: str) -> tuple[int, str]:
-    return ["data", "task", "source", "backbone", "other"].index(part.split()[0]), part
-
-
 def verdict(comparison: pd.DataFrame) -> str:
     """A sentence for the reader of a table of `compare`: what the comparison is worth, and why."""
     apart = comparison[~comparison["comparable"]]
-    parts = [part for reason in dict.fromkeys(apart["reason"]) for part in reason.split("; ")]
-    why = "; ".join(sorted({SETTINGS if part.startswith(SETTINGS) else part: 0 for part in parts}, key=_rank))
     if apart.empty:
-        known = comparison["within_ci"].dropna()
-        if known.empty:
+        within = comparison["within_ci"].dropna()
+        if within.empty:
             return f"{len(comparison)} points, one fold: no confidence interval to compare with."
-        return f"{int(known.sum())} of {len(known)} published points lie within our 95 % confidence interval."
+        return f"{int(within.sum())} of {len(within)} published points lie within our 95 % confidence interval."
+    # Which settings differ is told in the column `reason`; here it is enough that some do.
+    parts = {SETTINGS if part.startswith(SETTINGS) else part for part in "; ".join(apart["reason"]).split("; ")}
+    why = "; ".join(sorted(parts, key=lambda part: (REASONS.index(part.split()[0]), part)))
     if len(apart) == len(comparison):
         return f"This comparison means nothing: {why}."
     return f"{len(apart)} of {len(comparison)} points mean nothing: {why}."

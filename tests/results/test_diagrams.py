@@ -7,6 +7,7 @@ import scipy.stats
 from sourcematters import confounders, metrics
 from sourcematters.confounders import taxonomy
 from sourcematters.results import diagrams
+from sourcematters.results.style import title_of
 
 
 def texts(figure):
@@ -33,6 +34,17 @@ def test_each_leaf_says_what_implements_it_or_not_yet():
     for leaf, said in table.items():
         row = next(found for found in at.values() if leaf in found)
         assert said.replace(", ", " \u00b7 ").replace("_", " ") in row
+
+
+def test_a_registered_confounder_is_in_the_figure_and_called_by_its_title(monkeypatch):
+    class Ruler(confounders.Tag):
+        name: str = "ruler"
+        leaf: str = "annotation"
+        title = "ruler at the edge"
+
+    monkeypatch.setitem(confounders.known(), "ruler", Ruler)
+    assert diagrams.miccat_table().set_index("leaf").loc["annotation", "confounder"] == "ruler"
+    assert "ruler" in texts(diagrams.miccat()) and title_of("ruler") == "ruler at the edge"
 
 
 def test_no_text_hides_another_or_leaves_the_page():

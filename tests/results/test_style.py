@@ -33,6 +33,11 @@ def test_a_matched_source_has_its_sources_colour_and_marker_but_is_told_apart():
     assert style.styles(["radimagenet-keras"]) == {"radimagenet-keras": style.RADIOLOGY}
 
 
+def test_a_confounder_is_called_by_its_title_and_by_its_name_where_that_is_its_own():
+    assert style.title_of("noise_high_vs_low") == "noise, high vs low"
+    assert style.title_of("scale_bar_of_mine") == "scale bar of mine"
+
+
 def test_more_sources_than_styles_are_refused():
     with pytest.raises(StudyError, match="draw fewer"):
         style.styles("abcdefgh")
