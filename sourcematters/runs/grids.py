@@ -171,7 +171,7 @@ def collect_plans(workspace: Workspace) -> tuple[pd.DataFrame, list[str]]:
     """
     frames, missing = [], []
     for path in sorted(workspace.own("plans").glob("*.csv")):
-        table = pd.read_csv(path).fillna({"caution": ""})
+        table = pd.read_csv(path, converters={"caution": str})
         try:
             frames.append(collect(table, workspace))
         except StudyError as error:
