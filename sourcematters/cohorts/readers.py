@@ -117,8 +117,8 @@ def _check_choices(reader: Reader, request: Request) -> None:
     if reader.tasks and request.task not in reader.tasks:
         raise StudyError(f"{request.data}: {unknown('task', request.task, reader.tasks)}")
     if request.view and reader.views is not None and request.view not in reader.views:
-        views = " or ".join(reader.views) or "no views"
-        raise StudyError(f"{request.data}: there is {views}, not view {request.view!r}; leave it empty for all.")
+        choice = f"the views are {' and '.join(reader.views)}" if reader.views else "there is no choice of view"
+        raise StudyError(f"{request.data}: {choice}; leave view empty, not {request.view!r}.")
 
 
 def what_is_there(data: str | Path) -> str:

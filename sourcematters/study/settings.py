@@ -184,18 +184,23 @@ def checked(values: Mapping[str, Any]) -> tuple[Settings, dict[str, dict[str, An
             if not isinstance(section, Mapping):
                 raise StudyError(f"{section!r} is no section: give `{name}: {{setting: value}}`.")
             if name in SECTIONS:
-                checked(merged(plain | {key: sections[key] for key in sections if key not in SECTIONS}, section))
-            else:
-                own, parameters = split_section(name, section)
-                Settings(**{key: plain[key] for key in plain if key in Settings.model_fields} | own)
-                if parameters:
-                    confounders.make(name, **parameters)
+                checked(section)
+                continue
+            own, parameters = split_section(name, section)
+            Settings(**own)
+            # Attributes have no defaults: what is required must be given where it is used.
+            if parameters and not _lacks(name, parameters):
+                confounders.make(name, **parameters)
         except StudyError as error:
-            if str(error) not in "\n".join(complaints):
-                complaints.append(f"{name}: {error}")
+            complaints.append(f"{name}: {error}")
     if complaints:
         raise StudyError("\n".join(complaints))
     return settings, {name: dict(section) for name, section in sections.items() if name not in SECTIONS}
+
+
+def _lacks(name: str, parameters: Mapping[str, Any]) -> bool:
+    fields = confounders.known()[name].model_fields
+    return any(field.is_required() and key not in parameters for key, field in fields.items())
 
 
 def split_section(name: str, section: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -160,7 +160,7 @@ def test_unknown_finding_lists_all_and_suggests(tmp_path, wrong):
 
 
 def test_unknown_view(tmp_path):
-    with pytest.raises(StudyError, match="there is PA or AP, not view 'LL'"):
+    with pytest.raises(StudyError, match="the views are PA and AP; leave view empty, not 'LL'"):
         opened(fake_tree(tmp_path / "nih"), "Mass", view="LL")
 
 

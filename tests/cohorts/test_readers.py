@@ -64,7 +64,7 @@ def test_a_reader_from_outside_opens_its_data(clinic):
 def test_what_a_reader_does_not_have_is_refused_before_it_opens(clinic):
     with pytest.raises(StudyError, match="unknown task `fractur`. Did you mean fracture"):
         open_cohort(Request(data=clinic, task="fractur", cache=""))
-    with pytest.raises(StudyError, match="there is no views, not view 'PA'"):
+    with pytest.raises(StudyError, match="no choice of view; leave view empty, not 'PA'"):
         open_cohort(Request(data=clinic, task="fracture", view="PA", cache=""))
     with pytest.raises(StudyError, match="only lung-mass and atelectasis-gender have published ones"):
         open_cohort(Request(data=clinic, task="fracture", splits="published", cache=""))

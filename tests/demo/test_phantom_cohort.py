@@ -107,7 +107,7 @@ def test_a_disturbed_drawing_leaves_no_half_file(tmp_path, monkeypatch):
 def test_refusals(tmp_path):
     with pytest.raises(StudyError, match="lesion"):
         open_cohort(Request(data="phantoms", task="Mass", cache=tmp_path))
-    with pytest.raises(StudyError, match="there is no views"):
+    with pytest.raises(StudyError, match="no choice of view"):
         open_cohort(Request(data="phantoms", task="lesion", cache=tmp_path, view="PA"))
     with pytest.raises(StudyError):
         open_cohort(Request(data="phantoms", task="lesion", cache=tmp_path, patients=1))

@@ -209,7 +209,7 @@ def test_cohorts_open_by_folder(release, tmp_path):
     assert len(pd.read_csv(headers)) == PATIENTS * len(Z) + PATIENTS + 1, "slices and XML files"
     with pytest.raises(StudyError, match="unknown task `lung-mass`. Did you mean lung-mass-ct"):
         open_cohort(Request(data=release, task="lung-mass", cache=cache))
-    with pytest.raises(StudyError, match="there is no views, not view 'PA'"):
+    with pytest.raises(StudyError, match="no choice of view; leave view empty, not 'PA'"):
         open_cohort(Request(data=release, task="lung-mass-ct", view="PA", cache=cache))
 
 
