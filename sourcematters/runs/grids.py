@@ -181,56 +181,10 @@ def _watch(ended: Iterable[tuple[RunSpec, str]], workspace: Workspace, *, done: 
         raise StudyError(f"{len(failures)} of {total} runs failed:\n" + "\n".join(failures[:3]) + more)
 
 
-<<<<<<< HEAD
 def _outcome(folder: Path) -> str:
     loss = pd.read_csv(folder / "history.csv")["val_loss"].min()
     aucs = ", ".join(f"{row['test_set']} {row['auc']:.2f}" for row in read_json(folder / "metrics.json"))
     return f"val loss {loss:.2f}, AUC {aucs}"
-=======
-def prepare_sources(
-    names: Sequence[str],
-    backbone: str,
-    workspace: Workspace,
-    *,
-    weights: Mapping[str, Any] | None = None,
-    workers: int = 0,
-) -> pd.DataFrame:
-    """Fetch or train the sources called `names` now, and return one row about each.
-
-    Columns: source, kind, identity, and for a stand-in its accuracy on held-out pictures and what chance gives.
-    """
-    folder = workspace.shared("sources")
-    found = [resolve(name, backbone, weights=weights, folder=folder) for name in names]
-    _fetch(found, backbone, workers)
-    rows = []
-    for source in found:
-        row = {"source": source.name, "kind": source.kind, "identity": source.identity}
-        if source.kind == "standin":
-            card = read_json(Path(source.location).with_suffix(".json"))
-            row |= {"held_out_accuracy": card["held_out_accuracy"], "chance": card["chance"]}
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def collect_plans(workspace: Workspace) -> tuple[pd.DataFrame, list[str]]:
-    """The results of every plan of this profile that is done, and a sentence for each that is not.
-
-    Raises StudyError when no plan is done.
-    """
-    frames, missing = [], []
-    for path in sorted(workspace.own("plans").glob("*.csv")):
-        table = pd.read_csv(path, converters={"caution": str})
-        try:
-            frames.append(collect(table, workspace))
-        except StudyError as error:
-            missing.append(f"{path.stem}: {error}")
-    if not frames:
-        raise StudyError(
-            f"{workspace.own('plans')}: no grid of runs is done there. Run the notebooks 20_tag to 24_gender first, "
-            "or set `results` to the folder of a profile that was run."
-        )
-    return pd.concat(frames, ignore_index=True), missing
->>>>>>> room-cohorts
 
 
 def _suitable_workers(specs: Sequence[RunSpec], device: str) -> int:
