@@ -191,7 +191,8 @@ def _outcome(folder: Path) -> str:
 def _suitable_workers(specs: Sequence[RunSpec], device: str) -> int:
     # Torch costs a notebook's kernel half a gigabyte: it is not asked where Linux shows no accelerator.
     nodes = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-    if device == "auto" and platform.system() == "Linux" and not any(map(os.path.exists, nodes)):
+    no_card = platform.system() == "Linux" and not any(map(os.path.exists, nodes))
+    if device == "cpu" or (device == "auto" and no_card):
         return cores()
     from sourcematters.training import devices
 
