@@ -8,18 +8,29 @@ not ImageNet and RadImageNet, and nothing measured with them is evidence about t
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
 from sourcematters.demo import pictures
-from sourcematters.files import explained, replacing, write_json
+from sourcematters.files import explained, read_json, replacing, write_json
 from sourcematters.processes import over_processes, progress
 from sourcematters.seeds import derive, uniform
-from sourcematters.sources import HALF, IMAGENET_MEAN, IMAGENET_STD, Source, create
+from sourcematters.sources import (
+    HALF,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Published,
+    Source,
+    Weights,
+    create,
+    plain,
+    register,
+)
 
 
 @dataclass(frozen=True)
@@ -45,11 +56,29 @@ class World:
     std: tuple[float, float, float]
 
 
+CAUTION = "stand-ins, not ImageNet or RadImageNet"
+
 # Each stand-in keeps the normalization of the source it stands in for.
 STANDINS = {
     "natural-standin": World(pictures.natural, pictures.NATURAL_CLASSES, IMAGENET_MEAN, IMAGENET_STD),
     "radiology-standin": World(pictures.radiology, pictures.RADIOLOGY_CLASSES, HALF, HALF),
 }
+
+
+class Standin(Source):
+    """A network that `pretrain` trains and saves at `location`."""
+
+    kind = "standin"
+
+    def fetch(self, backbone: str) -> None:
+        """Train it, unless its file is there."""
+        pretrain(replace(self, name=plain(self.name)), backbone)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """Its accuracy on held-out pictures, and what chance gives."""
+        card = read_json(Path(self.location).with_suffix(".json"))
+        return {name: card[name] for name in ("held_out_accuracy", "chance")}
 
 
 def source(name: str, backbone: str, folder: str | Path, pretraining: Pretraining = Pretraining()) -> Source:
@@ -62,7 +91,7 @@ def source(name: str, backbone: str, folder: str | Path, pretraining: Pretrainin
         digest.update(np.ascontiguousarray(pixels).tobytes() + bytes([label]))
     key = digest.hexdigest()[:16]
     path = Path(folder) / f"{name}-{backbone}-{key}.safetensors"
-    return Source(name, "standin", f"standin:{key}", world.mean, world.std, str(path))
+    return Standin(name, f"standin:{key}", world.mean, world.std, str(path), CAUTION)
 
 
 def pretrain(source: Source, backbone: str, pretraining: Pretraining = Pretraining(), workers: int = 1) -> None:
@@ -153,3 +182,20 @@ def _draw(chunk: range, name: str, seed: int, size: int) -> tuple[np.ndarray, li
     drawn = [STANDINS[name].draw(seed, index, size) for index in chunk]
     images = [pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2) for pixels, _ in drawn]
     return np.stack(images), [label for _, label in drawn]
+
+
+def _find(backbone: str, weights: Weights | None, folder: Path, *, name: str) -> Source:
+    return weights.source(name, backbone, folder) if weights else source(name, backbone, folder)
+
+
+for _name, _curve in (("natural-standin", "ImageNet"), ("radiology-standin", "RadImageNet")):
+    register(
+        Published(
+            _name,
+            title=_name,
+            curve=_curve,
+            where="trained here on pictures that the package draws",
+            backbones="any timm model",
+            find=partial(_find, name=_name),
+        )
+    )

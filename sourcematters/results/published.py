@@ -15,6 +15,7 @@ import pandas as pd
 from sourcematters import metrics
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
+from sourcematters.sources import known
 
 
 class Panel(NamedTuple):
@@ -73,16 +74,6 @@ TARGETS = {
 }
 """Table 1 of the paper by data and task. Counts of X-rays are those of the authors' split files, checked there."""
 
-SOURCES = {
-    "imagenet": "ImageNet",
-    "natural-standin": "ImageNet",
-    "radimagenet": "RadImageNet",
-    "radimagenet-keras": "RadImageNet",
-    "radiology-standin": "RadImageNet",
-    "random": "random",
-}
-"""Our sources -> the published curve; a stand-in is laid on the curve of the source that it stands for."""
-
 SAME = ["panel", "test_set", "source", "p_art"]
 COMPARISON = [
     *SAME, "published_source", "data", "task", "confounder", "backbone", "folds", "metric", "ours", "ci_low", "ci_high",
@@ -113,6 +104,11 @@ def tests() -> pd.DataFrame:
     return _table("tests")
 
 
+def curves() -> dict[str, str]:
+    """Our sources -> the published curve; a stand-in is laid on the curve of the source that it stands for."""
+    return {name: source.curve for name, source in known().items() if source.curve}
+
+
 def compare(results: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
     """Our curves on the published ones: `COMPARISON`, one row a panel, test set, source and strength.
 
@@ -129,7 +125,7 @@ def compare(results: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
         # X-rays and CT share the names of their confounders; whatever is not CT is laid on the X-ray panels.
         on_ct = results["task"].astype(str).str.endswith("-ct")
         ours = results[(results["confounder"] == panel.confounder) & (on_ct == (panel.data == "lidc"))]
-        ours = ours[ours["source"].isin(list(SOURCES))]
+        ours = ours[ours["source"].isin(list(curves()))]
         for data, part in ours.groupby("data", sort=False):
             frames.append(_of_panel(part, name, panel, str(data), Path(runs)))
     table = pd.concat([frame for frame in frames if len(frame)]) if any(map(len, frames)) else pd.DataFrame()
@@ -137,7 +133,7 @@ def compare(results: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
         said = ", ".join(f"{panel.confounder} at {name}" for name, panel in PANELS.items())
         raise StudyError(
             f"results: no confounder, source and strength of it was published. The paper has {said}, sources "
-            f"{', '.join(SOURCES)}, strengths 0, .1, .2, .5, .8 and 1."
+            f"{', '.join(curves())}, strengths 0, .1, .2, .5, .8 and 1."
         )
     return table[COMPARISON].reset_index(drop=True)
 
@@ -147,7 +143,7 @@ def _of_panel(results: pd.DataFrame, name: str, panel: Panel, data: str, runs: P
     binary = metrics.summarise(results)[[*metrics.GROUP, "mean"]].rename(columns={"mean": "auc"})
     reasons = {key: _reason(part, panel, data, runs) for key, part in results.groupby(["source", "task", "backbone"])}
     table = summary.merge(binary, on=metrics.GROUP).assign(panel=name, data=data, metric="auc_keras")
-    table["published_source"] = table["source"].map(SOURCES)
+    table["published_source"] = table["source"].map(curves())
     table["p_art"] = table["p_art"].round(6)
     theirs = means().rename(columns={"source": "published_source", "mean_auc": "published"})
     table = table.merge(theirs, on=["panel", "test_set", "published_source", "p_art"])
@@ -167,7 +163,7 @@ def _reason(results: pd.DataFrame, panel: Panel, data: str, runs: Path) -> str:
     if first["task"] != panel.task:
         said.append(f"task {first['task']}, not {panel.task}")
     if str(first["source"]).endswith("-standin"):
-        said.append(f"source {first['source']}, not {SOURCES[first['source']]}")
+        said.append(f"source {first['source']}, not {curves()[first['source']]}")
     if first["backbone"] != "resnet50":
         said.append(f"backbone {first['backbone']}, not resnet50")
     strongest = results["run_id"].iloc[results["p_art"].argmax()]

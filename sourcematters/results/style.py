@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from sourcematters.errors import StudyError
-from sourcematters.sources import MATCHED
+from sourcematters.sources import MATCHED, known, plain
 
 
 class Style(NamedTuple):
@@ -23,16 +23,9 @@ class Style(NamedTuple):
 NATURAL = Style("#D55E00", "o", "-")
 RADIOLOGY = Style("#0072B2", "s", (0, (4, 1.5)))
 UNTRAINED = Style("#000000", "^", (0, (4, 1.5, 1, 1.5)))
-# A stand-in wears the colours of the source that it stands for, and the releases of one source share theirs. A matched
-# source is drawn in the colour of the plain one, with hollow markers and a dotted line.
-SOURCES = {
-    "imagenet": NATURAL,
-    "natural-standin": NATURAL,
-    "radimagenet": RADIOLOGY,
-    "radimagenet-keras": RADIOLOGY,
-    "radiology-standin": RADIOLOGY,
-    "random": UNTRAINED,
-}
+# A source wears the colours of the paper's curve that it is laid on. A matched source is drawn in the colour of the
+# plain one, with hollow markers and a dotted line.
+CURVES = {"ImageNet": NATURAL, "RadImageNet": RADIOLOGY, "random": UNTRAINED}
 OTHERS = (
     Style("#009E73", "D", (0, (6, 1, 1, 1, 1, 1))),
     Style("#CC79A7", "v", (0, (2, 1))),
@@ -47,17 +40,20 @@ SMALL, NORMAL = 7, 8.5  # points, at the size of a journal page
 
 
 def styles(sources: Iterable[str]) -> dict[str, Style]:
-    """A distinct style for each source, the known ones first in `SOURCES`' order, the others by name.
+    """A distinct style for each source: those of the paper's curves first, in their order, the others by name.
 
     Raises StudyError for more sources than can be told apart.
     """
-    names = set(sources)
-    plain = {name.removesuffix(MATCHED) for name in names}
+    names, registered = set(sources), known()
+    curves = {name: source.curve for name, source in registered.items() if source.curve in CURVES}
+    ranks = {name: (list(CURVES).index(curve), list(registered).index(name)) for name, curve in curves.items()}
     chosen: dict[str, Style] = {}
-    for name in sorted(plain, key=lambda name: (list(SOURCES).index(name) if name in SOURCES else 99, name)):
-        free = [style for style in (SOURCES.get(name), *OTHERS) if style and style not in chosen.values()]
+    plains = {plain(name) for name in names}
+    for name in sorted(plains, key=lambda name: (ranks.get(name, (99, 0)), name)):
+        own = CURVES.get(curves.get(name, ""))
+        free = [style for style in (own, *OTHERS) if style and style not in chosen.values()]
         if not free:
-            raise StudyError(f"figure: {len(plain)} sources are more than can be told apart: draw fewer at once.")
+            raise StudyError(f"figure: {len(plains)} sources are more than can be told apart: draw fewer at once.")
         chosen[name] = free[0]
     looks = {}
     for name, style in chosen.items():

@@ -4,7 +4,7 @@ import itertools
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from sourcematters.runs.run_folder import (
 )
 from sourcematters.runs.slurm import Slurm, make_in_jobs
 from sourcematters.runs.specs import RunSpec, grid
-from sourcematters.sources import Source, at_hand, fetch, resolve
+from sourcematters.sources import Source, resolve
 from sourcematters.training import image_bank
 from sourcematters.training.recipe import Training
 
@@ -107,7 +107,7 @@ def plan_table(specs: Sequence[RunSpec], *, caution: str = "") -> pd.DataFrame:
             spec.source.name,
             spec.backbone,
             spec.fold,
-            "; ".join(filter(None, (caution, getattr(spec.source, "caution", "")))),
+            "; ".join(filter(None, (caution, spec.source.caution))),
         )
         for spec in specs
     ]
@@ -212,8 +212,8 @@ def _prepare(todo: Sequence[RunSpec], workspace: Workspace, workers: int) -> Non
 
 
 def _fetch(sources: Iterable[Source], backbone: str, workers: int) -> None:
-    missing = sorted((source for source in sources if not at_hand(source)), key=str)
-    for _ in over_processes(partial(fetch, backbone=backbone), missing, workers):
+    missing = sorted((source for source in sources if not source.at_hand), key=str)
+    for _ in over_processes(methodcaller("fetch", backbone), missing, workers):
         pass
 
 
@@ -234,11 +234,7 @@ def prepare_sources(
     _fetch(found, backbone, workers)
     rows = []
     for source in found:
-        row = {"source": source.name, "kind": source.kind, "identity": source.identity}
-        if source.kind == "standin":
-            card = read_json(Path(source.location).with_suffix(".json"))
-            row |= {"held_out_accuracy": card["held_out_accuracy"], "chance": card["chance"]}
-        rows.append(row)
+        rows.append({"source": source.name, "kind": source.kind, "identity": source.identity, **source.card})
     return pd.DataFrame(rows)
 
 

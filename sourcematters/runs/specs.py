@@ -5,7 +5,6 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from pydantic import Field
@@ -56,12 +55,10 @@ class RunSpec(Checked):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; machine paths are left out."""
-        source = asdict(self.source)
-        del source["location"]
         plain = {
             "confounder": self.confounder.to_dict() if self.confounder else None,
             "base": self.base.to_dict(),
-            "source": source,
+            "source": self.source.to_dict(),
             "training": self.training.model_dump(),
         }
         return {**dict(self), **plain}

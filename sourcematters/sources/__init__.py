@@ -1,53 +1,20 @@
-"""Pretrained weights: where they come from, and the proof that they were loaded."""
+"""Pretrained weights: where they come from, which input they expect, and the proof that they were loaded.
 
-from sourcematters.sources.source import (
-    HALF as HALF,
-)
-from sourcematters.sources.source import (
-    IMAGENET_MEAN as IMAGENET_MEAN,
-)
-from sourcematters.sources.source import (
-    IMAGENET_STD as IMAGENET_STD,
-)
-from sourcematters.sources.source import (
-    IMAGENET_TAGS as IMAGENET_TAGS,
-)
-from sourcematters.sources.source import (
-    KERAS as KERAS,
-)
-from sourcematters.sources.source import (
-    MATCHED as MATCHED,
-)
-from sourcematters.sources.source import (
-    RADIMAGENET_FILES as RADIMAGENET_FILES,
-)
-from sourcematters.sources.source import (
-    RADIMAGENET_HUB as RADIMAGENET_HUB,
-)
-from sourcematters.sources.source import (
-    Source as Source,
-)
-from sourcematters.sources.source import (
-    at_hand as at_hand,
-)
-from sourcematters.sources.source import (
-    create as create,
-)
-from sourcematters.sources.source import (
-    differences as differences,
-)
-from sourcematters.sources.source import (
-    fetch as fetch,
-)
-from sourcematters.sources.source import (
-    load as load,
-)
-from sourcematters.sources.source import (
-    load_exactly as load_exactly,
-)
-from sourcematters.sources.source import (
-    read_tensors as read_tensors,
-)
-from sourcematters.sources.source import (
-    resolve as resolve,
-)
+A published source is one file of this folder: `imagenet`, `radimagenet`, `radimagenet_keras`, `random_weights`. Add
+yours beside them, or import a module from anywhere that calls `register`.
+"""
+
+import importlib
+import pkgutil
+
+from sourcematters.sources.loading import differences, load_exactly, read_tensors
+from sourcematters.sources.registry import Published, Weights, known, register, resolve
+from sourcematters.sources.source import HALF, IMAGENET_MEAN, IMAGENET_STD, MATCHED, Source, create, plain
+
+__all__ = [
+    "HALF", "IMAGENET_MEAN", "IMAGENET_STD", "MATCHED", "Published", "Source", "Weights", "create", "differences",
+    "known", "load_exactly", "plain", "read_tensors", "register", "resolve",
+]  # fmt: skip
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sourcematters import sources
 from sourcematters.sources import Source
 
 
@@ -26,7 +25,7 @@ class Classifier(nn.Module):
 
     def __init__(self, source: Source, backbone: str, *, size: int, dropout: float = 0.5):
         super().__init__()
-        self.backbone = sources.load(source, backbone, size=size)
+        self.backbone = source.load(backbone, size=size)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(cast(int, self.backbone.num_features), 2)
         # Keras's initialization of a Dense layer, which the paper used.

@@ -5,6 +5,7 @@ import torch
 from sourcematters import sources
 from sourcematters.demo import standins
 from sourcematters.demo.standins import Pretraining
+from sourcematters.errors import StudyError
 from sourcematters.files import read_json
 
 QUICK = Pretraining(pictures=1320, held_out=120, size=32, epochs=6, batch_size=24, learning_rate=2e-3)
@@ -24,7 +25,7 @@ def test_a_standin_learns_its_pictures(trained):
 
 
 def test_a_standin_loads_as_any_source_does(trained):
-    model = sources.load(trained, "test_resnet", size=64)
+    model = trained.load("test_resnet", size=64)
     untrained = sources.create("test_resnet", size=64).state_dict()
     assert not any(torch.equal(model.state_dict()[k], untrained[k]) for k in untrained if k.endswith("conv1.weight"))
 
@@ -75,3 +76,21 @@ def test_pictures_for_training_and_for_holding_out_are_different():
     train = {image.tobytes() for image in images[:1320]}
     assert not any(image.tobytes() in train for image in images[1320:])
     assert set(labels[1320:]) == set(range(12))
+
+
+def test_a_matched_standin_is_trained_under_its_plain_name(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(standins, "pretrain", lambda source, backbone: asked.append((source.name, source.location)))
+    plain, matched = (
+        sources.resolve(name, "test_resnet", folder=tmp_path)
+        for name in ("radiology-standin", "radiology-standin+matched")
+    )
+    assert not matched.at_hand and matched.caution == "stand-ins, not ImageNet or RadImageNet"
+    matched.fetch("test_resnet")
+    assert asked == [("radiology-standin", plain.location)]
+    with pytest.raises(StudyError, match=r"natural-standin\+matched is natural-standin: its own normalization"):
+        sources.resolve("natural-standin+matched", "test_resnet", folder=tmp_path)
+
+
+def test_a_standin_that_is_trained_has_a_card(trained):
+    assert trained.at_hand and trained.card.keys() == {"held_out_accuracy", "chance"}

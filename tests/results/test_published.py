@@ -8,12 +8,10 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from sourcematters.results import figures
-
+import sourcematters.demo.standins  # noqa: F401  (registers the stand-ins)
 from sourcematters import metrics
-
-from sourcematters.results import published
 from sourcematters.errors import StudyError
+from sourcematters.results import figures, published
 
 
 def test_means_are_those_of_the_figures():

@@ -2,8 +2,9 @@
 
 import pytest
 
-from sourcematters.results import style
+import sourcematters.demo.standins  # noqa: F401  (registers the stand-ins)
 from sourcematters.errors import StudyError
+from sourcematters.results import style
 
 
 def test_styles_are_distinct_in_colour_marker_and_line():
@@ -16,7 +17,7 @@ def test_styles_are_distinct_in_colour_marker_and_line():
 
 def test_styles_do_not_depend_on_the_order_and_stand_ins_wear_their_sources_colours():
     assert style.styles(["b", "random", "a"]) == style.styles(["a", "b", "random"])
-    assert style.styles(["natural-standin"]) == {"natural-standin": style.SOURCES["imagenet"]}
+    assert style.styles(["natural-standin"]) == {"natural-standin": style.NATURAL}
     both = style.styles(["imagenet", "natural-standin"])
     assert both["imagenet"] == style.NATURAL and both["natural-standin"] in style.OTHERS
 

@@ -326,7 +326,7 @@ def test_the_digest_follows_rows_and_pixels_not_places(cohort, tmp_path):
     [
         ({"p_art": [0, 2]}, r"p_art = 2"),
         ({"folds": 30}, "there must be more patients than folds"),
-        ({"sources": ["nonsense"]}, "source 'nonsense' is not known"),
+        ({"sources": ["nonsense"]}, "unknown source `nonsense`"),
         ({"training": Training(size=32), "backbone": "nonsense", "sources": ["imagenet"]}, "timm has no backbone"),
     ],
     ids=str,

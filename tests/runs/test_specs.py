@@ -9,7 +9,7 @@ from sourcematters.runs import run_folder, specs
 from sourcematters.runs.specs import RunSpec
 from sourcematters.training.recipe import Training
 
-RANDOM = sources.Source("random", "random", "random")
+RANDOM = sources.resolve("random", "test_resnet")
 
 
 def spec(**changes):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -41,7 +43,7 @@ def bright_and_dark(n=48):
 
 
 def test_normalization_happens_in_the_model():
-    source = sources.Source("s", "random", "x", (0.1, 0.2, 0.3), (0.5, 1.0, 2.0))
+    source = dataclasses.replace(random_source(), mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0))
     model = Classifier(source, "test_resnet", size=32)
     seen = []
     model.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))

@@ -1,0 +1,93 @@
+"""Checkpoints: read without running code, and loaded with the proof that every tensor came from the file."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
+
+from sourcematters.errors import StudyError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def read_tensors(path: str | Path) -> dict[str, "torch.Tensor"]:
+    """Read a checkpoint's tensors by name: safetensors, or a .pt/.pth that holds tensors and nothing executable.
+
+    A wrapping `state_dict` or `model` entry and DataParallel's `module.` prefix are removed.
+    Raises StudyError when the file is damaged, or holds objects that only unpickling code could restore.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    state: Any
+    try:
+        if Path(path).suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise StudyError(
+            f"{path}: is not a file of plain tensors, and loading it would run code from the file. Save "
+            "`model.state_dict()` with safetensors.torch.save_file or torch.save, and use that."
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise StudyError(f"{path}: damaged or not a checkpoint ({reason(error)}). Fetch or save it again.") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise StudyError(f"{path}: holds {type(state).__name__}, not a state_dict of tensors.")
+    return {re.sub(r"^module\.", "", key): value for key, value in state.items()}
+
+
+def load_exactly(model: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], backbone: str, *, origin: str) -> None:
+    """Load `state` into a backbone and prove it: nothing missing, nothing left over but the file's classifier.
+
+    Where the file numbers the network's children (`backbone.N.*`, as RadImageNet's release does), they are named
+    first. Raises StudyError naming the offending keys.
+    """
+    children = [name for name, _ in model.named_children()]
+    state = {_named(key, children): value for key, value in state.items()}
+    names = getattr(model, "pretrained_cfg", {}).get("classifier") or ("fc", "classifier", "head", "head.fc")
+    classifier = {names} if isinstance(names, str) else set(names)
+    own = model.state_dict()
+    # num_batches_tracked only counts, changes nothing when momentum is set, and old checkpoints lack it.
+    wanted = {key: own[key].shape for key in own if key in state or not key.endswith("num_batches_tracked")}
+    found = {k: state[k].shape for k in state if k in own or k.rsplit(".", 1)[0] not in classifier}
+    if complaint := differences(found, wanted):
+        raise StudyError(
+            f"{origin}: does not hold the weights of {backbone!r}. Keys {complaint}. "
+            "Exactly the classifier may be missing. Choose the backbone this file was made for, or rename its keys."
+        )
+    model.load_state_dict({key: state.get(key, own[key]) for key in own}, strict=True)
+
+
+def differences(found: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence[int]]) -> str:
+    """What tells a file's tensors, name to shape, from a network's, in words; empty when they are the same."""
+    complaints = {
+        "missing": [key for key in wanted if key not in found],
+        "not of this network": [key for key in found if key not in wanted],
+        "of another shape": [
+            f"{key} {tuple(found[key])} where {tuple(shape)} is needed"
+            for key, shape in wanted.items()
+            if key in found and tuple(found[key]) != tuple(shape)
+        ],
+    }
+    return "; ".join(
+        f"{len(keys)} {what}: {', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''}"
+        for what, keys in complaints.items()
+        if keys
+    )
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error, in at most 120 characters, or its name if it has none."""
+    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+
+
+def _named(key: str, children: Sequence[str]) -> str:
+    match = re.match(r"backbone\.(\d+)\.(.*)", key)
+    return f"{children[int(match[1])]}.{match[2]}" if match and int(match[1]) < len(children) else key

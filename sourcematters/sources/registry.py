@@ -1,0 +1,132 @@
+"""Sources by name: the published ones, which register themselves, and a user's own files.
+
+`NAME+matched` is the source NAME behind ImageNet's normalization. Compared with NAME itself, it tells the effect of
+the input's scaling from that of the weights. The rows of a table keep the whole name.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from sourcematters.checked import Checked, unknown
+from sourcematters.errors import StudyError
+from sourcematters.files import sha256
+from sourcematters.sources import keras_weights
+from sourcematters.sources.source import IMAGENET_MEAN, IMAGENET_STD, MATCHED, Channels, Source, plain
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Checkpoint(Source):
+    """A user's own file of tensors."""
+
+    kind = "checkpoint"
+
+
+class Weights(Checked):
+    """A user's file for a source, as in `weights: {"mine": {"path": "a.pt", "mean": [r, g, b], "std": [r, g, b]}}`.
+
+    A file of tensors (.safetensors, .pt, .pth) or of Keras (.h5, .hdf5), or a folder that holds it under its published
+    name. `mean` and `std` are for pixels scaled to 0..1; without them the source's own are taken, else ImageNet's.
+    """
+
+    path: Path
+    mean: Channels | None = None
+    std: tuple[Positive, Positive, Positive] | None = None
+
+    def located(self, name: str, file: str, recipe: str = "Put the file there or mend the path.") -> "Weights":
+        """The same with the path of the file itself, which is called `file` in a folder.
+
+        Raises StudyError with the `recipe` of the source called `name` if it is not there.
+        """
+        path = self.path.expanduser()
+        path = path / file if path.is_dir() else path
+        if not path.is_file():
+            raise StudyError(f"weights of source {name!r}: {path} does not exist. {recipe}")
+        return self.replaced(path=path)
+
+    def source(
+        self, name: str, backbone: str, folder: Path, mean: Channels = IMAGENET_MEAN, std: Channels = IMAGENET_STD
+    ) -> Source:
+        """The file (in a folder `{backbone}.safetensors`) as the source called `name`; a SHA-256 is its identity.
+
+        `mean` and `std` hold where the user gave none. `folder` keeps a Keras file converted.
+        """
+        path = self.located(name, f"{backbone}.safetensors").path
+        digest = sha256(path)
+        identity, mean, std = f"sha256:{digest}", self.mean or mean, self.std or std
+        if path.suffix in keras_weights.SUFFIXES:
+            converted = keras_weights.converted(path, digest, backbone, folder)
+            return keras_weights.KerasWeights(name, identity, mean, std, str(converted))
+        return Checkpoint(name, identity, mean, std, str(path.resolve()))
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the study knows of a published source before its weights are looked at."""
+
+    name: str  # as settings and tables call it
+    title: str  # as legends call it
+    curve: str  # the paper's curve it is laid on, and whose colour it wears: ImageNet, RadImageNet, random, or ""
+    where: str  # where its weights are from, in words
+    backbones: str  # for which networks, in words
+    # (backbone, the user's own file or None, folder for files made here) -> Source, without any download. Raises
+    # StudyError, with a recipe, for what there is not.
+    find: Callable[[str, Weights | None, Path], Source]
+
+
+_published: dict[str, Published] = {}
+
+
+def register(published: Published) -> None:
+    """Make a source known by its name; an earlier one of that name is replaced."""
+    _published[published.name] = published
+
+
+def known() -> dict[str, Published]:
+    """Every registered source by name, in the order of registration."""
+    return dict(_published)
+
+
+def resolve(
+    name: str, backbone: str, *, weights: Mapping[str, Any] | None = None, folder: str | Path = "results/sources"
+) -> Source:
+    """Find the source called `name` for a timm `backbone`; nothing is downloaded or trained yet.
+
+    `weights` maps a source's name to a path or to the values of `Weights`; a name that is not `known()` must be in it.
+    `NAME+matched` is NAME behind ImageNet's normalization. `folder` keeps stand-in weights and Keras files converted.
+
+    Raises StudyError for an unknown name, a missing file, a Keras file that is not the backbone's, a backbone the
+    source was not published for, or a matched source that is the plain one.
+    """
+    if name.endswith(MATCHED):
+        return _matched(resolve(plain(name), backbone, weights=weights, folder=folder))
+    own = _own(name, weights[name]) if weights and weights.get(name) is not None else None
+    if name in _published:
+        return _published[name].find(backbone, own, Path(folder))
+    if own:
+        return own.source(name, backbone, Path(folder))
+    raise StudyError(
+        f'{unknown("source", name, _published)} For your own weights add weights: {{"{name}": '
+        '"path/to/file.safetensors"}.'
+    )
+
+
+def _own(name: str, entry: Any) -> Weights:
+    try:
+        return Weights(**entry) if isinstance(entry, Mapping) else Weights(path=entry)
+    except StudyError as error:
+        raise StudyError(
+            f"weights[{name!r}] needs `path` and may have `mean` and `std`, three numbers each (pixels scaled to "
+            f"0..1), std > 0. {error}"
+        ) from None
+
+
+def _matched(source: Source) -> Source:
+    name, changed = source.name, replace(source, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    if changed == source:
+        raise StudyError(f"{name}{MATCHED} is {name}: its own normalization is ImageNet's. Leave out {MATCHED!r}.")
+    return replace(changed, name=name + MATCHED)
