@@ -31,5 +31,5 @@ def make_cohort(folder):
 
 def plan(cohort, workspace, *drawn, **changes):
     settings = dict(p_art=[0, 1], sources=["random"], backbone="test_resnet", folds=2, training=TINY, device="cpu")
-    chosen = list(drawn) or [confounders.tag(height=300)]
+    chosen = list(drawn) or [confounders.Tag(height=300)]
     return grids.plan(cohort, workspace, confounders=chosen, **{**settings, **changes})

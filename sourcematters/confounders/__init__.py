@@ -1,89 +1,62 @@
-"""Confounders: what co-occurs with the positive class, and the design that makes it so."""
+"""Confounders: what co-occurs with the positive class, and the design that makes it so.
 
-from sourcematters.confounders.confounder import (
-    ALTERATIONS as ALTERATIONS,
+All are known by name (`known`, `make`). To add one, write a class in a file of its own, here or anywhere, and import
+it; with that it is in the taxonomy's figure, the galleries, the lists and the tests:
+
+    import numpy as np
+    from pydantic import Field
+
+    from sourcematters.confounders import Artefact, register
+
+
+    @register
+    class ScaleBar(Artefact):
+        \"\"\"A white bar along the left edge.\"\"\"
+
+        name: str = "scale_bar"
+        leaf: str = "annotation"
+        title = "scale bar"
+        practice = (
+            "Dermatologists lay a ruler beside the lesions that worry them "
+            "(Narla et al. 2018, Journal of Investigative Dermatology 138, 2108)."
+        )
+
+        width: int = Field(4, ge=1, description="px across the bar")
+        share: float = Field(0.5, gt=0, le=1, description="length, as a share of the image's height")
+
+        def draw(self, image, key):
+            mask = np.zeros(image.shape, bool)
+            mask[: round(self.share * len(image)), : self.width] = True
+            return np.where(mask, 255, image).astype(image.dtype), mask
+
+Source: Juodelyte et al. 2024, Section 3 (https://arxiv.org/abs/2403.04484), and the authors' code.
+"""
+
+import importlib
+import pkgutil
+
+from sourcematters.confounders.alteration import (
+    GREY,
+    HOUNSFIELD,
+    ORIGINAL,
+    Alteration,
+    Hounsfield,
+    Pixels,
+    apply,
+    key_for,
 )
-from sourcematters.confounders.confounder import (
-    CONFOUNDERS as CONFOUNDERS,
-)
-from sourcematters.confounders.confounder import (
-    GREY as GREY,
-)
-from sourcematters.confounders.confounder import (
-    HOUNSFIELD as HOUNSFIELD,
-)
-from sourcematters.confounders.confounder import (
-    IMPLEMENTED as IMPLEMENTED,
-)
-from sourcematters.confounders.confounder import (
-    NOISE_DOMAINS as NOISE_DOMAINS,
-)
-from sourcematters.confounders.confounder import (
-    ORIGINAL as ORIGINAL,
-)
-from sourcematters.confounders.confounder import (
-    Alteration as Alteration,
-)
-from sourcematters.confounders.confounder import (
-    Altered as Altered,
-)
-from sourcematters.confounders.confounder import (
-    Confounder as Confounder,
-)
-from sourcematters.confounders.confounder import (
-    Hounsfield as Hounsfield,
-)
-from sourcematters.confounders.confounder import (
-    Mask as Mask,
-)
-from sourcematters.confounders.confounder import (
-    Pixels as Pixels,
-)
-from sourcematters.confounders.confounder import (
-    Value as Value,
-)
-from sourcematters.confounders.confounder import (
-    alteration as alteration,
-)
-from sourcematters.confounders.confounder import (
-    apply as apply,
-)
-from sourcematters.confounders.confounder import (
-    denoising as denoising,
-)
-from sourcematters.confounders.confounder import (
-    draw_tag as draw_tag,
-)
-from sourcematters.confounders.confounder import (
-    gender as gender,
-)
-from sourcematters.confounders.confounder import (
-    hounsfield_noise as hounsfield_noise,
-)
-from sourcematters.confounders.confounder import (
-    key_for as key_for,
-)
-from sourcematters.confounders.confounder import (
-    low_pass as low_pass,
-)
-from sourcematters.confounders.confounder import (
-    noise as noise,
-)
-from sourcematters.confounders.confounder import (
-    noise_high_vs_low as noise_high_vs_low,
-)
-from sourcematters.confounders.confounder import (
-    original as original,
-)
-from sourcematters.confounders.confounder import (
-    poisson_noise as poisson_noise,
-)
-from sourcematters.confounders.confounder import (
-    projection_noise as projection_noise,
-)
-from sourcematters.confounders.confounder import (
-    sampled as sampled,
-)
-from sourcematters.confounders.confounder import (
-    tag as tag,
-)
+from sourcematters.confounders.attribute import Attribute, Gender
+from sourcematters.confounders.confounder import Artefact, Confounder, implemented, known, make, register
+from sourcematters.confounders.denoising import Denoising
+from sourcematters.confounders.noise import Noise, NoiseHighVsLow
+from sourcematters.confounders.tag import Tag
+
+__all__ = [
+    "GREY", "HOUNSFIELD", "ORIGINAL", "Alteration", "Artefact", "Attribute", "Confounder", "Denoising", "Gender",
+    "Hounsfield", "Noise", "NoiseHighVsLow", "Pixels", "Tag", "apply", "implemented", "key_for", "known", "make",
+    "register",
+]  # fmt: skip
+
+# Whatever else lies here registers itself by being imported.
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

@@ -2,67 +2,31 @@
 
 Source: Juodelyte et al. 2024, Fig. 1 (https://arxiv.org/abs/2403.04484). The two levels, the four branches
 and the four tested instances are the paper's; the other leaves are examples in the field's own words. Which
-confounder of this package acts on a leaf is told by `confounders.IMPLEMENTED`.
+confounder acts on a leaf is told by `confounders.implemented`.
 """
-
-from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-from sourcematters.errors import StudyError
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A kind of confounder: where it hangs, and whether the paper tested it."""
-
-    level: str
-    branch: str
-    name: str
-    tested: bool = False
-
-
 PATIENT, ENVIRONMENT = "patient level", "environment level"
 
-MICCAT: tuple[Leaf, ...] = (
-    Leaf(PATIENT, "demographic", "age"),
-    Leaf(PATIENT, "demographic", "gender", tested=True),
-    Leaf(PATIENT, "demographic", "ethnicity"),
-    Leaf(PATIENT, "demographic", "socioeconomic status"),
-    Leaf(PATIENT, "anatomical", "organ size"),
-    Leaf(PATIENT, "anatomical", "body composition"),
-    Leaf(PATIENT, "anatomical", "anatomical variant"),
-    Leaf(PATIENT, "anatomical", "comorbidity"),
-    Leaf(ENVIRONMENT, "external", "tag", tested=True),
-    Leaf(ENVIRONMENT, "external", "medical device"),
-    Leaf(ENVIRONMENT, "external", "annotation"),
-    Leaf(ENVIRONMENT, "external", "patient positioning"),
-    Leaf(ENVIRONMENT, "imaging", "noise", tested=True),
-    Leaf(ENVIRONMENT, "imaging", "denoising", tested=True),
-    Leaf(ENVIRONMENT, "imaging", "motion"),
-    Leaf(ENVIRONMENT, "imaging", "contrast"),
-    Leaf(ENVIRONMENT, "imaging", "resolution"),
-)
+MICCAT = {
+    (PATIENT, "demographic"): ("age", "gender", "ethnicity", "socioeconomic status"),
+    (PATIENT, "anatomical"): ("organ size", "body composition", "anatomical variant", "comorbidity"),
+    (ENVIRONMENT, "external"): ("tag", "medical device", "annotation", "patient positioning"),
+    (ENVIRONMENT, "imaging"): ("noise", "denoising", "motion", "contrast", "resolution"),
+}
+"""Level and branch -> the leaves on it."""
+
+TESTED = ("gender", "tag", "noise", "denoising")
+"""The leaves of which the paper tests an instance."""
 
 
 def leaves() -> tuple[str, ...]:
     """The names of all leaves, in the taxonomy's order."""
-    return tuple(leaf.name for leaf in MICCAT)
-
-
-def path(name: str) -> tuple[str, str, str]:
-    """Level, branch and name of a leaf, from the root down. Raises StudyError for an unknown leaf."""
-    for leaf in MICCAT:
-        if leaf.name == name:
-            return leaf.level, leaf.branch, leaf.name
-    raise StudyError(f"{name!r} is not a leaf of MICCAT. Its leaves are: {', '.join(leaves())}.")
-
-
-def tested() -> tuple[str, ...]:
-    """The leaves of which the paper tests an instance."""
-    return tuple(leaf.name for leaf in MICCAT if leaf.tested)
+    return tuple(leaf for branch in MICCAT.values() for leaf in branch)
 
 
 def as_table() -> pd.DataFrame:
     """One row a leaf: `level, branch, leaf, tested`."""
-    return pd.DataFrame([asdict(leaf) for leaf in MICCAT]).rename(columns={"name": "leaf"})
+    rows = [(*branch, leaf, leaf in TESTED) for branch, names in MICCAT.items() for leaf in names]
+    return pd.DataFrame(rows, columns=["level", "branch", "leaf", "tested"])

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from sourcematters.confounders import NOISE_DOMAINS, Hounsfield, alteration, apply, key_for
+from sourcematters.confounders import Hounsfield, Noise, apply, key_for
 from sourcematters.errors import StudyError
 from sourcematters.training.image_bank import LUNG
 from sourcematters.cohorts.pixels import window
@@ -31,7 +31,7 @@ def _noises(hu: Hounsfield, n0: float, seed: int) -> dict[str, NDArray[np.float6
     """What each domain adds to the slice, in HU, (H, W)."""
     noises = {}
     for domain in DOMAINS:
-        drawn = alteration(NOISE_DOMAINS[domain], n0=n0)
+        drawn = Noise(n0=n0, domain=domain).carrier
         noises[domain] = apply(drawn, hu, key_for(seed, "slice", drawn))[0] - hu.astype(float)
     return noises
 

@@ -26,7 +26,7 @@ _TINTS = {taxonomy.PATIENT: ("#CFE3F1", "#EAF3F9"), taxonomy.ENVIRONMENT: ("#F8D
 def miccat_table() -> pd.DataFrame:
     """One row a leaf of MICCAT: level, branch, leaf, tested, confounder (names in this package, or "not yet")."""
     table = taxonomy.as_table()
-    return table.assign(confounder=[", ".join(confounders.IMPLEMENTED.get(n, [])) or NOT_YET for n in table["leaf"]])
+    return table.assign(confounder=[", ".join(confounders.implemented().get(n, [])) or NOT_YET for n in table["leaf"]])
 
 
 def miccat() -> Figure:

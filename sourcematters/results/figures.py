@@ -24,7 +24,7 @@ from sourcematters import metrics
 from sourcematters.results import published
 from sourcematters.errors import StudyError
 from sourcematters.sources import MATCHED
-from sourcematters.results.style import BASELINE, CHANCE, NORMAL, SMALL, TITLES, Style, styles
+from sourcematters.results.style import BASELINE, CHANCE, NORMAL, SMALL, Style, styles, title_of
 
 ROWS = {"ood": "o.o.d. test", "iid": "i.i.d. test"}
 PUBLISHED = "published state of the art"
@@ -107,7 +107,7 @@ def robustness(
                 )
         strengths = sorted(in_column["p_art"].unique())
         grid[-1, column].set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
-        title = TITLES.get(name, name.replace("_", " "))
+        title = title_of(name)
         titles.append(f"{title}\n{tasks[name]}" if len(set(tasks.values())) > 1 else title)
     _label(figure, grid, titles=titles, rows=ROWS.values(), measure="AUC", folds=_folds(data))
     _legend(figure, note)
@@ -147,7 +147,7 @@ def by_task(
             axes.text(0.5, 0.7, "no such runs", ha="center", fontsize=SMALL, color="#707070")
     strengths = sorted(data["p_art"].unique())
     grid[-1, 0].set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
-    titles = [TITLES.get(name, name.replace("_", " ")) for name in names]
+    titles = [title_of(name) for name in names]
     rows = [f"{task}\n{ROWS[test_set]}" for task in tasks]
     _label(figure, grid, titles=titles, rows=rows, measure="AUC", folds=_folds(data))
     _legend(figure, note)

@@ -14,7 +14,7 @@ from scipy.ndimage import uniform_filter
 from sourcematters.confounders import ORIGINAL, Confounder, Hounsfield, Pixels, key_for
 from sourcematters.errors import StudyError
 from sourcematters.training.image_bank import LUNG, altered_grey
-from sourcematters.results.style import NORMAL, OTHERS, SMALL, TITLES
+from sourcematters.results.style import NORMAL, OTHERS, SMALL, title_of
 
 
 class _Pair(NamedTuple):
@@ -128,7 +128,7 @@ def _gallery_row(row: NDArray[np.object_], pair: _Pair, side: int) -> None:
     for axes in row[:2]:
         axes.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=OTHERS[3].color, linewidth=0.9))
 
-    title = TITLES.get(pair.confounder.name, pair.confounder.name)
+    title = title_of(pair.confounder.name)
     carrier, base = pair.confounder.carrier, pair.confounder.base
     drawn = carrier.label if base == ORIGINAL else f"{carrier.label} against {base.label}"
     row[0].set_ylabel(f"{title}\n{textwrap.fill(drawn, 32)}", fontsize=SMALL - 0.5)

@@ -7,6 +7,7 @@ marker and a line style of its own, so that a grey print can be read too.
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from sourcematters.confounders import known
 from sourcematters.errors import StudyError
 from sourcematters.sources import MATCHED, known, plain
 
@@ -35,8 +36,12 @@ OTHERS = (
 BASELINE = {"color": "#808080", "linestyle": ":", "linewidth": 1.4}
 CHANCE = {"color": "#B0B0B0", "linestyle": "-", "linewidth": 0.7}
 
-TITLES = {"noise": "noise vs none", "noise_high_vs_low": "noise, high vs low"}
 SMALL, NORMAL = 7, 8.5  # points, at the size of a journal page
+
+
+def title_of(confounder: str) -> str:
+    """What figures call a confounder; one with a name of its own is called by that."""
+    return known()[confounder].title if confounder in known() else confounder.replace("_", " ")
 
 
 def styles(sources: Iterable[str]) -> dict[str, Style]:

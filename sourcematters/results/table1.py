@@ -10,7 +10,7 @@ from sourcematters.confounders import design
 from sourcematters import metrics
 
 from sourcematters.results import published
-from sourcematters.confounders import Confounder
+from sourcematters.confounders import Attribute
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
 from sourcematters.runs.run_folder import Workspace, open_registered
@@ -74,7 +74,7 @@ def _counts(spec: Mapping[str, Any], workspace: Workspace, counted: dict[tuple, 
     """Images and patients in the sets of one run, `COUNTS`; `counted` keeps what was counted before."""
     told = spec["confounder"] or {}
     # A drawn confounder alters pixels, not sets: they are the same images at any strength, and without it.
-    confounder = Confounder(**told) if "attribute" in told else None
+    confounder = Attribute(**told) if "attribute" in told else None
     drawing = {key: spec[key] for key in ("fold", "seed", "val_fraction", "split_seed")}
     drawing["p_art"] = spec["p_art"] if confounder else 0
     key = (spec["cohort"], confounder, *drawing.values())

@@ -33,6 +33,7 @@ from sourcematters.cohorts import published_splits as split_files
 from sourcematters.cohorts import table as tables
 from sourcematters.cohorts.pixels import read_grey
 from sourcematters.confounders import design
+from sourcematters.confounders.noise import poisson_noise
 from sourcematters.demo import phantoms
 from sourcematters.results import diagrams, published, statistics
 from sourcematters.training.image_bank import INTERPOLATIONS
@@ -46,7 +47,7 @@ N0, N0_HIGH = 2e7, 1.5e7
 
 def tag() -> dict[str, float]:
     """The letter in a 1024 px image: width and height in px, pixels touched."""
-    _, mask = confounders.draw_tag(np.zeros((SIZE, SIZE), np.uint8), 0)
+    _, mask = confounders.Tag().draw(np.zeros((SIZE, SIZE), np.uint8), 0)
     rows, columns = np.nonzero(mask)
     return {"tag_width": np.ptp(columns) + 1, "tag_height": np.ptp(rows) + 1, "tag_pixels": mask.sum()}
 
@@ -136,7 +137,7 @@ def published_numbers() -> dict[str, float]:
     """What the published numbers say of each other: the gender gap in points of AUC, folds against figures."""
     folds = published.folds().groupby(["panel", "test_set", "source", "p_art"])["auc"].mean()
     means = published.means().set_index(["panel", "test_set", "source", "p_art"])
-    strengths = design.P_ART[1:]
+    strengths = (0.1, 0.2, 0.5, 0.8, 1.0)
     gaps = {
         p: means["mean_auc"]["gender", "ood", "RadImageNet", p] - folds["gender", "ood", "ImageNet", p]
         for p in strengths
@@ -171,12 +172,12 @@ def pixels(images: list[np.ndarray], prefix: str) -> dict[str, float]:
 
     for key, image in enumerate(images):
         exact = image.astype(float)
-        ours, _ = confounders.low_pass(image, 0)
-        note("truncation", confounders.low_pass(image, 0, truncate=True)[0].mean() - ours.mean())
+        ours, _ = confounders.Denoising().draw(image, 0)
+        note("truncation", confounders.Denoising(truncate=True).draw(image, 0)[0].mean() - ours.mean())
         note("filter_diameter", np.abs(ours - exact).mean())
-        note("filter_radius", np.abs(confounders.low_pass(image, 0, diameter=1000)[0] - exact).mean())
+        note("filter_radius", np.abs(confounders.Denoising(diameter=1000).draw(image, 0)[0] - exact).mean())
         half = _resize(image, "antialias").astype(np.uint8)
-        note("filter_512", np.abs(confounders.low_pass(half, 0)[0] - half.astype(float)).mean())
+        note("filter_512", np.abs(confounders.Denoising().draw(half, 0)[0] - half.astype(float)).mean())
         note("filter_disc", np.abs(ours - _drawn_disc(exact).astype(float)).mean())
         seen = {how: _resize(ours, how) - _resize(image, how) for how in INTERPOLATIONS}
         for how, change in seen.items():
@@ -184,11 +185,11 @@ def pixels(images: list[np.ndarray], prefix: str) -> dict[str, float]:
         note("filter_energy", 100 * (seen["antialias"] ** 2).sum() / (seen["nearest"] ** 2).sum())
         means = np.rint(exact.reshape(NETWORK, 2, NETWORK, 2).mean(axis=(1, 3))).astype(np.uint8)
         note("resize", np.abs(_resize(image, "nearest") - means).mean())
-        noisy, _ = confounders.poisson_noise(image, key, n0=N0)
+        noisy, _ = poisson_noise(image, key, n0=N0)
         note("noise_nearest", (_resize(noisy, "nearest") - _resize(image, "nearest")).std())
         note("noise_antialias", (_resize(noisy, "antialias") - _resize(image, "antialias")).std())
-        note("noise_resized_first", (confounders.poisson_noise(means, key, n0=N0)[0] - means.astype(float)).std())
-        high, _ = confounders.poisson_noise(image, key, n0=N0_HIGH)
+        note("noise_resized_first", (poisson_noise(means, key, n0=N0)[0] - means.astype(float)).std())
+        high, _ = poisson_noise(image, key, n0=N0_HIGH)
         note("noise_high", (_resize(high, "nearest") - _resize(image, "nearest")).std())
     return {name: float(np.mean(values)) for name, values in found.items()}
 
@@ -301,8 +302,8 @@ def fit() -> dict[str, float]:
     cohort = tables.split_by_patient(cohort, seed=0, strata=["sex"])
     rows = cohort[["patient_id", "image_id", "sex", "label"]].itertuples(index=False)
     base = np.stack([phantoms.draw(0, p, i, sex=s, lesion=bool(y), size=64) for p, i, s, y in rows])
-    carrier = np.stack([confounders.draw_tag(image, 0, height=128)[0] for image in base])
-    chosen = design.sets(cohort, confounders.tag(), p_art=0.5, fold=0, seed=0)
+    carrier = np.stack([confounders.Tag(height=128).draw(image, 0)[0] for image in base])
+    chosen = design.sets(cohort, confounders.Tag(), p_art=0.5, fold=0, seed=0)
     training = Training(size=64, epochs=20, patience=20, learning_rate=1e-3, batch_size=16)
     clean, device, banks = chosen[chosen["part"] == "clean"], torch.device("cpu"), Pixels(base, carrier)
 

@@ -54,6 +54,7 @@ from sourcematters.training.image_bank import Rendering
 from sourcematters.training.recipe import Training
 
 ROUNDS = 5
+STRENGTHS = (0.0, 0.1, 0.2, 0.5, 0.8, 1.0)
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
 
@@ -232,17 +233,17 @@ def part_c(options: argparse.Namespace) -> None:
     """Preparing the sets of one confounder against writing them."""
     n, size = 36, 512
     cohort = tables.split_by_patient(radiographs(options, n), seed=0)
-    for confounder in (confounders.tag(), confounders.denoising()):
+    for confounder in (confounders.Tag(), confounders.Denoising()):
         bank, copies = options.scratch / "c-bank", options.scratch / "c-copies"
         renderings = [Rendering(confounder.base, size), Rendering(confounder.carrier, size)]
 
         def prepare(confounder=confounder, renderings=renderings, bank=bank) -> None:
             image_bank.build(cohort, renderings, bank)
-            for strength in design.P_ART:
+            for strength in STRENGTHS:
                 design.sets(cohort, confounder, p_art=strength, fold=0, seed=0)
 
         def write(confounder=confounder, copies=copies) -> None:
-            for strength in design.P_ART:
+            for strength in STRENGTHS:
                 rows = design.sets(cohort, confounder, p_art=strength, fold=0, seed=0)
                 # The o.o.d. and the clean test are the same at every strength.
                 rows = rows[(strength == 0) | ~rows["part"].isin(["ood", "clean"])]
@@ -305,7 +306,7 @@ def stages(path: Path) -> list[tuple[str, str, float]]:
 
 def part_e(options: argparse.Namespace) -> None:
     """Cost against the number of images."""
-    tag = confounders.tag()
+    tag = confounders.Tag()
     sizes = [14_000, 28_000, 56_000, 112_000]
     cohorts = {n: generated(n) for n in sizes}
     split = {n: tables.split_by_patient(cohort, seed=0) for n, cohort in cohorts.items()}
@@ -350,8 +351,8 @@ import sys, time
 from sourcematters import confounders
 from sourcematters.training import image_bank
 from sourcematters.cohorts import table
-cohort, tag = table.read_csv(sys.argv[1]), confounders.tag()
-renderings = [image_bank.Rendering(how) for how in (tag.base, tag.carrier, confounders.denoising().carrier)]
+cohort, tag = table.read_csv(sys.argv[1]), confounders.Tag()
+renderings = [image_bank.Rendering(how) for how in (tag.base, tag.carrier, confounders.Denoising().carrier)]
 start = time.perf_counter()
 image_bank.build(cohort, renderings, sys.argv[2], workers=int(sys.argv[3]))
 print(time.perf_counter() - start)

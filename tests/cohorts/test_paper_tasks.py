@@ -153,18 +153,18 @@ def test_published_gender_sets_are_used_whole_at_their_strength(tmp_path, small)
         register(cohort, Workspace(str(tmp_path / "results" / "demo"))), Workspace(str(tmp_path / "results" / "demo"))
     )
     for frame, p in itertools.product((cohort, kept), (0.0, 0.5, 1.0)):
-        sets = design.sets(frame, confounders.gender(), p_art=p, fold=1, seed=0)
+        sets = design.sets(frame, confounders.Gender(), p_art=p, fold=1, seed=0)
         assert sets["part"].value_counts().to_dict() == {"train": 4, "val": 2, "ood": 6}
         sex = frame.set_index("image_id")["sex"].loc[sets["image_id"]].to_numpy()
         assert ((sex == "F") == (sets["carries"] == 1)).all()
         assert sets.loc[sets["part"].isin(["train", "val"]) & (sets["label"] == 1), "carries"].sum() == round(3 * p)
     with pytest.raises(StudyError, match=r"no fold 0 at p_art = 0.3: it has 0, 1, 2, 3, 4 at p_art \[0.0, 0.1"):
-        design.sets(cohort, confounders.gender(), p_art=0.3, fold=0, seed=0)
+        design.sets(cohort, confounders.Gender(), p_art=0.3, fold=0, seed=0)
     with pytest.raises(StudyError, match="no fold 5"):
-        design.sets(cohort, confounders.gender(), p_art=0.5, fold=5, seed=0)
+        design.sets(cohort, confounders.Gender(), p_art=0.5, fold=5, seed=0)
     with pytest.raises(StudyError, match="do not fit tag"):
-        design.sets(cohort, confounders.tag(), p_art=0.5, fold=0, seed=0)
-    reversed_sex = confounders.sampled("sex", "M", "F", leaf="gender", name="reversed")
+        design.sets(cohort, confounders.Tag(), p_art=0.5, fold=0, seed=0)
+    reversed_sex = confounders.Gender(value="M", other="F", name="reversed")
     with pytest.raises(StudyError, match="made for another confounder than reversed"):
         design.sets(cohort, reversed_sex, p_art=0.5, fold=0, seed=0)
 
@@ -243,7 +243,7 @@ def test_real_atelectasis_has_the_papers_sizes_and_no_shared_patient(nih, metada
         ("dev", 1, "M"): 200, ("dev", 1, "F"): 200, ("dev", 0, "M"): 200
     }  # fmt: skip
     for fold, p in itertools.product(range(5), (0.0, 0.2, 1.0)):
-        sets = design.sets(cohort, confounders.gender(), p_art=p, fold=fold, seed=seed)
+        sets = design.sets(cohort, confounders.Gender(), p_art=p, fold=fold, seed=seed)
         assert sets["part"].value_counts().to_dict() == {"ood": 400, "train": 340, "val": 60}
         dev = sets[sets["part"] != "ood"]
         assert dev["carries"].sum() == round(p * 170) + round(p * 30) and dev["label"].sum() == 200
@@ -257,12 +257,12 @@ def test_real_published_splits_fit_nihs_table_and_the_design(nih, shared_data, m
     assert cohort["sex"].tolist() == [metadata[image][5] for image in cohort["image_id"]]
     notes = " ".join(cohort.attrs["notes"])
     if task == "lung-mass":
-        sets = design.sets(cohort, confounders.tag(), p_art=0.5, fold=2, seed=0)
+        sets = design.sets(cohort, confounders.Tag(), p_art=0.5, fold=2, seed=0)
         assert sets["part"].value_counts().to_dict() == {"train": 225, "val": 23, "iid": 83, "ood": 83, "clean": 83}
         assert "Patients in two parts" not in notes
     else:
-        for p, fold in itertools.product(design.P_ART, range(5)):
-            sets = design.sets(cohort, confounders.gender(), p_art=p, fold=fold, seed=0)
+        for p, fold in itertools.product(paper_tasks.published_splits.STRENGTHS, range(5)):
+            sets = design.sets(cohort, confounders.Gender(), p_art=p, fold=fold, seed=0)
             dev, test = sets[sets["part"] != "ood"], sets[sets["part"] == "ood"]
             assert (len(dev), len(test), dev["carries"].sum()) == (400, 400, round(200 * p))
         assert "2 to 8 in each of 30 folds" in notes

@@ -10,6 +10,8 @@ from sourcematters import confounders
 from sourcematters.confounders import design
 from sourcematters.errors import StudyError
 
+STRENGTHS = (0.0, 0.1, 0.2, 0.5, 0.8, 1.0)
+
 
 def make_cohort(patients=60, images=2, seed=0):
     """Labels and sex alternate over patients; the last quarter of the patients is the test part."""
@@ -33,9 +35,9 @@ def counts(sets):
     return sets.groupby(["part", "label"])["carries"].agg(["size", "sum"])
 
 
-@pytest.mark.parametrize("p_art", design.P_ART)
+@pytest.mark.parametrize("p_art", STRENGTHS)
 def test_drawn_sets_have_the_shares_of_the_paper(p_art):
-    sets = design.sets(make_cohort(), confounders.tag(), p_art=p_art, fold=0, seed=1)
+    sets = design.sets(make_cohort(), confounders.Tag(), p_art=p_art, fold=0, seed=1)
     table = counts(sets)
     for part in ("train", "val", "iid"):
         assert table.loc[(part, 1), "sum"] == round(p_art * table.loc[(part, 1), "size"])
@@ -51,13 +53,13 @@ def test_drawn_sets_have_the_shares_of_the_paper(p_art):
 @settings(max_examples=25, deadline=None)
 def test_carriers_are_nested_and_training_images_stay(seed, p, q, fold):
     low, high = sorted((p, q))
-    few = design.sets(make_cohort(), confounders.tag(), p_art=low, fold=fold, seed=seed)
-    many = design.sets(make_cohort(), confounders.tag(), p_art=high, fold=fold, seed=seed)
+    few = design.sets(make_cohort(), confounders.Tag(), p_art=low, fold=fold, seed=seed)
+    many = design.sets(make_cohort(), confounders.Tag(), p_art=high, fold=fold, seed=seed)
     assert (many["carries"] >= few["carries"]).all()
     assert few.drop(columns="carries").equals(many.drop(columns="carries"))
 
 
-@pytest.mark.parametrize("confounder", [confounders.tag(), confounders.gender()], ids=["drawn", "sampled"])
+@pytest.mark.parametrize("confounder", [confounders.Tag(), confounders.Gender()], ids=["drawn", "sampled"])
 @pytest.mark.parametrize("fold", range(5))
 def test_no_patient_is_in_two_parts(confounder, fold):
     sets = design.sets(make_cohort(), confounder, p_art=0.5, fold=fold, seed=0)
@@ -73,7 +75,7 @@ def test_the_order_of_the_rows_does_not_matter():
     cohort = make_cohort()
     shuffled = cohort.sample(frac=1, random_state=3).reset_index(drop=True)
     keys = ["part", "image_id", "carries"]
-    for confounder in (confounders.tag(), confounders.gender()):
+    for confounder in (confounders.Tag(), confounders.Gender()):
         one, other = (
             design.sets(c, confounder, p_art=0.5, fold=2, seed=9)[keys].sort_values(keys).reset_index(drop=True)
             for c in (cohort, shuffled)
@@ -83,17 +85,17 @@ def test_the_order_of_the_rows_does_not_matter():
 
 def test_rows_point_into_the_cohort():
     cohort = make_cohort().sample(frac=1, random_state=5).reset_index(drop=True)
-    sets = design.sets(cohort, confounders.tag(), p_art=0.2, fold=1, seed=0)
+    sets = design.sets(cohort, confounders.Tag(), p_art=0.2, fold=1, seed=0)
     assert (cohort["image_id"].to_numpy()[sets["row"]] == sets["image_id"]).all()
 
 
-@pytest.mark.parametrize("p_art", design.P_ART)
+@pytest.mark.parametrize("p_art", STRENGTHS)
 def test_sampled_sets_have_the_same_shares_and_constant_size(p_art):
     cohort = make_cohort(patients=80)
-    sets = design.sets(cohort, confounders.gender(), p_art=p_art, fold=0, seed=0)
+    sets = design.sets(cohort, confounders.Gender(), p_art=p_art, fold=0, seed=0)
     sex = cohort.set_index("image_id")["sex"]
     assert (sets["carries"] == (sets["image_id"].map(sex) == "F")).all()
-    table, reference = counts(sets), counts(design.sets(cohort, confounders.gender(), p_art=0, fold=0, seed=0))
+    table, reference = counts(sets), counts(design.sets(cohort, confounders.Gender(), p_art=0, fold=0, seed=0))
     assert table["size"].equals(reference["size"])
     for part in ("train", "val", "iid"):
         assert table.loc[(part, 1), "sum"] == round(p_art * table.loc[(part, 1), "size"])
@@ -106,8 +108,8 @@ def test_sampled_sets_have_the_same_shares_and_constant_size(p_art):
 
 def test_sampled_carriers_are_nested():
     previous = set()
-    for p_art in design.P_ART:
-        sets = design.sets(make_cohort(), confounders.gender(), p_art=p_art, fold=0, seed=4)
+    for p_art in STRENGTHS:
+        sets = design.sets(make_cohort(), confounders.Gender(), p_art=p_art, fold=0, seed=4)
         carriers = set(sets.loc[(sets.part == "train") & (sets.carries == 1), "image_id"])
         assert previous <= carriers
         previous = carriers
@@ -134,7 +136,7 @@ def test_without_a_confounder_nobody_carries_and_clean_is_the_only_test():
 @pytest.mark.parametrize("p_art", [-0.1, 1.01, float("nan")])
 def test_p_art_outside_0_to_1(p_art):
     with pytest.raises(StudyError, match=r"p_art = .*lies in 0\.\.1"):
-        design.sets(make_cohort(), confounders.tag(), p_art=p_art, fold=0, seed=0)
+        design.sets(make_cohort(), confounders.Tag(), p_art=p_art, fold=0, seed=0)
 
 
 def test_fewer_patients_than_folds():
@@ -156,16 +158,16 @@ def test_a_part_without_a_class_is_named():
 
 def test_an_attribute_that_is_not_there_and_one_without_a_group():
     with pytest.raises(StudyError, match=r"no attribute 'race'\. It has: sex"):
-        confounder = confounders.sampled("race", "A", "B", leaf="ethnicity")
+        confounder = confounders.Attribute(attribute="race", value="A", other="B", leaf="ethnicity")
         design.sets(make_cohort(), confounder, p_art=1, fold=0, seed=0)
     cohort = make_cohort()
     cohort.loc[(cohort.label == 0) & (cohort.split == "test"), "sex"] = "M"
     with pytest.raises(StudyError, match=r"test part has no image with label 0 and sex = 'F'"):
-        design.sets(cohort, confounders.gender(), p_art=1, fold=0, seed=0)
+        design.sets(cohort, confounders.Gender(), p_art=1, fold=0, seed=0)
 
 
 def test_carriers_are_drawn_without_regard_to_the_patient_order():
-    sets = design.sets(make_cohort(patients=200), confounders.tag(), p_art=0.5, fold=0, seed=0)
+    sets = design.sets(make_cohort(patients=200), confounders.Tag(), p_art=0.5, fold=0, seed=0)
     positives = sets[(sets.part == "train") & (sets.label == 1)].sort_values("image_id")
     half = len(positives) // 2
     # Hypergeometric: half of about 127 carriers fall in the first half, sd 2.8; 6 sd is beyond chance.
@@ -194,7 +196,7 @@ def cells(**numbers):
 )
 @pytest.mark.parametrize("p_art", [0.0, 1.0])
 def test_a_sampled_test_set_is_there_if_its_groups_are(numbers, sizes, p_art):
-    sets = design.sets(cells(**numbers), confounders.gender(), p_art=p_art, fold=0, seed=0)
+    sets = design.sets(cells(**numbers), confounders.Gender(), p_art=p_art, fold=0, seed=0)
     tests = sets[sets["part"].isin(design.TEST_SETS)]
     assert tests["part"].value_counts().to_dict() == sizes
     assert (tests.groupby("part")["label"].mean() == 0.5).all()
@@ -205,7 +207,7 @@ def test_a_sampled_test_set_is_there_if_its_groups_are(numbers, sizes, p_art):
 )
 def test_without_an_ood_test_there_is_no_study(numbers, lacking):
     with pytest.raises(StudyError, match=rf"test part has no image with label {lacking}"):
-        design.sets(cells(**numbers), confounders.gender(), p_art=0, fold=0, seed=0)
+        design.sets(cells(**numbers), confounders.Gender(), p_art=0, fold=0, seed=0)
 
 
 def test_folds_that_a_cohort_brings_are_taken():
@@ -214,11 +216,11 @@ def test_folds_that_a_cohort_brings_are_taken():
     given = ["test" if s == "test" else "val" if i // 8 % 4 == 0 else "train" for i, s in enumerate(cohort["split"])]
     given[0] = None
     cohort["fold_1"] = given
-    for confounder in (confounders.tag(), confounders.gender()):
+    for confounder in (confounders.Tag(), confounders.Gender()):
         sets = design.sets(cohort, confounder, p_art=0.5, fold=1, seed=0)
         for part in ("train", "val"):
             assert set(sets.loc[sets["part"] == part, "row"]) <= {i for i, p in enumerate(given) if p == part}
-    drawn = design.sets(cohort, confounders.tag(), p_art=0.5, fold=1, seed=0)
+    drawn = design.sets(cohort, confounders.Tag(), p_art=0.5, fold=1, seed=0)
     assert drawn["part"].isin(["train", "val"]).sum() == sum(p in ("train", "val") for p in given)
     with pytest.raises(StudyError, match="brings no fold 0: it has 1"):
         design.fold_parts(cohort, fold=0)

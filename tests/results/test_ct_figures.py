@@ -34,7 +34,7 @@ def test_the_table_tells_white_from_correlated(hu):
     # Eq. 2 in water: 1000 / 0.0175 / sqrt(2e6 exp(-0.1837)) HU.
     assert image["sd_hu"].iloc[0] == pytest.approx(1000 / 0.0175 / np.sqrt(2e6 * np.exp(-0.1837)), rel=0.05)
     assert abs(image["neighbour_autocorrelation"].iloc[0]) < 0.04
-    # What ramp and linear interpolation make of white rays (see test_quantum_noise).
+    # What ramp and linear interpolation make of white rays (see test_noise).
     assert projections["neighbour_autocorrelation"].iloc[0] == pytest.approx(0.119, abs=0.05)
     lowest, middle = projections["power"].iloc[[1, 12]]
     assert lowest < middle / 3

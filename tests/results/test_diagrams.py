@@ -19,10 +19,10 @@ def texts(figure):
 
 def test_every_node_is_drawn_and_the_tested_leaves_are_bold():
     drawn = texts(diagrams.miccat())
-    for leaf in taxonomy.MICCAT:
-        assert {leaf.level, leaf.branch, leaf.name} <= drawn.keys()
-        if leaf.name not in ("gender", "tag", "noise", "denoising"):
-            assert drawn[leaf.name].get_weight() == "normal"
+    for level, branch, leaf, _ in taxonomy.as_table().itertuples(index=False):
+        assert {level, branch, leaf} <= drawn.keys()
+        if leaf not in ("gender", "tag", "noise", "denoising"):
+            assert drawn[leaf].get_weight() == "normal"
     bold = {t.get_text() for t in diagrams.miccat().axes[0].texts if t.get_weight() == "bold"}
     assert bold & set(taxonomy.leaves()) == {"gender", "tag", "noise", "denoising"}
 
@@ -30,7 +30,7 @@ def test_every_node_is_drawn_and_the_tested_leaves_are_bold():
 def test_each_leaf_says_what_implements_it_or_not_yet():
     table = diagrams.miccat_table().set_index("leaf")["confounder"]
     assert table["noise"] == "noise, noise_high_vs_low"
-    assert set(table[table == "not yet"].index) == set(taxonomy.leaves()) - set(confounders.IMPLEMENTED)
+    assert set(table[table == "not yet"].index) == set(taxonomy.leaves()) - set(confounders.implemented())
     at = {}
     for text in diagrams.miccat().axes[0].texts:
         at.setdefault(text.get_position()[1], []).append(text.get_text())

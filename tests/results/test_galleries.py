@@ -13,7 +13,7 @@ from sourcematters.errors import StudyError
 @pytest.fixture(scope="module")
 def shown():
     image = np.random.default_rng(0).integers(60, 120, (160, 128), dtype=np.uint8)
-    drawn = [confounders.tag(), confounders.denoising(40), confounders.noise_high_vs_low()]
+    drawn = [confounders.Tag(), confounders.Denoising(diameter=40), confounders.NoiseHighVsLow()]
     return {"image": image, "confounders": drawn, "seed": 3, "image_id": "a"}
 
 
@@ -41,8 +41,8 @@ def test_gallery_shows_each_alteration_its_difference_and_its_detail(shown):
 
 
 def test_the_magnified_part_holds_the_whole_tag(shown):
-    axes = galleries.gallery(**shown | {"confounders": [confounders.tag()]}).axes
-    _, mask = confounders.draw_tag(shown["image"], 0)
+    axes = galleries.gallery(**shown | {"confounders": [confounders.Tag()]}).axes
+    _, mask = confounders.Tag().draw(shown["image"], 0)
     detail = pixels(axes[4]).astype(int) != pixels(axes[3])
     assert detail.sum() == np.count_nonzero(pixels(axes[1]) != pixels(axes[0])) > 0
     assert detail.sum() <= mask.sum()
@@ -50,7 +50,7 @@ def test_the_magnified_part_holds_the_whole_tag(shown):
 
 def test_the_galleries_table_counts_what_it_shows(shown):
     table = galleries.gallery_table(**shown).set_index("confounder")
-    altered, mask = confounders.draw_tag(shown["image"], 0)
+    altered, mask = confounders.Tag().draw(shown["image"], 0)
     change = np.abs(altered.astype(int) - shown["image"])
     row = table.loc["tag"]
     assert (row["masked_pixels"], row["changed_pixels"]) == (mask.sum(), (change > 0).sum())
@@ -62,7 +62,7 @@ def test_the_galleries_table_counts_what_it_shows(shown):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"confounders": [confounders.gender()]}, "gender is sampled"),
+        ({"confounders": [confounders.Gender()]}, "gender is sampled"),
         ({"confounders": []}, "no confounder"),
         ({"zoom": 0.5}, "zoom=0.5 must be 1 or more"),
     ],
@@ -90,7 +90,7 @@ def test_sheet_shows_the_first_image_of_different_patients():
 
 def test_a_ct_slice_is_altered_in_hounsfield_units_and_shown_in_its_window():
     hu = np.random.default_rng(1).integers(-1000, 400, (64, 64)).astype(np.int16)
-    noise = confounders.noise(n0=1e6, domain="hounsfield")
+    noise = confounders.Noise(n0=1e6, domain="hounsfield")
     tables = []
     for centre, width in ((-600, 1500), (40, 400)):
         shown = {"image": hu, "confounders": [noise], "seed": 3, "image_id": "a", "window": (centre, width)}

@@ -46,10 +46,10 @@ def results(workspace, table, drawn, *, data="cxr14", task="lung-mass", p_art=(0
 
 
 def test_cohorts_made_like_the_papers_give_the_papers_table(workspace):
-    drawn = [confounders.tag(), confounders.denoising(), confounders.noise()]
+    drawn = [confounders.Tag(), confounders.Denoising(), confounders.Noise()]
     runs = [
         results(workspace, LUNG_MASS, drawn, folds=5),
-        results(workspace, GENDER, [confounders.gender()], task="atelectasis-gender", size=256, batch_size=64),
+        results(workspace, GENDER, [confounders.Gender()], task="atelectasis-gender", size=256, batch_size=64),
     ]
     lung, gender = table1.summarise(pd.concat(runs), workspace).to_dict("records")
     # 331 images with 99 masses, 83 of the images in the test; all of them are used.
@@ -69,7 +69,7 @@ def test_a_sampled_confounder_has_a_row_of_its_own_where_its_sets_are_smaller(wo
         *[(40, "dev", 1, "F"), (40, "dev", 1, "M"), (40, "dev", 0, "F"), (20, "dev", 0, "M")],
         *[(12, "test", 1, "F"), (12, "test", 1, "M"), (12, "test", 0, "F"), (8, "test", 0, "M")],
     )
-    runs = results(workspace, table, [confounders.tag(), confounders.gender(), confounders.noise()], task="Mass")
+    runs = results(workspace, table, [confounders.Tag(), confounders.Gender(), confounders.Noise()], task="Mass")
     first, second = table1.summarise(runs, workspace).to_dict("records")
     assert first["confounders"] == "tag, noise" and second["confounders"] == "gender"
     assert [first[column] for column in table1.COUNTS] == [140, 80, 60, 44, 24, 20, 184]
@@ -84,15 +84,15 @@ def test_counts_that_differ_between_folds_are_given_as_a_range(workspace):
     table = cohort((6, "dev", 0, "F"), (6, "dev", 1, "F"), (2, "test", 0, "F"), (2, "test", 1, "F"))
     parts = ["train", "train", "train", "train", "val", "val"] * 2 + ["test"] * 4
     table = table.assign(fold_0=parts, fold_1=[None, *parts[1:]])
-    runs = results(workspace, table, [confounders.tag()], task="own")
+    runs = results(workspace, table, [confounders.Tag()], task="own")
     (row,) = table1.summarise(runs, workspace).to_dict("records")
     assert [row[c] for c in table1.COUNTS] == ["11 to 12", 6, "5 to 6", 4, 2, 2, "15 to 16"]
 
 
 def test_other_settings_are_another_row(workspace):
     runs = [
-        results(workspace, LUNG_MASS, [confounders.tag()], size=64),
-        results(workspace, LUNG_MASS, [confounders.noise()], size=96, p_art=[0, 1]),
+        results(workspace, LUNG_MASS, [confounders.Tag()], size=64),
+        results(workspace, LUNG_MASS, [confounders.Noise()], size=96, p_art=[0, 1]),
     ]
     table = table1.summarise(pd.concat(runs), workspace)
     assert table[["confounders", "size", "strengths"]].to_numpy().tolist() == [
@@ -103,7 +103,7 @@ def test_other_settings_are_another_row(workspace):
 
 def test_patients_are_counted_once(workspace):
     table = LUNG_MASS.assign(patient_id=[f"p{k // 2}" for k in range(248)] + [f"q{k}" for k in range(83)])
-    (row,) = table1.summarise(results(workspace, table, [confounders.tag()]), workspace).to_dict("records")
+    (row,) = table1.summarise(results(workspace, table, [confounders.Tag()]), workspace).to_dict("records")
     assert (row["train_val"], row["patients"]) == (248, 124 + 83)
 
 
@@ -117,7 +117,7 @@ def test_the_papers_targets_are_those_of_its_panels():
 
 
 def test_what_is_not_there_is_named(workspace):
-    runs = results(workspace, LUNG_MASS, [confounders.tag()])
+    runs = results(workspace, LUNG_MASS, [confounders.Tag()])
     (workspace.shared("cohorts") / "cxr14-lung-mass.csv").unlink()
     with pytest.raises(StudyError, match=r"cohorts/cxr14-lung-mass\.csv: there is no such table"):
         table1.summarise(runs, workspace)
@@ -130,7 +130,7 @@ def test_what_is_not_there_is_named(workspace):
 
 def test_the_published_split_files_give_the_published_table(workspace, shared_data):
     splits, runs = shared_data / "published-splits" / "chest14", []
-    for task, drawn in (("lung-mass", confounders.tag()), ("atelectasis-gender", confounders.gender())):
+    for task, drawn in (("lung-mass", confounders.Tag()), ("atelectasis-gender", confounders.Gender())):
         table = paper_tasks.listed(shared_data / "nih-cxr14", task=task, splits=splits)
         runs.append(results(workspace, table, [drawn], task=task))
     table = table1.summarise(pd.concat(runs), workspace)

@@ -35,7 +35,7 @@ def cohort(tmp_path_factory):
 def serial(cohort, tmp_path_factory):
     """A finished grid of one worker: the workspace, its specs and its table."""
     workspace = Workspace(str(tmp_path_factory.mktemp("serial") / "made"))
-    specs = plan(cohort, workspace, confounders.tag(height=300), confounders.gender())
+    specs = plan(cohort, workspace, confounders.Tag(height=300), confounders.Gender())
     return workspace, specs, grids.run(specs, workspace, name="all", workers=1, device="cpu")
 
 
@@ -61,7 +61,7 @@ def test_a_grid_that_computes_blocks_again_gives_the_same_bytes(serial, cohort, 
     recomputed, recompute = [], memory.recompute
     monkeypatch.setattr(memory, "recompute", lambda model: (recomputed.append(model), recompute(model)))
     workspace = Workspace(str(tmp_path / "made"))
-    specs = plan(cohort, workspace, confounders.tag(height=300), p_art=[1])
+    specs = plan(cohort, workspace, confounders.Tag(height=300), p_art=[1])
     grids.run(specs, workspace, name="g", workers=1, device="cpu", recompute=True)
     assert len(recomputed) == len(specs) == 2
     for spec in specs:
@@ -107,7 +107,7 @@ def test_a_compiled_network_is_compiled_once_and_learns_the_same(serial, cohort,
     monkeypatch.setattr(torch.nn.Module, "compile", without_a_c_compiler)
     workspace = Workspace(str(tmp_path / "made"))
     options = dict(p_art=[1], folds=1, training=TINY.replaced(compiled=True))
-    (spec,) = plan(cohort, workspace, confounders.tag(height=300), **options)
+    (spec,) = plan(cohort, workspace, confounders.Tag(height=300), **options)
     grids.run([spec], workspace, name="g", workers=1, device="cpu")
     assert len(compiled) == 1
     (eager,) = [s for s in serial[1] if s.replaced(training=spec.training) == spec]
@@ -119,7 +119,7 @@ def test_at_strength_0_drawn_confounders_are_trained_once(serial, cohort):
     workspace, *_ = serial
     before = {path.name for path in workspace.shared("runs").iterdir()}
     assert sum("-none-p000-" in name for name in before) == 2
-    specs = plan(cohort, workspace, confounders.noise(2e5), p_art=[0])
+    specs = plan(cohort, workspace, confounders.Noise(n0=2e5), p_art=[0])
     table = grids.run(specs, workspace, name="noise", workers=1, device="cpu")
     new = {path.name for path in workspace.shared("runs").iterdir()} - before
     assert new == {spec.id for spec in specs}, "only scored: no other network was trained"
@@ -142,7 +142,7 @@ def files_of(workspace):
 def test_two_workers_give_the_same_bytes(serial, cohort, tmp_path):
     _, specs, table = serial
     workspace = Workspace(str(tmp_path / "made"))
-    again = plan(cohort, workspace, confounders.tag(height=300), confounders.gender())
+    again = plan(cohort, workspace, confounders.Tag(height=300), confounders.Gender())
     assert again == specs
     pd.testing.assert_frame_equal(grids.run(again, workspace, name="all", workers=2, device="cpu"), table)
     theirs = {k: v for k, v in files_of(serial[0]).items() if "-noise-" not in k}
@@ -164,7 +164,7 @@ workspace = Workspace({results!r})
 if __name__ == "__main__":
     # A shell that starts the tests in the background has them ignore Ctrl-C, and what they start as well.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    specs = plan(cohort, workspace, confounders.tag(height=300), confounders.gender())
+    specs = plan(cohort, workspace, confounders.Tag(height=300), confounders.Gender())
     grids.run(specs, workspace, name="all", workers={workers}, device="cpu")
 """
 
@@ -184,7 +184,7 @@ def test_an_interrupted_grid_goes_on_and_ends_with_the_same_bytes(serial, cohort
         time.sleep(0.02)
     process.send_signal(sent)
     assert process.wait(30) != 0
-    specs = plan(cohort, workspace, confounders.tag(height=300), confounders.gender())
+    specs = plan(cohort, workspace, confounders.Tag(height=300), confounders.Gender())
     done = [spec for spec in specs if (workspace.run(spec) / "done").exists()]
     assert len(done) < len(specs), "it was interrupted in the middle"
     table = grids.run(specs, workspace, name="all", workers=1, device="cpu")

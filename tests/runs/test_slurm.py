@@ -71,7 +71,7 @@ def test_an_unknown_executor_or_option_is_refused_before_anything_is_made(cohort
 
 def test_runs_that_score_one_network_go_into_one_job(cohort, tmp_path):
     workspace = Workspace(str(tmp_path / "made"))
-    specs = plan(cohort, workspace, confounders.tag(height=300), confounders.noise(2e5), p_art=[0, 1], folds=3)
+    specs = plan(cohort, workspace, confounders.Tag(height=300), confounders.Noise(n0=2e5), p_art=[0, 1], folds=3)
     for runs_per_job, sizes in ((1, [2, 2, 2] + [1] * 6), (4, [4, 4, 4]), (100, [12])):
         jobs = slurm.bundles(specs, runs_per_job)
         assert [len(job) for job in jobs] == sizes
@@ -372,7 +372,7 @@ def files_of(workspace):
 
 def test_a_grid_with_a_cancelled_a_killed_and_a_late_job_ends_as_the_serial_one(cluster, cohort, tmp_path):
     def grid_of_24(workspace):
-        drawn = confounders.tag(height=300), confounders.noise(2e5)
+        drawn = confounders.Tag(height=300), confounders.Noise(n0=2e5)
         return plan(cohort, workspace, *drawn, p_art=[0, 0.5, 1], folds=4, training=trained_for(15))
 
     serial = Workspace(str(tmp_path / "serial" / "made"))

@@ -17,7 +17,7 @@ def spec(**changes):
         data="cxr14",
         task="Lung Mass",
         cohort="abc",
-        confounder=confounders.tag(),
+        confounder=confounders.Tag(),
         base=confounders.ORIGINAL,
         p_art=0.5,
         source=RANDOM,
@@ -43,7 +43,7 @@ def test_the_id_reads_and_ends_in_a_hash():
         {"training": Training(crop=362)},
         {"training": Training(compiled=True)},
         {"training": Training(window=(40, 400))},
-        {"confounder": confounders.tag(height=63)},
+        {"confounder": confounders.Tag(height=63)},
         {"source": dataclasses.replace(RANDOM, identity="sha256:1")},
         {"source": dataclasses.replace(RANDOM, mean=(0.5, 0.5, 0.5))},
     ],
@@ -55,14 +55,15 @@ def test_whatever_changes_the_result_changes_the_id(change):
 
 def test_two_ways_to_say_the_same_are_one_run():
     assert spec(p_art=1).id == spec(p_art=1.0).id
-    assert spec(confounder=confounders.denoising(500)).id == spec(confounder=confounders.denoising(500.0)).id
+    whole, real = (confounders.Denoising(diameter=diameter) for diameter in (500, 500.0))
+    assert spec(confounder=whole).id == spec(confounder=real).id
     assert spec(training=Training(window=[-600, 1500])).id == spec().id
     elsewhere = dataclasses.replace(RANDOM, location="/another/machine")
     assert spec(source=elsewhere).id == spec().id
 
 
 def test_ct_settings_reach_the_rendering_of_both_kinds_of_image():
-    noise = confounders.noise_high_vs_low(domain="hounsfield")
+    noise = confounders.NoiseHighVsLow(domain="hounsfield")
     training = Training(size=96, crop=64, window=(40, 400))
     base, carrier = run_folder.renderings(spec(confounder=noise, base=noise.base, training=training, seed=3))
     assert (base.alteration, carrier.alteration) == (noise.base, noise.carrier)
@@ -72,18 +73,18 @@ def test_ct_settings_reach_the_rendering_of_both_kinds_of_image():
 
 
 def test_without_the_confounder_all_drawn_ones_share_one_fit():
-    tag, filtered = (spec(confounder=c(), p_art=0).fit for c in (confounders.tag, confounders.denoising))
+    tag, filtered = (spec(confounder=c(), p_art=0).fit for c in (confounders.Tag, confounders.Denoising))
     assert tag == filtered and tag.confounder is None and tag.id == filtered.id
-    assert spec(confounder=confounders.tag(), p_art=0).id != spec(confounder=confounders.denoising(), p_art=0).id
+    assert spec(confounder=confounders.Tag(), p_art=0).id != spec(confounder=confounders.Denoising(), p_art=0).id
 
 
 def test_who_may_not_share():
     assert spec(p_art=0.1).fit == spec(p_art=0.1)
     # Training sets of a sampled confounder differ from the others' at p_art = 0 too.
-    gender = spec(confounder=confounders.gender(), p_art=0)
+    gender = spec(confounder=confounders.Gender(), p_art=0)
     assert gender.fit == gender
     # All images at low noise are not the same pixels as no noise.
-    noise = confounders.noise_high_vs_low()
+    noise = confounders.NoiseHighVsLow()
     assert spec(confounder=noise, base=noise.base, p_art=0).fit != spec(p_art=0).fit
 
 
@@ -92,7 +93,7 @@ def test_the_grid_is_the_product_of_its_axes():
         data="d",
         task="t",
         cohort="c",
-        confounders=[confounders.tag(), confounders.noise_high_vs_low()],
+        confounders=[confounders.Tag(), confounders.NoiseHighVsLow()],
         p_art=[0, 1],
         sources=[RANDOM, dataclasses.replace(RANDOM, name="other")],
         backbone="resnet50",
@@ -116,7 +117,7 @@ def test_the_grid_is_the_product_of_its_axes():
 )
 def test_axes_that_make_no_grid(axis, message):
     settings = dict(
-        data="d", task="t", cohort="c", confounders=[confounders.tag()], p_art=[0], sources=[RANDOM],
+        data="d", task="t", cohort="c", confounders=[confounders.Tag()], p_art=[0], sources=[RANDOM],
         backbone="resnet50", folds=1, training=Training(),
     )  # fmt: skip
     with pytest.raises(StudyError, match=message):

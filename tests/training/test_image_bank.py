@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sourcematters.cohorts.pixels import window
-from sourcematters.confounders import alteration, apply, key_for
+from sourcematters.confounders import Denoising, Noise, Tag, apply, key_for
 from sourcematters.errors import StudyError
 from sourcematters.training import image_bank
 from sourcematters.training.image_bank import Rendering
@@ -48,7 +48,7 @@ def test_antialias_averages_what_it_drops(tmp_path):
 def test_artefacts_act_before_the_resize(tmp_path):
     Image.fromarray(np.zeros((1024, 1024), np.uint8)).save(tmp_path / "z.png")
     cohort = pd.DataFrame({"image_id": ["z"], "path": [str(tmp_path / "z.png")]})
-    bank = image_bank.build(cohort, [Rendering(alteration=alteration("draw_tag"), size=128)], tmp_path / "bank")[0]
+    bank = image_bank.build(cohort, [Rendering(alteration=Tag().carrier, size=128)], tmp_path / "bank")[0]
     rows, columns = np.nonzero(bank[0])
     # A glyph of about 37 x 47 px at (200, 200) of 1024 is about 5 x 6 px at (25, 25) of 128.
     assert 3 <= np.ptp(columns) + 1 <= 6 and 4 <= np.ptp(rows) + 1 <= 7
@@ -58,7 +58,7 @@ def test_artefacts_act_before_the_resize(tmp_path):
 def test_any_number_of_workers_gives_the_same_bank(tmp_path, monkeypatch):
     monkeypatch.setattr(image_bank, "ALONE_SECONDS", 0)
     cohort = make_cohort(tmp_path, n=20)
-    noise = Rendering(alteration=alteration("poisson_noise", n0=2e5), size=24)
+    noise = Rendering(alteration=Noise(n0=2e5).carrier, size=24)
     one = image_bank.build(cohort, [noise], tmp_path / "one", workers=1)[0]
     two = image_bank.build(cohort, [noise], tmp_path / "two", workers=2)[0]
     assert np.array_equal(one, two) and one.std() > 0
@@ -152,15 +152,15 @@ def test_a_ct_slice_is_windowed(ct):
     assert not np.array_equal(ct(), ct(window=(40, 400)))
 
 
-@pytest.mark.parametrize("name", ["hounsfield_noise", "projection_noise"])
-def test_noise_in_hounsfield_units_acts_before_the_window(ct, name):
-    noise = alteration(name, n0=1e5)
+@pytest.mark.parametrize("domain", ["hounsfield", "projection"])
+def test_noise_in_hounsfield_units_acts_before_the_window(ct, domain):
+    noise = Noise(n0=1e5, domain=domain).carrier
     noisy = apply(noise, chest(), key_for(0, "a", noise))[0]
     assert np.array_equal(ct(alteration=noise), window(noisy, -600, 1500))
     assert not np.array_equal(ct(alteration=noise), ct(alteration=noise, seed=1))
 
 
-@pytest.mark.parametrize("each", [alteration("poisson_noise", n0=1e5), alteration("low_pass", diameter=9)])
+@pytest.mark.parametrize("each", [Noise(n0=1e5).carrier, Denoising(diameter=9).carrier])
 def test_a_grey_alteration_acts_after_the_window(ct, each):
     grey = window(chest(), -600, 1500)
     assert np.array_equal(ct(alteration=each), apply(each, grey, key_for(0, "a", each))[0])
@@ -168,7 +168,7 @@ def test_a_grey_alteration_acts_after_the_window(ct, each):
 
 def test_noise_in_hounsfield_units_needs_a_ct_slice(tmp_path):
     cohort = make_cohort(tmp_path, n=1)
-    noise = Rendering(alteration=alteration("hounsfield_noise"), size=16)
+    noise = Rendering(alteration=Noise(domain="hounsfield").carrier, size=16)
     with pytest.raises(StudyError, match=r"img00.png: hounsfield_noise needs a CT slice.*domain grey"):
         image_bank.build(cohort, [noise], tmp_path / "bank")
 
@@ -188,8 +188,8 @@ def test_the_crop_comes_after_the_artefact(tmp_path):
         str(tmp_path / "z.png"),
         "z",
         [
-            Rendering(alteration=alteration("draw_tag"), size=1024),
-            Rendering(alteration=alteration("draw_tag"), size=724, crop=724),
+            Rendering(alteration=Tag().carrier, size=1024),
+            Rendering(alteration=Tag().carrier, size=724, crop=724),
         ],
     )
     assert np.array_equal(cut, whole[150:874, 150:874]) and cut.max() == 255
@@ -203,7 +203,7 @@ def test_an_image_smaller_than_the_crop_is_named(tmp_path):
 
 def test_banks_of_radiographs_keep_the_names_they_had_before_ct():
     content = pd.Series(["x", "y"], index=["a", "b"])
-    tag = Rendering(alteration=alteration("draw_tag"), size=64, interpolation="antialias", seed=3)
+    tag = Rendering(alteration=Tag().carrier, size=64, interpolation="antialias", seed=3)
     # Computed with the version that knew neither window nor crop.
     assert image_bank.bank_path(content, tag, "f").name == "draw_tag-64px-antialias-4fa8a7d5f57a.npy"
     assert image_bank.bank_path(content, Rendering(size=64, interpolation="antialias"), "f").name == (
@@ -215,7 +215,7 @@ def test_window_and_crop_enter_a_banks_name():
     content = pd.Series(["x"], index=["a"])
     settings = [{}, {"crop": 32}, {"crop": 33}, {"window": (-600, 1400)}, {"window": (-500, 1500)}, {"seed": 32}]
     settings += [{"crop": 32, "window": (-600, 1400)}]
-    noise = alteration("poisson_noise")
+    noise = Noise().carrier
     names = {image_bank.bank_path(content, Rendering(alteration=noise, **each), "f") for each in settings}
     assert len(names) == len(settings)
     assert Rendering(window=[-600, 1500]) == Rendering() and hash(Rendering(window=[-600, 1500])) == hash(Rendering())

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.special import j0
 
-from sourcematters.confounders.quantum_noise import hounsfield_noise, poisson_noise, projection_noise
+from sourcematters.confounders import Noise, NoiseHighVsLow
+from sourcematters.confounders.noise import hounsfield_noise, poisson_noise, projection_noise
+from sourcematters.errors import StudyError
 
 
 def flat(grey: int, rows: int = 64, columns: int = 64) -> np.ndarray:
@@ -57,14 +60,14 @@ def test_closed_form_is_the_published_strength():
 
 
 def test_noise_is_white():
-    noisy = poisson_noise(flat(128, 300, 300), 5)[0] - 128.0
+    noisy = poisson_noise(flat(128, 300, 300), 5, n0=2e7)[0] - 128.0
     for shift in ((1, 0), (0, 1), (1, 1)):
         correlation = np.mean(noisy * np.roll(noisy, shift, (0, 1))) / noisy.var()
         assert abs(correlation) < 4 / 300
 
 
 def test_noise_at_the_ends_of_the_scale_is_clipped_not_wrapped():
-    black, white = (poisson_noise(flat(grey, 100, 100), 1)[0] for grey in (0, 255))
+    black, white = (poisson_noise(flat(grey, 100, 100), 1, n0=2e7)[0] for grey in (0, 255))
     assert black.max() < 15 and black.min() == 0 and (black == 0).mean() > 0.4
     assert white.min() > 240 and white.max() == 255 and (white == 255).mean() > 0.4
 
@@ -108,16 +111,16 @@ def test_hounsfield_noise_is_14_hu_in_water_and_little_less_in_air():
 
 
 def test_hounsfield_noise_is_white():
-    noise = hounsfield_noise(slice_of(-300, 300), 5)[0] + 300.0
+    noise = hounsfield_noise(slice_of(-300, 300), 5, n0=2e7)[0] + 300.0
     for shift in ((1, 0), (0, 1), (1, 1)):
         assert abs(np.mean(noise * np.roll(noise, shift, (0, 1))) / noise.var()) < 4 / 300
 
 
 def test_hounsfield_noise_knows_no_window_and_does_not_wrap():
     # Grey levels end at -1200 and 800 HU; air at -1200 must lose no half of its noise.
-    below = (hounsfield_noise(slice_of(-1200, 200), 1)[0] < -1200).mean()
+    below = (hounsfield_noise(slice_of(-1200, 200), 1, n0=2e7)[0] < -1200).mean()
     assert below == pytest.approx(0.5, abs=0.02)
-    assert hounsfield_noise(slice_of(32760, 100), 1)[0].min() > 32000
+    assert hounsfield_noise(slice_of(32760, 100), 1, n0=2e7)[0].min() > 32000
     with np.errstate(all="raise"):
         assert (hounsfield_noise(slice_of(0), 1, n0=1e-9)[0] == 32767).all()
 
@@ -127,8 +130,12 @@ def test_hounsfield_noise_knows_no_window_and_does_not_wrap():
 SIDE, VIEWS = 96, 120
 
 
+def scan(hu: np.ndarray, key: int, **parameters: float) -> tuple[np.ndarray, np.ndarray]:
+    return projection_noise(hu, key, **{"n0": 2e7, "views": VIEWS, "pixel_mm": 0.7, **parameters})
+
+
 def noise_of(hu: np.ndarray, key: int = 0, **parameters: float) -> np.ndarray:
-    return projection_noise(hu, key, **{"views": VIEWS, **parameters})[0] - hu.astype(float)
+    return scan(hu, key, **parameters)[0] - hu.astype(float)
 
 
 def middle(noise: np.ndarray, half: int = 12) -> np.ndarray:
@@ -139,7 +146,7 @@ def middle(noise: np.ndarray, half: int = 12) -> np.ndarray:
 def test_with_photons_without_end_the_slice_comes_back():
     rng = np.random.default_rng(0)
     hu = rng.integers(-1000, 1000, (SIDE, SIDE)).astype(np.int16)
-    assert (projection_noise(hu, 1, n0=1e15, views=VIEWS)[0] == hu).all()
+    assert (scan(hu, 1, n0=1e15)[0] == hu).all()
 
 
 def test_the_sd_in_water_is_the_closed_form():
@@ -171,7 +178,7 @@ def test_it_is_unbiased_where_photons_abound():
 def test_the_ramp_stops_low_frequencies_and_correlates_neighbours():
     hu = disc(SIDE, 40)
     spectra = {}
-    for make in (noise_of, lambda hu, key: hounsfield_noise(hu, key)[0] - hu.astype(float)):
+    for make in (noise_of, lambda hu, key: hounsfield_noise(hu, key, n0=2e7)[0] - hu.astype(float)):
         noise = np.stack([middle(make(hu, key), 24) for key in range(6)])
         power = np.mean(np.abs(np.fft.fft2(noise)) ** 2, axis=0)
         cycles = np.hypot(*np.meshgrid(np.fft.fftfreq(48), np.fft.fftfreq(48)))
@@ -210,7 +217,9 @@ def test_air_by_the_definition_of_hu_stops_nothing():
 @pytest.mark.parametrize("shape", [(64, 64), (63, 63), (64, 90), (91, 60)])
 def test_outside_the_circle_nothing_changes(shape):
     hu = np.random.default_rng(2).integers(-1000, 400, shape).astype(np.int16)
-    noisy, mask = projection_noise(hu, 1, n0=1e4, views=30)
+    before = hu.copy()
+    noisy, mask = scan(hu, 1, n0=1e4, views=30)
+    assert (hu == before).all() and not np.shares_memory(noisy, hu)
     assert (noisy[~mask] == hu[~mask]).all() and (noisy != hu)[mask].mean() > 0.9
     rows, columns = np.nonzero(mask)
     radius = min(shape) // 2
@@ -223,19 +232,77 @@ def test_outside_the_circle_nothing_changes(shape):
 
 def test_a_scan_without_photons_is_finite_and_says_nothing():
     with np.errstate(divide="raise", invalid="raise", over="raise"):
-        noisy, mask = projection_noise(disc(SIDE, 40, inside=30_000), 0, n0=1, views=20)
+        noisy, mask = scan(disc(SIDE, 40, inside=30_000), 0, n0=1, views=20)
     assert mask.any() and noisy.dtype == np.int16
 
 
 def test_the_key_alone_chooses_the_noise():
     hu = disc(64, 20)
-    first = projection_noise(hu, 7, views=20)[0]
-    other = projection_noise(hu, 8, views=20)[0]
+    first = scan(hu, 7, views=20)[0]
+    other = scan(hu, 8, views=20)[0]
     np.random.default_rng(0).random(5)
-    again = projection_noise(hu, 7, views=20)[0]
+    again = scan(hu, 7, views=20)[0]
     assert (first == again).all() and (first != other).any()
 
 
 def test_more_views_are_more_photons():
     few, many = (middle(noise_of(disc(SIDE, 40), 1, n0=1e5, views=v), 25).std() for v in (60, 240))
     assert few / many == pytest.approx(2, rel=0.06)
+
+
+# --- confounders by noise -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Noise, NoiseHighVsLow])
+def test_noise_has_three_domains_of_one_name(kind):
+    assert kind() == kind(domain="grey")
+    assert {"name": "poisson_noise", "parameters": {"n0": 20_000_000}} in (
+        kind().to_dict()["base"],
+        kind().to_dict()["carrier"],
+    )
+    by_domain = [kind(domain=domain) for domain in ("grey", "hounsfield", "projection")]
+    assert [c.carrier.name for c in by_domain] == ["poisson_noise", "hounsfield_noise", "projection_noise"]
+    assert [c.carrier.space for c in by_domain] == [
+        c.base.space if c.base.parameters else c.carrier.space for c in by_domain
+    ]
+    assert len({c.name for c in by_domain}) == 1 and len(set(by_domain)) == 3
+    assert len({dict(c.carrier.parameters)["n0"] for c in by_domain}) == 1
+    with pytest.raises(StudyError, match="domain = 'HU'.*grey.*hounsfield.*projection"):
+        kind(domain="HU")
+
+
+def test_the_labels_are_those_from_which_keys_derive():
+    labels = [Noise(domain=domain).carrier.label for domain in ("grey", "hounsfield", "projection")]
+    assert labels == [
+        "poisson_noise(n0=2e+07)",
+        "hounsfield_noise(n0=2e+07)",
+        "projection_noise(n0=2e+07, pixel_mm=0.7, views=360)",
+    ]
+    assert Noise(n0=12345678).carrier.label == "poisson_noise(n0=12345678)"
+
+
+def test_low_noise_is_that_of_noise_against_none_and_high_noise_has_fewer_photons():
+    for domain in ("grey", "projection"):
+        design = NoiseHighVsLow(domain=domain)
+        assert design.base == Noise(domain=domain).carrier
+        assert dict(design.carrier.parameters)["n0"] == 15_000_000
+    for high in (2e7, 3e7):
+        with pytest.raises(StudyError, match="fewer are noisier|are both"):
+            NoiseHighVsLow(high=high)
+
+
+@pytest.mark.parametrize("n0", [0, -1.0, 1e19, "many", math.nan])
+def test_photons_that_cannot_be_counted_are_refused(n0):
+    with pytest.raises(StudyError, match="n0 = "):
+        Noise(n0=n0)
+
+
+def test_the_effect_on_real_radiographs_is_as_strong_as_published(shared_data):
+    paths = sorted((shared_data / "nih-cxr14" / "images").glob("*.png"))[:8]
+    images = [np.asarray(Image.open(path).convert("L")) for path in paths]
+    changes = [
+        np.abs(poisson_noise(image, i, n0=2e7)[0].astype(float) - image).mean() for i, image in enumerate(images)
+    ]
+    # The mean absolute deviation of a normal variable is sqrt(2/pi) of its sd.
+    # The published sd is 1.8 grey levels; 1/6 is the variance of the dither.
+    assert np.mean(changes) == pytest.approx(math.sqrt(2 / math.pi * (1.8**2 + 1 / 6)), rel=0.1)
