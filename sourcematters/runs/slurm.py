@@ -55,11 +55,6 @@ class Slurm(Checked):
             raise ValueError("job_name cannot be chosen. Jobs are named after their grid.")
         return options
 
-    @property
-    def sbatch(self) -> dict[str, Any]:
-        """The options that are handed on to sbatch."""
-        return dict(self.model_extra or {})
-
 
 def make_in_jobs(
     specs: Sequence[RunSpec], workspace: Workspace, execution: Execution, *, name: str, options: Slurm
@@ -188,13 +183,13 @@ def _submit(specs: Sequence[RunSpec], workspace: Workspace, execution: Execution
         shutil.rmtree(f"{workspace.run(spec)}.failed", ignore_errors=True)
     # A notebook may itself run in a job, whose variables the new jobs must not inherit.
     inherited = submitit.helpers.clean_env() if "SLURM_JOB_ID" in os.environ else contextlib.nullcontext()
-    conf = {key: os.environ[key] for key in ("SLURM_CONF",) if key in os.environ}
+    conf = {name: value for name, value in os.environ.items() if name == "SLURM_CONF"}
     try:
         with inherited:
             os.environ.update(conf)
             executor = submitit.SlurmExecutor(folder, max_num_timeout=options.max_num_timeout)
-            further = {"requeue": True, **options.sbatch.get("additional_parameters", {})}
-            sbatch = {**options.sbatch, "additional_parameters": further}
+            sbatch = dict(options.model_extra or {})
+            sbatch["additional_parameters"] = {"requeue": True, **sbatch.get("additional_parameters", {})}
             executor.update_parameters(job_name=job_name, time=options.time, **sbatch)
             executor.submit_array([Bundle(job, workspace, execution) for job in jobs])
     except (ValueError, TypeError, RuntimeError) as error:
@@ -212,8 +207,8 @@ def last_words(run_id: str, folder: Path) -> str:
     logs = []
     for job, record in _records(folder).items():
         tasks = {task for task, _ in record}
-        mine = {task for task, other in record if other == run_id}
-        patterns = [f"*_{task}_0_log.err" if len(tasks) > 1 else "*_0_log.err" for task in mine]
+        of_run = {task for task, other in record if other == run_id}
+        patterns = [f"*_{task}_0_log.err" if len(tasks) > 1 else "*_0_log.err" for task in of_run]
         logs += [path for pattern in patterns for path in (folder / job).glob(pattern)]
     if not logs:
         return "It never began (cancelled while it was queued?)"

@@ -235,7 +235,7 @@ def part_c(options: argparse.Namespace) -> None:
     cohort = tables.split_by_patient(radiographs(options, n), seed=0)
     for confounder in (confounders.Tag(), confounders.Denoising()):
         bank, copies = options.scratch / "c-bank", options.scratch / "c-copies"
-        renderings = [Rendering(confounder.base, size), Rendering(confounder.carrier, size)]
+        renderings = [Rendering(alteration=each, size=size) for each in (confounder.base, confounder.carrier)]
 
         def prepare(confounder=confounder, renderings=renderings, bank=bank) -> None:
             image_bank.build(cohort, renderings, bank)
@@ -352,7 +352,7 @@ from sourcematters import confounders
 from sourcematters.training import image_bank
 from sourcematters.cohorts import tables
 cohort, tag = tables.read_csv(sys.argv[1]), confounders.Tag()
-renderings = [image_bank.Rendering(how) for how in (tag.base, tag.carrier, confounders.Denoising().carrier)]
+renderings = [image_bank.Rendering(alteration=how) for how in (tag.base, tag.carrier, confounders.Denoising().carrier)]
 start = time.perf_counter()
 image_bank.build(cohort, renderings, sys.argv[2], workers=int(sys.argv[3]))
 print(time.perf_counter() - start)

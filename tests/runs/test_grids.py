@@ -373,5 +373,5 @@ def test_progress_tells_loss_and_auc_of_the_run_just_made(cohort, tmp_path, monk
     specs = plan(cohort, workspace, p_art=[1], folds=1)
     table = grids.run(specs, workspace, name="g", workers=1, device="cpu").set_index("test_set")["auc"]
     loss = pd.read_csv(workspace.run(specs[0]) / "history.csv")["val_loss"].min()
-    said = f"val loss {loss:.2f}, AUC iid {table['iid']:.2f}, ood {table['ood']:.2f}, clean {table['clean']:.2f}"
-    assert said in capfd.readouterr().err
+    expected = f"val loss {loss:.2f}, AUC iid {table['iid']:.2f}, ood {table['ood']:.2f}, clean {table['clean']:.2f}"
+    assert expected in capfd.readouterr().err

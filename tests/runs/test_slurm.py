@@ -39,7 +39,7 @@ def cohort(tmp_path_factory):
 def test_options_are_ours_or_sbatchs():
     settings = Slurm(**{"partition": "gpu", "cpus-per-task": 2, "time": 90, "runs_per_job": 4})
     assert (settings.time, settings.runs_per_job) == (90, 4)
-    assert settings.sbatch == {"partition": "gpu", "cpus_per_task": 2}
+    assert settings.model_extra == {"partition": "gpu", "cpus_per_task": 2}
 
 
 @pytest.mark.parametrize(
@@ -80,17 +80,21 @@ def test_runs_that_score_one_network_go_into_one_job(cohort, tmp_path):
         assert sum(map(len, fits)) == len(set.union(*fits)) == 9, "no network is in two jobs"
 
 
+class Jobs(list):
+    options = None
+
+
 @pytest.fixture
 def submitted(monkeypatch):
-    """The runs that sbatch would have got, a list a job."""
-    jobs = []
+    """The runs that sbatch would have got, a list a job; `submitted.options` are what it was told."""
+    jobs = Jobs()
 
     class Executor:
         def __init__(self, folder, max_num_timeout):
             pass
 
         def update_parameters(self, **options):
-            pass
+            jobs.options = options
 
         def submit_array(self, bundles):
             jobs.extend(list(bundle.specs) for bundle in bundles)
@@ -179,6 +183,17 @@ def test_a_run_that_failed_in_its_job_is_told_and_one_that_is_done_too(cohort, t
     # Called again, while its old job still makes other runs: what failed is given to a new one.
     ((_, outcome),) = slurm.make_in_jobs([bad], workspace, **options)
     assert submitted == [[bad]] and "its job is gone" in outcome
+
+
+def test_options_of_sbatch_are_handed_on(cohort, tmp_path, monkeypatch, submitted):
+    workspace = Workspace(str(tmp_path / "made"))
+    specs = plan(cohort, workspace, p_art=[1], folds=1)
+    monkeypatch.setattr(slurm, "in_queue", lambda folder: set())
+    asked = {"partition": "gpu", "time": 90, "poll_seconds": 0, "additional_parameters": {"nice": 5}}
+    with pytest.raises(StudyError, match="its job is gone"):
+        grids.run(specs, workspace, name="g", executor="slurm", device="cpu", slurm=asked)
+    assert submitted == [specs] and submitted.options.pop("job_name").startswith("g-")
+    assert submitted.options == {"partition": "gpu", "time": 90, "additional_parameters": {"requeue": True, "nice": 5}}
 
 
 def test_the_logs_of_what_is_done_are_deleted(tmp_path, monkeypatch):
