@@ -5,4 +5,4 @@ Importing it registers the readers of its two cohorts.
 
 from sourcematters.demo import ct_phantom_cohort, phantom_cohort, standins
 
-__all__ = ["ct_phantom_cohort", "phantom_cohort"]
+__all__ = ["ct_phantom_cohort", "phantom_cohort", "standins"]
