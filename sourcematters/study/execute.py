@@ -31,7 +31,10 @@ class NotebookFailed(Exception):
 
 
 class _Kernel(AsyncKernelManager):
-    """Starts the interpreter that runs now, and leaves no process of the kernel's behind."""
+    """Starts the interpreter that runs now, and leaves no process of the kernel's behind.
+
+    jupyter_client gives these methods the types of its synchronous manager, hence the ignored overrides.
+    """
 
     _group: int | None = None
 
@@ -39,16 +42,16 @@ class _Kernel(AsyncKernelManager):
     def kernel_spec(self) -> KernelSpec:
         return KernelSpec(**get_kernel_dict())
 
-    async def start_kernel(self, **options: Any) -> None:
+    async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
         options["env"] = {**os.environ, "SOURCEMATTERS_HEADLESS": "1"}
         await super().start_kernel(transport_encryption="auto", **options)
         self._group = getattr(self.provisioner, "pgid", None)
 
-    async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+    async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:  # type: ignore[override]
         # An interrupted notebook gets a moment to tidy up; one that came to its end needs none.
         await super().shutdown_kernel(now=sys.exc_info()[0] is None, restart=restart)
 
-    async def cleanup_resources(self, restart: bool = False) -> None:
+    async def cleanup_resources(self, restart: bool = False) -> None:  # type: ignore[override]
         await super().cleanup_resources(restart)
         if self._group:
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -19,8 +19,9 @@ from IPython.display import Image
 from sourcematters import confounders, plugins
 from sourcematters.checked import unknown
 from sourcematters.cohorts import Cohort, open_cohort, verify
+from sourcematters.cohorts.lidc.dicom import read_hu
 from sourcematters.cohorts.pixels import read
-from sourcematters.confounders import Confounder, design
+from sourcematters.confounders import Attribute, Confounder, design
 from sourcematters.errors import StudyError
 from sourcematters.results import ct_figures, diagrams, galleries
 from sourcematters.runs import grids
@@ -180,7 +181,7 @@ class Study:
         """
         names = tuple(self._names(names))
         study, chosen = self.about(names[0]), [self.confounder(name) for name in names]
-        if chosen[0].sampled:
+        if isinstance(chosen[0], Attribute):
             return study.cohort.table.groupby(["split", "label", chosen[0].attribute]).size().unstack([1, 2])
         positive = study.cohort.table[study.cohort.table["label"] == 1].iloc[0]
         effects = galleries.effects(
@@ -196,16 +197,16 @@ class Study:
 
     def noise_domains(self) -> Image:
         """Noise in the image beside noise in the projections, on the first positive CT slice."""
-        table, n0 = self.cohort.table, dict(self.confounder("noise").carrier.parameters)["n0"]
-        slice_hu = read(table.loc[table["label"] == 1, "path"].iloc[0])
-        drawn: dict[str, Any] = dict(n0=n0, seed=self.settings.seed)
-        figure = ct_figures.noise_domains(slice_hu, **drawn, note=self.cohort.caution)
-        return save_figure(self.workspace, "noise_domains", figure, ct_figures.noise_domains_table(slice_hu, **drawn))
+        path = self.cohort.table.query("label == 1")["path"].iloc[0]
+        n0, seed = dict(self.confounder("noise").carrier.parameters)["n0"], self.settings.seed
+        figure = ct_figures.noise_domains(read_hu(path), n0=n0, seed=seed, note=self.cohort.caution)
+        table = ct_figures.noise_domains_table(read_hu(path), n0=n0, seed=seed)
+        return save_figure(self.workspace, "noise_domains", figure, table)
 
     def design(self, name: str = "") -> pd.DataFrame:
         """Who carries the confounder: images and, at each strength, carriers, by part and label, in fold 0."""
         name = name or self.settings.confounder
-        study, columns = self.about(name), {}
+        study, columns = self.about(name), dict[str, pd.Series]()
         for strength in study.settings.p_art:
             sets = design.sets(
                 study.cohort.table, self.confounder(name), p_art=strength, fold=0, seed=study.settings.seed
