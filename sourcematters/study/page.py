@@ -1,11 +1,10 @@
-"""The index page of an executed study: what was run, with which parameters, and its figures.
+"""The index page of an executed study: what was run, with which settings, and its figures.
 
 Everything on the page is read from the results folder, so it shows what is there, whichever calls made it.
 """
 
 import csv
 import re
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +25,6 @@ class Executed:
     failed: bool
     seconds: float
     ended: str
-    parameters: dict[str, Any]
 
     @property
     def number(self) -> str:
@@ -68,7 +66,6 @@ def _executed(path: Path) -> Executed:
         failed=bool(about.get("exception")),
         seconds=about.get("duration") or 0.0,
         ended=f"{datetime.fromisoformat(ended).astimezone():%Y-%m-%d %H:%M}" if ended else "",
-        parameters=about.get("parameters", {}),
     )
 
 
@@ -76,8 +73,7 @@ def index(folder: str | Path) -> Path:
     """Write `folder`/index.html for the study executed in `folder`, and return its path.
 
     Shows `folder`/notebooks/*.ipynb (linking the .html beside each); `folder`/figures/*.png, each with links to the
-    .pdf and .csv of the same name; and `folder`/tables/settings.csv, or, without it, the parameters that the notebooks
-    were given. What figures must say of their data and sources (column `caution` of `folder`/plans/*.csv) stands at
+    .pdf and .csv of the same name; and `folder`/tables/settings.csv. What figures must say of their data and sources (column `caution` of `folder`/plans/*.csv) stands at
     the top. Links are relative, so the folder can be moved or zipped.
     """
     from sourcematters.results.figures import caption  # takes long to import, and a command line needs the rest only
@@ -99,7 +95,6 @@ def index(folder: str | Path) -> Path:
         notebooks=notebooks,
         figures=figures,
         settings=[[row[k] for k in ("setting", "value", "profile")] for row in _rows(settings)],
-        parameters=_parameters(notebooks),
     )
     files.write_text(folder / "index.html", page)
     return folder / "index.html"
@@ -111,12 +106,3 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def _parameters(notebooks: Iterable[Executed]) -> list[tuple[str, str, str]]:
-    """One row a parameter and value, with the notebooks given it: different values are told apart."""
-    users = defaultdict(list)
-    for notebook in notebooks:
-        for name, value in notebook.parameters.items():
-            users[name, repr(value)].append(notebook.number)
-    return [(name, value, ", ".join(numbers)) for (name, value), numbers in users.items()]

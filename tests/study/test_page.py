@@ -9,7 +9,7 @@ import pytest
 from sourcematters.study import page as pages
 
 
-def executed(folder, name, *, title="A title", parameters=None, exception=False, markers=False):
+def executed(folder, name, *, title="A title", exception=False, markers=False):
     """Write an executed notebook with papermill's metadata, and its page."""
     cells = [nbformat.v4.new_markdown_cell(f"# {title}\n\nText.\n\n**Cost:** 2 min.")]
     if markers:
@@ -21,7 +21,6 @@ def executed(folder, name, *, title="A title", parameters=None, exception=False,
         "duration": 125.2,
         "end_time": "2026-01-02T03:04:05+00:00",
         "exception": exception,
-        "parameters": parameters or {},
     }
     folder.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, folder / f"{name}.ipynb")
@@ -81,12 +80,12 @@ def test_every_link_leads_to_a_file(study):
 
 def test_text_from_outside_cannot_become_markup(study):
     evil = "<script>alert('1')</script>&amp;"
-    executed(study / "notebooks", "20_tag", title=evil, parameters={evil: evil})
+    executed(study / "notebooks", "20_tag", title=evil)
     (study / "figures").mkdir()
     (study / "figures" / "'onerror='x.png").touch()
     found = page(study)
     assert "script" not in found.tags
-    assert found.text.count(evil) == 3  # title, and the table's name and value
+    assert found.text.count(evil) == 1
 
 
 def test_status_title_and_time_come_from_the_executed_notebook(study):
@@ -99,24 +98,13 @@ def test_status_title_and_time_come_from_the_executed_notebook(study):
     ]
 
 
-def test_parameters_are_told_apart_by_notebook(study):
-    executed(study / "notebooks", "20_tag", parameters={"folds": 5, "seed": 0})
-    executed(study / "notebooks", "21_noise", parameters={"folds": 2, "seed": 0})
-    assert page(study).rows[-4:] == [
-        ["Parameter", "Value", "Notebooks"],
-        ["folds", "5", "20"],
-        ["seed", "0", "20, 21"],
-        ["folds", "2", "21"],
-    ]
-
-
 def write(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 
 
-def test_the_settings_table_stands_in_place_of_the_notebooks_parameters(study):
-    executed(study / "notebooks", "20_tag", parameters={"profile": "demo", "epochs": 5})
+def test_the_settings_stand_beside_the_profiles(study):
+    executed(study / "notebooks", "20_tag")
     evil = "<b>&amp;"
     write(study / "tables" / "settings.csv", f'setting,value,profile\nepochs,5,10\nsources,"[""{evil}"", random]",\n')
     found = page(study)
