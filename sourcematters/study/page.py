@@ -73,8 +73,9 @@ def index(folder: str | Path) -> Path:
     """Write `folder`/index.html for the study executed in `folder`, and return its path.
 
     Shows `folder`/notebooks/*.ipynb (linking the .html beside each); `folder`/figures/*.png, each with links to the
-    .pdf and .csv of the same name; and `folder`/tables/settings.csv. What figures must say of their data and sources (column `caution` of `folder`/plans/*.csv) stands at
-    the top. Links are relative, so the folder can be moved or zipped.
+    .pdf and .csv of the same name; and `folder`/tables/settings.csv. What figures must say of their data and sources
+    (column `caution` of `folder`/plans/*.csv) stands at the top. Links are relative, so the folder can be moved or
+    zipped.
     """
     from sourcematters.results.figures import caption  # takes long to import, and a command line needs the rest only
 
