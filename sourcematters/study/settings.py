@@ -128,32 +128,31 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     return result
 
 
-_MAPPINGS = {name for name, field in Settings.model_fields.items() if field.annotation in (dict[str, Any],)}
+_MAPPINGS = {name for name, field in Settings.model_fields.items() if field.annotation == dict[str, Any]}
+_FILES = ("data", "splits", "plugins", "weights")
 
 
 def located(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """`values` with the names of files and folders made absolute from `base`, in sections too.
 
-    `data`, `splits`, `plugins` and `weights` name files. A word without a slash that is no file in `base` stays as it
-    is: it may be a name, such as published.
+    A word without a slash that is no file in `base` stays as it is: it may be a name, such as published.
     """
 
     def place(value: Any) -> Any:
-        if isinstance(value, str):
-            path = base / Path(value).expanduser()
-            return str(path.resolve()) if value and (os.sep in value or path.is_file() or path.is_dir()) else value
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping):  # of weights, which may have numbers beside the path
             return {key: place(part) if key not in ("mean", "std") else part for key, part in value.items()}
-        return [place(part) for part in value] if isinstance(value, list | tuple) else value
+        if isinstance(value, list | tuple):
+            return [place(part) for part in value]
+        path = base / Path(str(value)).expanduser()
+        return str(path.resolve()) if value and (os.sep in str(value) or path.exists()) else value
 
-    return {
-        key: place(value)
-        if key in ("data", "splits", "plugins", "weights")
-        else located(value, base)
-        if isinstance(value, Mapping) and key not in _MAPPINGS
-        else value
-        for key, value in values.items()
-    }
+    found = dict(values)
+    for key, value in values.items():
+        if key in _FILES:
+            found[key] = place(value)
+        elif isinstance(value, Mapping) and key not in _MAPPINGS:
+            found[key] = located(value, base)
+    return found
 
 
 def plugins_of(values: Mapping[str, Any]) -> list[str]:
