@@ -9,7 +9,7 @@ anything at all for some notebooks, a confounder's parameters included: `ct: {no
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 import pandas as pd
 import yaml
@@ -99,10 +99,7 @@ def _repeated_keys(tree: yaml.Node | None) -> Iterator[str]:
 
 
 def read_changes(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """What `-p NAME VALUE` sets: YAML under names like size, tag.height or ct.noise.n0; paths start where one stands.
-
-    Raises StudyError for a value that is no YAML.
-    """
+    """What `-p NAME VALUE` sets: YAML under names like size, tag.height or ct.noise.n0; paths start where one stands."""
     changes: dict[str, Any] = {}
     for name, text in pairs:
         try:
@@ -128,7 +125,7 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     return result
 
 
-_MAPPINGS = {name for name, field in Settings.model_fields.items() if field.annotation == dict[str, Any]}
+_MAPPINGS = {name for name, field in Settings.model_fields.items() if get_origin(field.annotation) is dict}
 _FILES = ("data", "splits", "plugins", "weights")
 
 

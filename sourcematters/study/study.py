@@ -83,7 +83,11 @@ class Study:
             if isinstance(value, PLAIN) and not name.startswith("_") and name not in NOT_SETTINGS
         }
         changes = configuration.located(configuration.located(changes, Path.cwd()), configuration.ROOT)
-        return cls(names.get("profile") or "demo", changes, names.get("results") or "", section)
+        try:
+            return cls(names.get("profile") or "demo", changes, names.get("results") or "", section)
+        except StudyError as error:
+            hint = " (Every plain name of a notebook counts as a setting; begin others with _.)"
+            raise StudyError(f"{error}{hint if 'unknown setting' in str(error) else ''}") from None
 
     def _repr_html_(self) -> str:
         table = configuration.as_table(self.values, self.profile_values)
