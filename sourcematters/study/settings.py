@@ -99,7 +99,7 @@ def _repeated_keys(tree: yaml.Node | None) -> Iterator[str]:
 
 
 def read_changes(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """What `-p NAME VALUE` sets: YAML under names like size, tag.height or ct.noise.n0; paths start where one stands."""
+    """What `-p NAME VALUE` sets: YAML under names like size, tag.height, ct.noise.n0; paths start where one stands."""
     changes: dict[str, Any] = {}
     for name, text in pairs:
         try:
