@@ -1,4 +1,4 @@
-"""CT series on disk for the tests: what `dicom_writer.write_slice` writes, in folders as TCIA lays them out."""
+"""CT slices and series on disk for the tests, in folders as TCIA lays them out."""
 
 from pathlib import Path
 
@@ -6,20 +6,40 @@ import numpy as np
 import pydicom
 
 from sourcematters.cohorts.lidc import nodules
-from sourcematters.demo import dicom_writer
+from sourcematters.demo import ct_phantoms
+from sourcematters.demo.ct_phantoms import uid
 
 BODY = np.pad(np.full((40, 60), 40, np.int16), ((12, 12), (2, 2)), constant_values=-1000)
 """A slab of soft tissue (40 HU) in air: 64 x 64."""
 
 
+KEYWORDS = {
+    "patient_id": "PatientID",
+    "study_uid": "StudyInstanceUID",
+    "series_uid": "SeriesInstanceUID",
+    "sop_uid": "SOPInstanceUID",
+    "instance": "InstanceNumber",
+    "spacing_mm": "PixelSpacing",
+    "thickness_mm": "SliceThickness",
+    "intercept": "RescaleIntercept",
+    "signed": "PixelRepresentation",
+    "kernel": "ConvolutionKernel",
+}
+
+
+def write_slice(path, hu, *, z_mm, **options):
+    """Write one slice as the demo does, its tags under the names of `dicom.HEADER`."""
+    ct_phantoms.write_slice(path, hu, z_mm, **{KEYWORDS[name]: value for name, value in options.items()})
+
+
 def write_series(root, patient=1, *, positions=range(4), hu=None, name="{instance:06d}.dcm", series=0, **options):
     """Write one slice for each position (mm), instance 1 the highest as scanners often number; return their paths.
 
-    `hu` is an image, or a function of the position (mm) that gives one. `options` go to `dicom_writer.write_slice`.
+    `hu` is an image, or a function of the position (mm) that gives one. `options` go to `write_slice`.
     """
     patient_id = f"LIDC-IDRI-{patient:04d}"
-    study, uid = dicom_writer.uid(patient_id, "study"), dicom_writer.uid(patient_id, "series", series)
-    folder = Path(root) / patient_id / study / uid
+    study, series_uid = uid(patient_id, "study"), uid(patient_id, "series", series)
+    folder = Path(root) / patient_id / study / series_uid
     paths = []
     for instance, z in enumerate(sorted(positions, reverse=True), 1):
         path = folder / name.format(instance=instance)
@@ -27,10 +47,10 @@ def write_series(root, patient=1, *, positions=range(4), hu=None, name="{instanc
         identity = {
             "patient_id": patient_id,
             "study_uid": study,
-            "series_uid": uid,
-            "sop_uid": dicom_writer.uid(uid, instance),
+            "series_uid": series_uid,
+            "sop_uid": uid(series_uid, instance),
         }
-        dicom_writer.write_slice(path, image, z_mm=z, instance=instance, **{**identity, **options})
+        write_slice(path, image, z_mm=z, instance=instance, **{**identity, **options})
         paths.append(path)
     return paths
 

@@ -1,8 +1,5 @@
-"""What the package draws itself: phantoms and stand-in sources. Nothing outside knows of it.
+"""What the package draws itself: phantoms and stand-in sources. Importing it registers them; nothing outside knows."""
 
-Importing it registers the readers of its two cohorts.
-"""
+from sourcematters.demo import ct_phantoms, phantoms, standins
 
-from sourcematters.demo import ct_phantom_cohort, phantom_cohort, standins
-
-__all__ = ["ct_phantom_cohort", "phantom_cohort", "standins"]
+__all__ = ["ct_phantoms", "phantoms", "standins"]

@@ -1,239 +1,297 @@
-"""CT scans that the package draws itself: who is scanned, what is in the lungs, who outlined it, and each slice.
+"""CT scans that the package draws itself, and the cohort of them, on disk as TCIA distributes LIDC-IDRI.
 
-The thorax is `ct_thorax`'s; here come the nodules, in the terms of LIDC-IDRI (Armato et al., Medical Physics 38(2),
-2011, https://doi.org/10.1118/1.3528204): up to four readers outline each nodule of 3 mm and more, each a little
-otherwise, and mark smaller ones, and what only looks like one, by a point.
+What reads the real release reads these, so the whole way from files to figures runs without it: DICOM series whose
+files are not in the order of the slices, stored signed or unsigned; four readers' XML (Armato et al., Medical Physics
+38(2), 2011, doi:10.1118/1.3528204); a chest film, which is no CT. They are no evidence about real scans.
 
-Everything is in mm as in `ct_thorax`, but x counts from the middle of the picture. They are phantoms: good for
-showing a mechanism, no evidence about real scans.
+Lengths are mm from the middle of the chest: x to the right of the picture, y downward (to the back), z towards the
+head. Hounsfield units are textbooks' (Bushberg et al., The Essential Physics of Medical Imaging, ch. 10).
 """
 
-from dataclasses import dataclass
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from pydicom.uid import ComputedRadiographyImageStorage, CTImageStorage, ExplicitVRLittleEndian
+from pydicom.valuerep import format_number_as_ds
 from scipy import ndimage
+from skimage.measure import find_contours
 
-from sourcematters.demo import ct_thorax, ct_vessels
-from sourcematters.errors import StudyError
+from sourcematters import files
+from sourcematters.cohorts import Cohort, Request, open_cohort, register
+from sourcematters.cohorts.lidc.lidc_idri import TASK
+from sourcematters.demo import phantoms
+from sourcematters.demo.phantoms import Map
+from sourcematters.processes import over_processes, progress
 from sourcematters.seeds import generator
 
-FIELD_MM = 350.0  # the width of a picture
-READERS = 4
-AGREEMENT = (0.10, 0.12, 0.28, 0.50)  # how often 1, 2, 3 or all 4 readers outline a nodule
-NODULES = (0.10, 0.50, 0.40)  # how often a patient has none, 1 or 2
-REACH_MM = 30.0  # nodules lie at most so far above or below the middle
+SIZE, PIXEL_MM, SLICE_MM = 128, 350 / 128, 3.0
+HEIGHTS = [(number - 11.5) * SLICE_MM for number in range(24)]  # of a scan's slices, lowest first
+X = ((np.arange(SIZE) - (SIZE - 1) / 2) * PIXEL_MM).astype(np.float32)[None, :]  # of the pixels' centres
+Y = X.T
+HIGH = float("inf")  # the radius of what is as high as the chest
+
+# Centre and radii (x, y, z) of the ellipsoids between and below the lungs, and their HU.
+ORGANS = (
+    ((0, -22, 0), (27, 52, HIGH), -80),  # the mediastinum's fat
+    ((0, 62, 0), (27, 25, HIGH), 50),  # muscle, in it a vertebra, its marrow, and the spinal cord
+    ((0, 62, 0), (19, 15, HIGH), 480),
+    ((0, 62, 0), (15, 11, HIGH), 200),
+    ((0, 80, 0), (8, 5, HIGH), 30),
+    ((20, -34, -42), (62, 46, 64), 42),  # heart
+    ((23, 40, 0), (12, 12, HIGH), 46),  # aorta
+    ((0, 12, 8), (26, 13, 22), 35),  # what surrounds the main bronchi
+    ((0, 12, 80), (8, 8, 78), -1000),  # windpipe
+    ((-66, 0, -125), (70, 74, 88), 55),  # liver
+)
+# What `write_slice` writes unless it is told otherwise: an axial CT slice of 16 bits (signed: PixelRepresentation 1).
+DEFAULTS: dict[str, Any] = {
+    "SOPClassUID": CTImageStorage, "Modality": "CT", "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"], "InstanceNumber": 1,
+    "PixelSpacing": (0.7, 0.7), "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PatientPosition": "HFS",
+    "SliceThickness": 2.5, "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "BitsAllocated": 16,
+    "BitsStored": 16, "HighBit": 15, "PixelRepresentation": 1, "RescaleIntercept": -1024, "RescaleSlope": 1,
+}  # fmt: skip
+
+
+@register
+class CtPhantoms(phantoms.Phantoms):
+    """CT scans that are drawn, read as the real release is."""
+
+    name = "ct-phantoms"
+    help = f"the word ct-phantoms: CT scans that are drawn, of `patients` patients; task {TASK}"
+    tasks = (TASK,)
+
+    def open(self, request: Request) -> Cohort:
+        """Draw what is not there yet; an interrupted drawing goes on where it was."""
+        folder, seed = phantoms.folder_for(request, __file__, phantoms.__file__), request.seed
+        names = [f"LIDC-IDRI-{number:04d}" for number in range(1, request.patients + 1)]
+        scans = [folder / name / uid(seed, name, 1) / uid(seed, name, 2) / f"{name[-3:]}.xml" for name in names]
+        missing = [annotations for annotations in scans if not annotations.exists()]
+        with progress(total=len(scans), initial=len(scans) - len(missing), desc="CT phantoms", unit="scan") as bar:
+            for _ in over_processes(partial(_write_scan, seed), missing, request.workers):
+                bar.update(1)
+        # Some patients of LIDC-IDRI have a chest film beside the CT: no CT, and to be passed over.
+        film = phantoms.draw(seed, names[0], "film", sex="F", lesion=False)
+        tags = {"PatientID": names[0], "StudyInstanceUID": uid(seed, 1), "SeriesInstanceUID": uid(seed, 2)}
+        path, kind = folder.joinpath(*tags.values(), "1-1.dcm"), {"SOPClassUID": ComputedRadiographyImageStorage}
+        write_slice(path, film, 0, Modality="CR", SOPInstanceUID=uid(seed, 3), RescaleIntercept=0, **tags, **kind)
+        cohort = open_cohort(request.replaced(data=folder))
+        return replace(cohort, name=self.name, notes=[phantoms.NOTE, *cohort.notes], caution=phantoms.CAUTION)
 
 
 @dataclass(frozen=True)
-class Nodule:
-    """A nodule of 3 mm or more; `center` is x, y, z in mm, `diameter` and `cavity` (air inside, 0: none) are mm.
+class Finding:
+    """What lies in a lung: its kind, centre (x, y, z) and diameter in mm, and which readers (of 0 to 3) saw it.
 
-    `lobes` and `phases` shape its outline: at angle a, radius x (1 + sum over k of lobes[k] cos((k + 2) a +
-    phases[k])). `hu` is its density, `malignancy` 1 to 5, `readers` who outlines it, of 0 to 3.
+    `lobes` shape it: at angle t, its radius times 1 + the real part of the sum over k of lobes[k] exp(i (k + 2) t).
     """
-
-    center: tuple[float, float, float]
-    diameter: float
-    cavity: float
-    lobes: tuple[float, ...]
-    phases: tuple[float, ...]
-    hu: float
-    malignancy: int
-    readers: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A point that `readers` set: `kind` is "small" (a nodule below 3 mm) or "non-nodule" (here, a scar)."""
 
     kind: str
     center: tuple[float, float, float]
+    diameter: float
     readers: tuple[int, ...]
+    lobes: tuple[complex, complex, complex]
 
 
 @dataclass(frozen=True)
 class Patient:
-    """Who is scanned: `sex` "F" or "M", `age` in years, and what the lungs hold."""
+    """Who is scanned: half the body's width and depth (mm), and what the lungs hold."""
 
     patient_id: str
-    sex: str
-    age: int
-    nodules: tuple[Nodule, ...]
-    marks: tuple[Mark, ...]
+    width: float
+    depth: float
+    findings: tuple[Finding, ...] = ()
 
 
-def population(seed: int, patients: int) -> list[Patient]:
-    """Patients LIDC-IDRI-0001 and on, women and men in turn.
+def patient(seed: int, patient_id: str) -> Patient:
+    """A patient with nodules, small ones and scars in the lungs, clear of the wall and of each other."""
+    chance = generator(seed, "ct patient", patient_id)
+    person = Patient(patient_id, *chance.normal((156, 106), (6, 4)).tolist())
+    findings: list[Finding] = []
+    for kind, (smallest, largest), often, agreement in (
+        # Diameters; how often a patient has 0 to 2, and how often 1 to 4 readers see one.
+        ("nodule", (8, 28), (0.1, 0.5, 0.4), (0.10, 0.12, 0.28, 0.50)),
+        ("small", (2.5, 2.9), (0.6, 0.3, 0.1), (0.5, 0.3, 0.1, 0.1)),
+        ("non-nodule", (6, 8), (0.5, 0.4, 0.1), (0.5, 0.3, 0.1, 0.1)),
+    ):
+        for _ in range(chance.choice(3, p=often)):
+            diameter = float(chance.uniform(smallest, largest))
+            readers = chance.choice(4, 1 + chance.choice(4, p=agreement), replace=False)
+            lobes = chance.normal(0, (0.10, 0.06, 0.04), (2, 3)).T @ (1, 1j) + (0.5 * (kind == "non-nodule"), 0, 0)
+            fits = np.zeros(1, bool)
+            while not fits.any():
+                points = chance.uniform((-130, -90, -30), (130, 90, 30), (64, 3))
+                fits = _shapes(person, *points.T)[0] > 0.45 * diameter + 2
+                for other in findings:
+                    fits &= np.linalg.norm(points - other.center, axis=1) > 0.7 * (diameter + other.diameter) + 8
+            center = tuple(points[fits.argmax()].tolist())
+            findings.append(Finding(kind, center, diameter, tuple(sorted(readers.tolist())), tuple(lobes.tolist())))
+    return replace(person, findings=tuple(findings))
 
-    Each depends on the seed and the number alone: a larger population contains the smaller one.
-    Raises StudyError if `patients` is not from 1 to 9999.
+
+def draw(seed: int, person: Patient, z: float) -> NDArray[np.int16]:
+    """One axial slice at height `z` (mm) in Hounsfield units: int16 (SIZE, SIZE), -1024 or more."""
+    shot = generator(seed, "ct slice", person.patient_id, z)
+    texture = phantoms.texture(shot, SIZE)
+    lung, cage, *organs = _shapes(person, X, Y, z)
+    # A rib leaves the spine and sinks on its way to the front, so that a slice cuts several.
+    turn = z / 28 + 2.6 * np.arctan2(np.abs(X), Y + 3) / np.pi - 0.1 * (X > 0)
+    rib = 5 - np.hypot((turn - np.floor(turn) - 0.5) * 19, cage + 8)
+    # How far (mm) each pixel lies inside something, and its HU there; what comes later covers what came before.
+    layers: list[tuple[Map, Any]] = [
+        (4 - np.abs(Y - (person.depth + 14 - 0.0011 * X * X)), -300),  # couch
+        (_inside(X, Y, (0, 0), (person.width, person.depth)), -100 + 12 * texture),  # fat
+        (_inside(X, Y, (0, 2), (person.width - 13, person.depth - 9)), 50 + 10 * texture),  # muscle
+        (rib, 550),
+        *((np.minimum(organ, cage + 2), hu) for organ, (_, _, hu) in zip(organs, ORGANS, strict=True)),
+        (lung, 0.4 * Y + 25 * texture - 855),  # denser at the back, as the patient lies on it
+        (np.minimum(lung, _vessels(seed, person.patient_id, z)), 40),
+        *((_inside_finding(finding, z), 40) for finding in person.findings),
+    ]
+    total = np.full((SIZE, SIZE), -1000, np.float32)
+    for inside, hu in layers:
+        total += np.clip(inside / PIXEL_MM + 0.5, 0, 1) * (hu - total)
+    noise = 7.5 * shot.standard_normal(total.shape, dtype=np.float32)
+    return np.rint(np.clip(total + noise, -1024, 3071)).astype(np.int16)
+
+
+def mask(seed: int, person: Patient, nodule: Finding, z: float, reader: int) -> NDArray[np.bool_]:
+    """Which pixels of the slice at height `z` a reader takes for the nodule, bool (SIZE, SIZE): one piece, or none.
+
+    A reader's nodule is a little larger or smaller, and of another shape; one who does not outline it sees nothing.
     """
-    if not 1 <= patients <= 9999:
-        raise StudyError(f"population of {patients} CT phantoms: give 1 to 9999.")
-    return [_patient(seed, f"LIDC-IDRI-{number:04d}", "MF"[number % 2]) for number in range(1, patients + 1)]
-
-
-def positions(slices: int, spacing_mm: float = 3.0) -> list[float]:
-    """Heights z (mm) of a scan's slices, lowest first, around 0.
-
-    Raises StudyError when there is no slice, or when they reach beyond the chest that is drawn.
-    """
-    if slices < 1 or not 0 < spacing_mm * slices <= ct_thorax.HEIGHT_MM:
-        raise StudyError(
-            f"{slices} slices, {spacing_mm:g} mm apart: give at least 1, and together at most "
-            f"{ct_thorax.HEIGHT_MM:g} mm, the height of the chest that is drawn."
-        )
-    return [(number - (slices - 1) / 2) * spacing_mm for number in range(slices)]
-
-
-def check_size(size: int) -> None:
-    """Raise StudyError when `size` (pixels) is too small to draw a chest."""
-    if size < 32:
-        raise StudyError(f"CT phantoms of {size} px: too small to draw a chest; give a size of 32 or more.")
-
-
-def draw(seed: int, patient: Patient, z: float, *, size: int = 128, nodules: bool = True) -> NDArray[np.int16]:
-    """One axial slice at height `z` (mm) in Hounsfield units: int16 (size, size), -1024 or more, FIELD_MM wide.
-
-    Without `nodules` all is the same, noise included, but for them. Raises StudyError on a size below 32.
-    """
-    check_size(size)
-    body = ct_thorax.anatomy(seed, patient.patient_id, patient.sex)
-    hu, lung = ct_thorax.draw(seed, patient.patient_id, body, z, size, FIELD_MM)
-    for mark in patient.marks:
-        hu += ct_vessels.coverage(_speck(mark), z, size, FIELD_MM) * lung * (20 - hu)
-    for number, nodule in enumerate(patient.nodules if nodules else ()):
-        if abs(z - nodule.center[2]) < nodule.diameter:
-            _add(hu, nodule, z, generator(seed, "ct nodule", patient.patient_id, number))
-    shot = generator(seed, "ct noise", patient.patient_id, float(z), size)
-    hu += body.noise * shot.standard_normal(hu.shape, dtype=np.float32)
-    return np.rint(np.clip(hu, -1024, 3071)).astype(np.int16)
-
-
-def mask(
-    seed: int, patient: Patient, number: int, z: float, *, reader: int | None = None, size: int = 128
-) -> NDArray[np.bool_]:
-    """Which pixels belong to a patient's nodule at height `z`, bool (size, size): in truth, or as `reader` sees it.
-
-    The pixels whose centres lie in the nodule, less those in its cavity; of several pieces, the largest. A reader's
-    nodule is a little larger or smaller, and of another shape; one who does not outline it sees nothing.
-    """
-    nodule = patient.nodules[number]
-    result = np.zeros((size, size), bool)
-    if reader is not None:
-        if reader not in nodule.readers:
-            return result
-        nodule = _as_seen(nodule, generator(seed, "ct reader", patient.patient_id, number, reader))
-    rows, columns, outer, inner = _distances(nodule, z, size)
-    inside = outer > 0
+    chance = generator(seed, "ct reader", person.patient_id, *nodule.center, reader)
+    lobes = tuple((nodule.lobes + chance.normal(0, 0.03, 3)).tolist())
+    seen = replace(nodule, diameter=nodule.diameter * float(chance.normal(1, 0.06)), lobes=lobes)
+    inside = (_inside_finding(seen, z) > 0) & (reader in nodule.readers)
     pieces, count = ndimage.label(inside)
-    if count > 1:
-        inside = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
-    # A cavity stays inside: whoever outlines it does so on the nodule.
-    hole = (inner > 0) & ndimage.binary_erosion(inside)
-    result[rows, columns] = ndimage.binary_fill_holes(inside) & ~hole
-    return result
+    return pieces == np.bincount(pieces[inside]).argmax() if count else inside
 
 
-def _patient(seed: int, patient_id: str, sex: str) -> Patient:
-    chance = generator(seed, "ct population", patient_id)
-    age = int(np.clip(chance.normal(61, 11), 30, 88))
-    body = ct_thorax.anatomy(seed, patient_id, sex)
-    nodules, marks = [], []
-    for _ in range(chance.choice(3, p=NODULES)):
-        diameter = float(chance.uniform(8, 28))
-        others = [(nodule.center, nodule.diameter) for nodule in nodules]
-        center = _place(body, chance, diameter, others)
-        # The larger a nodule, the likelier it is malignant, and the more irregular then.
-        malignancy = int(np.clip(round(chance.normal(1 + diameter / 6, 0.8)), 1, 5))
-        lobes = chance.uniform(0.3, 1, 4) * (0.10, 0.06, 0.04, 0.03) * (0.6 + 0.25 * malignancy)
-        cavity = float(chance.uniform(0.35, 0.5)) * diameter if diameter > 18 and chance.random() < 0.15 else 0.0
-        nodules.append(
-            Nodule(
-                center=center,
-                diameter=diameter,
-                cavity=cavity,
-                lobes=tuple(lobes.tolist()),
-                phases=tuple(chance.uniform(0, 2 * np.pi, 4).tolist()),
-                hu=float(chance.uniform(20, 60)),
-                malignancy=malignancy,
-                readers=_choose(chance, AGREEMENT),
-            )
-        )
-    for kind, often in (("small", 0.5), ("non-nodule", 0.6)):
-        for _ in range(chance.poisson(often)):
-            center = _place(body, chance, 6.0, [(nodule.center, nodule.diameter) for nodule in nodules])
-            marks.append(Mark(kind, center, _choose(chance, (0.5, 0.3, 0.1, 0.1))))
-    return Patient(patient_id, sex, age, tuple(nodules), tuple(marks))
+def _inside(x: Map, y: Map, center: tuple, radii: tuple) -> Map:
+    """About how far (mm) points lie inside an ellipse, negative outside: (1 - q) / |gradient of q|, the edge q = 1."""
+    u, v = ((x - center[0]) / radii[0]) ** 2, ((y - center[1]) / radii[1]) ** 2
+    return (1 - (u + v)) / np.sqrt(u * (2 / radii[0]) ** 2 + v * (2 / radii[1]) ** 2 + 1e-6)
 
 
-def _choose(chance: np.random.Generator, often: tuple[float, ...]) -> tuple[int, ...]:
-    count = 1 + int(chance.choice(READERS, p=often))
-    return tuple(sorted(chance.choice(READERS, count, replace=False).tolist()))
+def _shapes(person: Patient, x: Map, y: Map, z: float | Map) -> list[Map]:
+    """How far (mm) points lie inside a lung, inside the chest wall, and inside each of ORGANS."""
+    shapes = [_inside(x, y, (0, -3), (person.width - 30, person.depth - 20))]
+    for (cx, cy, cz), (rx, ry, rz), _ in ORGANS:
+        scale = np.sqrt(np.maximum(1 - ((z - cz) / rz) ** 2, 1e-4)).astype(np.float32)
+        shapes.append(_inside(x, y, (cx, cy), (rx * scale, ry * scale)))
+    return [np.minimum.reduce([shapes[0], *(-organ for organ in shapes[1:])]), *shapes]
 
 
-def _place(
-    body: ct_thorax.Anatomy, chance: np.random.Generator, diameter: float, others: list
-) -> tuple[float, float, float]:
-    """A place in the lungs for something of that diameter, clear of the wall and of others."""
-    low = np.array([-body.width, -body.depth, -REACH_MM])
-    while True:
-        points = chance.uniform(low, -low, (64, 3))
-        fits = ct_thorax.depth_in_lung(body, *points.T)[0] > 0.45 * diameter + 2
-        points = points + (body.shift, 0, 0)
-        for center, width in others:
-            fits &= np.linalg.norm(points - center, axis=1) > 0.7 * (diameter + width) + 8
-        if fits.any():
-            return tuple(points[fits.argmax()].tolist())
+def _vessels(seed: int, patient_id: str, z: float) -> Map:
+    """How far (mm) each pixel lies inside a vessel, at most half a pixel: rows of beads, drawn four times as fine."""
+    tips = generator(seed, "ct vessels", patient_id).uniform((15, -95, -90), (140, 90, 90), (90, 3))
+    tips[::2, 0] *= -1
+    root, share = np.sign(tips) * (28, 0, 0) + (0, 2, 0), np.linspace(0, 1, 40)[:, None, None] ** 0.8
+    beads = root + share * (tips - root) + 8 * np.sin(5 * share + tips / 20)
+    cut = (2.8 - 2.1 * share[..., 0]) ** 2 - np.maximum(np.abs(beads[..., 2] - z) - SLICE_MM / 2, 0) ** 2
+    middle, radius = beads[cut > 0, :2] / PIXEL_MM + SIZE / 2, np.sqrt(cut[cut > 0])[:, None] / PIXEL_MM
+    canvas = Image.new("L", (4 * SIZE, 4 * SIZE))
+    pen = ImageDraw.Draw(canvas)
+    for box in (4 * np.hstack([middle - radius, middle + radius])).tolist():
+        pen.ellipse(box, fill=255)
+    return (np.asarray(canvas.resize((SIZE, SIZE), Image.Resampling.BOX), np.float32) / 255 - 0.5) * PIXEL_MM
 
 
-def _as_seen(nodule: Nodule, chance: np.random.Generator) -> Nodule:
-    scale = float(np.clip(chance.normal(1, 0.06), 0.9, 1.12))
-    wobble = chance.normal(0, 0.03, len(nodule.lobes)).clip(-0.06, 0.06)
-    lobes = tuple((np.array(nodule.lobes) + wobble).tolist())
-    return Nodule(**vars(nodule) | {"diameter": scale * nodule.diameter, "lobes": lobes})
+def _inside_finding(finding: Finding, z: float) -> Map:
+    """How far (mm) each pixel's centre lies inside a finding, negative outside."""
+    u, v, height = X - finding.center[0], Y - finding.center[1], max(abs(z - finding.center[2]) - SLICE_MM / 2, 0)
+    square = finding.diameter**2 / 4 - height**2  # of the largest radius of a ball within the slice
+    if square <= 0:
+        return np.full((SIZE, SIZE), -HIGH, np.float32)
+    # The shape turns with height, so that slices are not copies of each other.
+    far, (a, b, c) = np.hypot(u, v) + 1e-6, finding.lobes
+    turn = (u + 1j * v) / far * complex(np.exp(1j * height / finding.diameter))
+    return square**0.5 * (1 + (turn * turn * (a + turn * (b + turn * c))).real) - far
 
 
-def _distances(nodule: Nodule, z: float, size: int) -> tuple[slice, slice, NDArray, NDArray]:
-    """Rows and columns around a nodule, and how far (mm) each pixel's centre is inside it and inside its cavity."""
-    x, y = ct_thorax.grid(size, FIELD_MM)
-    reach = nodule.diameter
-    columns, rows = (
-        slice(*np.searchsorted(line.ravel(), [middle - reach, middle + reach]))
-        for line, middle in zip((x, y), nodule.center[:2], strict=True)
-    )
-    u, v = x[:, columns] - nodule.center[0], y[rows] - nodule.center[1]
-    far, around = np.hypot(u, v), np.arctan2(v, u)
-    radius = nodule.diameter / 2
-    height = (z - nodule.center[2]) / radius
-    lobes = zip(nodule.lobes, nodule.phases, strict=True)
-    # The phases turn with height, so that its slices are not copies of each other.
-    outline = 1 + sum(a * np.cos((k + 2) * around + p + height) for k, (a, p) in enumerate(lobes))
-    outer = radius * np.sqrt(max(1 - height * height, 0.0)) * outline - far
-    inner = np.sqrt(max((nodule.cavity / 2) ** 2 - (z - nodule.center[2]) ** 2, 0.0)) - far
-    return rows, columns, outer, inner
+def write_slice(path: str | Path, hu: NDArray[np.integer], z_mm: float, **tags: Any) -> None:
+    """Write the Hounsfield units (rows, columns) of a slice at `z_mm` (mm, towards the head), centred, as DICOM.
+
+    `tags` are values of elements by their keywords: PatientID, StudyInstanceUID, SeriesInstanceUID and SOPInstanceUID
+    (see `uid`), and what is to be other than in DEFAULTS. The same arguments give the same bytes: the file has no date.
+    """
+    tags = DEFAULTS | {"FrameOfReferenceUID": uid(tags["StudyInstanceUID"], "frame of reference")} | tags
+    corner = [-(n - 1) / 2 * step for n, step in zip(hu.shape[::-1], tags["PixelSpacing"][::-1], strict=True)]
+    tags |= {"ImagePositionPatient": [*corner, z_mm], "Rows": hu.shape[0], "Columns": hu.shape[1]}
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    for keyword, value in tags.items():
+        lengths = keyword in ("PixelSpacing", "ImagePositionPatient")
+        setattr(dataset, keyword, [format_number_as_ds(float(mm)) for mm in value] if lengths else value)
+    stored = hu.astype(np.int64) - tags["RescaleIntercept"]
+    dataset.PixelData = stored.astype("<i2" if tags["PixelRepresentation"] else "<u2").tobytes()
+    dataset["PixelData"].VR = "OW"
+    with files.replacing(path) as beside:
+        dataset.save_as(beside, enforce_file_format=True)
 
 
-def _add(hu: NDArray[np.float32], nodule: Nodule, z: float, chance: np.random.Generator) -> None:
-    size, pixel = len(hu), FIELD_MM / len(hu)
-    if nodule.malignancy >= 4:
-        # Spicules: fine strands that radiate from it.
-        towards = chance.standard_normal((14, 3))
-        towards *= chance.uniform(0.8, 1.15, (14, 1)) * nodule.diameter / np.linalg.norm(towards, axis=1, keepdims=True)
-        center, width = np.tile(nodule.center, (14, 1)), np.full(14, 0.8)
-        strands = ct_vessels.tube(center, center + towards, width, 0.4 * width)
-        hu += 0.6 * ct_vessels.coverage(strands, z, size, FIELD_MM) * np.maximum(nodule.hu - 60 - hu, 0)
-    rows, columns, outer, inner = _distances(nodule, z, size)
-    part = hu[rows, columns]
-    part += np.clip(outer / pixel + 0.5, 0, 1) * np.maximum(nodule.hu - part, 0)
-    if nodule.cavity:
-        part += np.clip(inner / pixel + 0.5, 0, 1) * (-940 - part)
+def uid(*names: object) -> str:
+    """A DICOM identifier that these names always give: a name-based UUID below 2.25 (PS3.5, B.2)."""
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, repr(tuple(map(str, names)))).int}"
 
 
-def _speck(mark: Mark) -> NDArray[np.float32]:
-    center = np.array([mark.center])
-    if mark.kind == "small":
-        return np.array([[*mark.center, 1.3]], np.float32)
-    lean = np.array([[4.0, 3.0 * np.sign(mark.center[0]), 1.0]])
-    return ct_vessels.tube(center - lean, center + 2 * lean, np.array([1.6]), np.array([0.6]))
+def outline(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """LIDC-IDRI's contour of a bool mask (H, W) in one piece: (x, y) of the first pixels outside, in order, closed."""
+    # At a level just above 0, the line between a pixel inside and one outside runs through the latter.
+    lines = find_contours(np.pad(mask, 1).astype(float), 1e-6)
+    points = [(x - 1, y - 1) for line in lines for y, x in np.rint(line).astype(int).tolist()]
+    return points[:1] + [point for before, point in zip(points, points[1:], strict=False) if point != before]
+
+
+def _write_scan(seed: int, annotations: Path) -> None:
+    """A patient's slices, and last the annotations: where these are, the scan is whole."""
+    patient_id, study, series = annotations.parts[-4:-1]
+    person, chance = patient(seed, patient_id), generator(seed, "ct scanner", patient_id)
+    tags: dict[str, Any] = {"PatientID": patient_id, "StudyInstanceUID": study, "SeriesInstanceUID": series}
+    tags |= {"PixelSpacing": (PIXEL_MM, PIXEL_MM), "SliceThickness": SLICE_MM}
+    tags |= {"PixelRepresentation": int(chance.integers(2)), "ConvolutionKernel": str(chance.choice(["LUNG", "B30f"]))}
+    for number, z in zip((1 + chance.permutation(len(HEIGHTS))).tolist(), HEIGHTS, strict=True):
+        path, tags = annotations.with_name(f"1-{number:03d}.dcm"), tags | {"SOPInstanceUID": uid(series, z)}
+        write_slice(path, draw(seed, person, z), z, InstanceNumber=number, **tags)
+    header = _xml("ResponseHeader", SeriesInstanceUid=series, StudyInstanceUID=study)
+    readers = (_xml("readingSession", *_marks(seed, person, series, reader)) for reader in range(4))
+    files.write_text(annotations, _xml('LidcReadMessage xmlns="http://www.nih.gov"', header, *readers))
+
+
+def _marks(seed: int, person: Patient, series: str, reader: int) -> Iterator[str]:
+    """What a reader marked in a scan, as LIDC-IDRI's XML has it: outlines and a rating, or a point, of each finding."""
+
+    def contour(z: float, points: list[tuple[int, int]], edge: str = "edgeMap") -> str:
+        edges = [_xml(edge, xCoord=x, yCoord=y) for x, y in points]
+        return "".join([_xml("imageZposition", str(z)), _xml("imageSOP_UID", uid(series, z)), *edges])
+
+    for number, finding in enumerate(person.findings):
+        x, y = (round(mm / PIXEL_MM + (SIZE - 1) / 2) for mm in finding.center[:2])
+        z = HEIGHTS[int(np.abs(np.array(HEIGHTS) - finding.center[2]).argmin())]
+        if reader not in finding.readers:
+            continue
+        if finding.kind == "nodule":
+            near = (z for z in HEIGHTS if abs(z - finding.center[2]) < finding.diameter)
+            outlines = {z: outline(mask(seed, person, finding, z, reader)) for z in near}
+            rois = [_xml("roi", contour(z, points), inclusion="TRUE") for z, points in outlines.items() if points]
+            # The larger a nodule, the likelier it is malignant; two readers think it a little more so.
+            ratings = _xml("characteristics", malignancy=min(1 + int(finding.diameter / 7 + reader % 2 / 2), 5))
+            yield _xml("unblindedReadNodule", ratings, *rois, noduleID=number)
+        elif finding.kind == "non-nodule":
+            yield _xml("nonNodule", contour(z, [(x, y)], "locus"), nonNoduleID=number)
+        else:
+            yield _xml("unblindedReadNodule", _xml("roi", contour(z, [(x, y)]), inclusion="TRUE"), noduleID=number)
+
+
+def _xml(tag: str, *content: str, **texts: object) -> str:
+    children = [f"<{name}>{text}</{name}>" for name, text in texts.items()]
+    return f"<{tag}>{''.join([*children, *content])}</{tag.split()[0]}>"

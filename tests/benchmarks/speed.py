@@ -507,7 +507,7 @@ def small_fit(number: int, backbone: str, settings: Training, device: torch.devi
 @cache
 def _drawn(folder: Path, n: int, size: int) -> pd.DataFrame:
     folder.mkdir(exist_ok=True)
-    table = phantoms.population(0, n, 2)[:n]
+    table = phantoms.population(0, n)[:n]
     table = table.assign(path=[str(folder / f"{i}-{size}.png") for i in table["image_id"]])
     for row in table.itertuples():
         drawn = phantoms.draw(0, row.patient_id, row.image_id, sex=row.sex, lesion=bool(row.label), size=size)

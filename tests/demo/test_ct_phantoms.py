@@ -1,176 +1,361 @@
-import math
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
+import pydicom
 import pytest
+from dicom_files import BODY
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from sourcematters.demo import ct_phantoms, ct_thorax
-from sourcematters.demo.ct_phantoms import FIELD_MM, Nodule, Patient, draw, mask, population, positions
+from sourcematters.cohorts import Request, open_cohort
+from sourcematters.cohorts.lidc import dicom, lidc_xml, nodules, series
+from sourcematters.demo import ct_phantoms
+from sourcematters.demo.ct_phantoms import HEIGHTS, PIXEL_MM, SIZE, Finding, Patient, draw, mask, outline, patient, uid
 from sourcematters.errors import StudyError
 
-PEOPLE = population(0, 400)
+PATIENTS = 12
+NAMES = [f"LIDC-IDRI-{number:04d}" for number in range(1, PATIENTS + 1)]
+PEOPLE = {name: patient(0, name) for name in NAMES}
+MANY = [patient(1, f"LIDC-IDRI-{number:04d}") for number in range(1, 201)]
 
 
-def with_nodule(diameter=15.0, center=(-75.0, 0.0, 0.0), cavity=0.0, lobes=(0.0,) * 4, malignancy=2, readers=(0, 1, 2)):
-    nodule = Nodule(center, diameter, cavity, lobes, (0.0,) * 4, 40.0, malignancy, readers)
-    return Patient("LIDC-IDRI-0007", "F", 60, (nodule,), ())
+def request(cache, **changes):
+    return Request(**{"data": "ct-phantoms", "task": "lung-mass-ct", "cache": cache, "patients": PATIENTS} | changes)
 
 
-def nodules():
-    return [(patient, nodule) for patient in PEOPLE for nodule in patient.nodules]
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """Where the scans were drawn, and the cohort of them."""
+    root = tmp_path_factory.mktemp("ct")
+    cohort = open_cohort(request(root))
+    (folder,) = (path for path in root.iterdir() if path.is_dir())
+    return folder, cohort
 
 
-def test_population_is_what_it_says():
-    assert [p.patient_id for p in PEOPLE[:2]] == ["LIDC-IDRI-0001", "LIDC-IDRI-0002"]
-    assert [p.sex for p in PEOPLE].count("F") == 200
-    assert all(30 <= p.age <= 88 for p in PEOPLE)
-    counts = np.bincount([len(p.nodules) for p in PEOPLE]) / 400
-    # Four standard deviations of a share of 400.
-    assert counts == pytest.approx(ct_phantoms.NODULES, abs=4 * math.sqrt(0.25 / 400))
-    agreement = np.bincount([len(n.readers) for _, n in nodules()], minlength=5)[1:] / len(nodules())
-    assert agreement == pytest.approx(ct_phantoms.AGREEMENT, abs=0.09)
-    for _, nodule in nodules():
-        assert 8 <= nodule.diameter <= 28 and 1 <= nodule.malignancy <= 5 and 20 <= nodule.hu <= 60
-        assert list(nodule.readers) == sorted(set(nodule.readers)) and set(nodule.readers) <= set(range(4))
-    kinds = [mark.kind for p in PEOPLE for mark in p.marks]
-    assert 100 < kinds.count("small") < 300 and 120 < kinds.count("non-nodule") < 360
-    assert 0.02 < np.mean([nodule.cavity > 0 for _, nodule in nodules()]) < 0.2
+@pytest.fixture(scope="module")
+def read(opened):
+    """Slices, annotations, and what is no slice, as the readers of the real release see them."""
+    folder, _ = opened
+    slices, left_out = series.index(folder)
+    slices, scans, problems = series.series(slices)
+    assert problems.empty and (scans[["slices", "spacing_mm", "missing"]] == [len(HEIGHTS), 3, 0]).all(axis=None)
+    return slices, lidc_xml.read(folder), left_out
 
 
-def test_a_larger_population_contains_the_smaller_and_seeds_differ():
-    assert population(0, 7) == PEOPLE[:7]
-    assert population(1, 7) != PEOPLE[:7]
+def reads(read):
+    """Of each annotated scan: the patient, the read, and the slices by height."""
+    slices, annotations, _ = read
+    for scan in annotations.reads:
+        here = slices[slices["series_uid"] == scan.series_uid]
+        yield PEOPLE[here["patient_id"].iloc[0]], scan, here.set_index("z_mm")
 
 
-def test_large_nodules_are_more_often_malignant():
-    diameter, malignancy = np.array([(n.diameter, n.malignancy) for _, n in nodules()]).T
-    assert np.corrcoef(diameter, malignancy)[0, 1] > 0.5
+# Who is drawn
 
 
-def test_nodules_lie_in_the_lungs_and_apart():
-    for patient in PEOPLE:
-        body = ct_thorax.anatomy(0, patient.patient_id, patient.sex)
-        for nodule in patient.nodules:
-            x, y, z = (np.array([value]) for value in nodule.center)
-            assert ct_thorax.depth_in_lung(body, x - body.shift, y, z)[0] > 0.45 * nodule.diameter
-        if len(patient.nodules) == 2:
-            one, two = patient.nodules
-            assert math.dist(one.center, two.center) > (one.diameter + two.diameter) / 2 + 8
+def test_a_patient_depends_on_the_seed_and_the_name_alone():
+    assert patient(0, "LIDC-IDRI-0003") == PEOPLE["LIDC-IDRI-0003"] != patient(1, "LIDC-IDRI-0003")
+    assert len({person.width for person in PEOPLE.values()}) == PATIENTS
 
 
-def test_positions_are_even_and_around_the_middle():
-    assert positions(4, 2.5) == [-3.75, -1.25, 1.25, 3.75]
-    assert positions(1) == [0]
-    for slices, spacing in ((0, 3.0), (24, 6.0), (5, 0.0), (5, -1.0), (5, math.nan)):
-        with pytest.raises(StudyError, match="slices"):
-            positions(slices, spacing)
+def test_findings_are_as_frequent_and_as_agreed_on_as_intended():
+    findings = {kind: [f for p in MANY for f in p.findings if f.kind == kind] for kind in ("nodule", "small")}
+    counts = [sum(f.kind == "nodule" for f in person.findings) for person in MANY]
+    # Four standard deviations of a share of 200.
+    assert np.bincount(counts) / 200 == pytest.approx([0.1, 0.5, 0.4], abs=0.14)
+    assert np.mean([len(f.readers) >= 3 for f in findings["nodule"]]) == pytest.approx(0.78, abs=0.12)
+    assert np.mean([len(f.readers) >= 3 for f in findings["small"]]) == pytest.approx(0.2, abs=0.18)
+    for person in MANY:
+        for finding in person.findings:
+            assert set(finding.readers) <= set(range(4)) and list(finding.readers) == sorted(set(finding.readers))
+            assert (finding.diameter >= 3) == (finding.kind != "small")
 
 
-def test_a_slice_is_int16_in_the_scanners_range_with_a_few_units_of_noise():
-    patient = PEOPLE[0]
-    hu = draw(0, patient, 0.0)
-    assert hu.shape == (128, 128) and hu.dtype == np.int16
-    assert hu.min() >= -1024 and hu.max() < 1500
-    air = hu[:20, :20].astype(float)
-    noise = ct_thorax.anatomy(0, patient.patient_id, patient.sex).noise
-    # A standard deviation of 400 numbers is off by 1/sqrt(800), 3.5 %; four times that; -1024 cuts little.
-    assert air.std() == pytest.approx(noise, rel=0.15) and air.mean() == pytest.approx(-1000, abs=2)
-    assert 3 < noise < 12
+def test_findings_lie_apart():
+    for person in MANY:
+        for one in person.findings:
+            for other in person.findings:
+                if one != other:
+                    assert np.linalg.norm(np.subtract(one.center, other.center)) > (one.diameter + other.diameter) / 2
+
+
+# What is drawn
+
+
+def test_a_slice_shows_air_fat_lungs_and_bone():
+    for person in list(PEOPLE.values())[:4]:
+        hu = draw(0, replace(person, findings=()), 0.0)
+        assert hu.shape == (SIZE, SIZE) and hu.dtype == np.int16 and hu.min() >= -1024 and 400 < hu.max() < 1200
+        air = hu[:15, :15].astype(float)
+        # A standard deviation of 225 numbers is off by 1/sqrt(450); four times that.
+        assert air.mean() == pytest.approx(-1000, abs=3) and air.std() == pytest.approx(7.5, rel=0.2)
+        right, left, spine = (
+            np.median(hu[rows, columns])
+            for rows, columns in (
+                (slice(58, 78), slice(26, 40)),
+                (slice(58, 78), slice(88, 102)),
+                (slice(83, 89), slice(61, 67)),
+            )
+        )
+        assert -900 < right < -800 and -900 < left < -800 and spine > 150
+        assert 0.01 < ((hu > -140) & (hu < -60)).mean() < 0.15  # fat
 
 
 def test_a_slice_does_not_depend_on_what_was_drawn_before():
-    heights = [-9.0, 0.0, 9.0]
-    forth = [draw(0, p, z, size=64) for p in PEOPLE[:3] for z in heights]
-    back = [draw(0, p, z, size=64) for p in reversed(PEOPLE[:3]) for z in reversed(heights)][::-1]
-    for one, two in zip(forth, back, strict=True):
-        np.testing.assert_array_equal(one, two)
-    assert len({hu.tobytes() for hu in forth}) == 9
-    assert not np.array_equal(draw(1, PEOPLE[0], 0.0, size=64), forth[1])
+    people = list(PEOPLE.values())[:3]
+    forth = [draw(0, person, z) for person in people for z in (-9.0, 9.0)]
+    back = [draw(0, person, z) for person in reversed(people) for z in (9.0, -9.0)][::-1]
+    assert all(np.array_equal(one, other) for one, other in zip(forth, back, strict=True))
+    assert len({hu.tobytes() for hu in forth}) == 6
 
 
-@pytest.mark.parametrize("number", range(8))
-def test_a_nodule_is_solid_where_its_mask_is_and_changes_nothing_far_from_it(number):
-    patient, nodule = [pair for pair in nodules() if len(pair[0].nodules) == 1 and not pair[1].cavity][number]
-    z = round(nodule.center[2])
-    without, with_it = (draw(0, patient, z, nodules=shown).astype(int) for shown in (False, True))
-    inside = mask(0, patient, 0, z)
-    core = ndimage.binary_erosion(inside)
-    assert inside.any()
-    if core.any():
-        assert abs(np.median(with_it[core]) - nodule.hu) < 15
-    reach = (ndimage.distance_transform_edt(~inside)) * FIELD_MM / 128
-    assert (with_it == without)[reach > 1.2 * nodule.diameter].all()
-    assert (with_it - without)[inside].mean() > 300
+def test_a_nodule_is_solid_where_it_is_outlined_and_changes_nothing_elsewhere():
+    seen = 0
+    for person in MANY[:25]:
+        for nodule in (f for f in person.findings if f.kind == "nodule"):
+            z = min(HEIGHTS, key=lambda z: abs(z - nodule.center[2]))
+            without = draw(0, replace(person, findings=tuple(set(person.findings) - {nodule})), z).astype(int)
+            difference = draw(0, person, z) - without
+            inside = mask(0, person, nodule, z, nodule.readers[0])
+            away = ndimage.distance_transform_edt(~inside) * PIXEL_MM
+            # Readers differ from the drawing by a few per cent of the radius and lobes of .03; and half a pixel.
+            assert (difference[away > 0.4 * nodule.diameter + PIXEL_MM] == 0).all()
+            assert difference[ndimage.binary_erosion(inside)].mean() > 400 or not ndimage.binary_erosion(inside).any()
+            seen += 1
+    assert seen > 20
 
 
-@pytest.mark.parametrize("dz", [0.0, 3.0, -6.0, 7.4, 7.6])
-def test_a_round_nodules_mask_is_the_spheres_cross_section(dz):
-    size, pixel = 512, FIELD_MM / 512
-    found = mask(0, with_nodule(), 0, dz, size=size)
-    area = math.pi * max(7.5**2 - dz**2, 0)
-    assert found.sum() * pixel**2 == pytest.approx(area, rel=0.03, abs=1)
-    if found.any():
-        y, x = (np.argwhere(found).mean(0) - (size - 1) / 2) * pixel
-        assert (x, y) == pytest.approx((-75, 0), abs=0.5)
+def ball(diameter=15.0, center=(-75.0, 0.0, 0.0), lobes=(0j, 0j, 0j), readers=(0, 1, 2)):
+    return Finding("nodule", center, diameter, readers, lobes)
 
 
-def test_lobes_move_the_outline_as_written():
-    patient = with_nodule(20.0, lobes=(0.2, 0.0, 0.0, 0.0))
-    found = mask(0, patient, 0, 0.0, size=512)
-    rows, columns = (np.flatnonzero(found.any(axis)) for axis in (1, 0))
-    # 1 + .2 cos(2a): 12 mm to the sides, 8 mm up and down.
-    assert np.ptp(columns) * FIELD_MM / 512 == pytest.approx(24, abs=1.5)
-    assert np.ptp(rows) * FIELD_MM / 512 == pytest.approx(16, abs=1.5)
+@pytest.mark.parametrize("dz", [0.0, 3.0, -6.0, 8.9, 9.1])
+def test_a_ball_is_drawn_as_its_cross_section(dz):
+    """The Hounsfield units it adds, over those of tissue in lung, add up to the disc's area."""
+    person = Patient("LIDC-IDRI-0007", 156.0, 106.0)
+    without = draw(0, person, dz).astype(float)
+    within = draw(0, replace(person, findings=(ball(),)), dz).astype(float)
+    area = np.pi * max(7.5**2 - max(abs(dz) - 1.5, 0) ** 2, 0)  # a slice shows what is within its 3 mm
+    share = (within - without) / (40 - np.minimum(without, 0))
+    assert share.sum() * PIXEL_MM**2 == pytest.approx(area, rel=0.1, abs=2)
+    if area > 20:
+        y, x = (np.array(ndimage.center_of_mass(share)) - (SIZE - 1) / 2) * PIXEL_MM
+        assert (x, y) == pytest.approx((-75, 0), abs=1)
 
 
-def test_a_cavity_is_air_and_a_hole_in_the_mask():
-    patient = with_nodule(24.0, cavity=12.0)
-    hu, found = draw(0, patient, 0.0, size=256), mask(0, patient, 0, 0.0, size=256)
-    whole = ndimage.binary_fill_holes(found)
-    hole = whole & ~found
-    pixel = FIELD_MM / 256
-    assert hole.sum() * pixel**2 == pytest.approx(math.pi * 36, rel=0.1)
-    assert np.median(hu[hole]) < -850 and np.median(hu[found]) > 0
-    assert not (whole & ~mask(0, patient, 0, 8.0, size=256))[120:136, :].all()
+def test_readers_agree_roughly_and_only_those_who_saw_it_outline_it():
+    person = Patient("LIDC-IDRI-0007", 156.0, 106.0)
+    nodule = ball(24.0)
+    seen = [mask(0, person, nodule, 0.0, reader) for reader in range(4)]
+    assert not seen[3].any() and len({found.tobytes() for found in seen[:3]}) == 3
+    for one in seen[:3]:
+        for other in seen[:3]:
+            assert 2 * (one & other).sum() / (one.sum() + other.sum()) > 0.75
+        assert one.sum() * PIXEL_MM**2 == pytest.approx(np.pi * 12**2, rel=0.5)
 
 
-def test_readers_agree_roughly_and_only_those_who_outline_it():
-    patient = with_nodule()
-    truth = mask(0, patient, 0, 0.0, size=256)
-    seen = [mask(0, patient, 0, 0.0, reader=reader, size=256) for reader in range(4)]
-    assert not seen[3].any()
-    for found in seen[:3]:
-        dice = 2 * (found & truth).sum() / (found.sum() + truth.sum())
-        assert 0.8 < dice < 1
-    assert len({found.tobytes() for found in seen[:3]}) == 3
+# Outlines
 
 
-def test_a_ragged_nodule_is_its_largest_piece():
-    patient = with_nodule(16.0, lobes=(0.0, 0.0, 0.0, 0.9))
-    shape = ct_phantoms._distances(patient.nodules[0], 0.0, 64)[2] > 0
-    assert ndimage.label(shape)[1] > 1  # or this shows nothing
-    assert ndimage.label(mask(0, patient, 0, 0.0, size=64))[1] == 1
+@settings(max_examples=150, deadline=None)
+@given(hnp.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.sampled_from([True, True, False])))
+def test_any_outline_encloses_its_mask(pixels):
+    pieces, _ = ndimage.label(np.pad(pixels, 2))
+    whole = ndimage.binary_fill_holes(
+        pieces == np.bincount(pieces.ravel())[1:].argmax() + 1 if pixels.any() else pieces
+    )
+    points = outline(whole)
+    if not pixels.any():
+        assert points == []
+        return
+    found = nodules.enclosed([lidc_xml.Contour("1.2", 0.0, True, np.array(points, np.int32))])
+    assert sorted(map(tuple, found.tolist())) == sorted((x, y) for y, x in np.argwhere(whole).tolist())
+    assert points[0] == points[-1]
+    assert (np.abs(np.diff(points, axis=0)).max(1) == 1).all()  # each point beside the one before
+    around = ndimage.binary_dilation(whole) & ~whole
+    assert all(around[y, x] for x, y in points)
 
 
-@pytest.mark.parametrize("size", [64, 96, 128])
-def test_a_cavity_never_breaks_through(size):
-    found = mask(0, with_nodule(24.0, cavity=23.0, lobes=(0.2, 0.0, 0.0, 0.0)), 0, 0.0, size=size)
-    whole = ndimage.binary_fill_holes(found)
-    hole = whole & ~found
-    assert hole.any() and not (ndimage.binary_dilation(hole) & ~whole).any()
+def test_the_outline_of_one_pixel():
+    pixel = np.zeros((5, 5), bool)
+    pixel[2, 3] = True
+    assert set(outline(pixel)) == {(3, 1), (4, 2), (3, 3), (2, 2)} and len(outline(pixel)) == 5
 
 
-def test_masks_hang_together():
-    for patient, nodule in nodules()[:60]:
-        number = patient.nodules.index(nodule)
-        for reader in (None, *nodule.readers):
-            found = mask(0, patient, number, round(nodule.center[2]) + 2.0, reader=reader)
-            assert ndimage.label(found)[1] <= 1
+# The files, by the readers of the real release
 
 
-def test_wrong_requests_are_explained():
-    for patients in (0, 10000):
-        with pytest.raises(StudyError, match=f"{patients} CT phantoms"):
-            population(0, patients)
-    with pytest.raises(StudyError, match="31 px"):
-        draw(0, PEOPLE[0], 0.0, size=31)
+def test_the_cohort_says_what_it_is(opened):
+    _, cohort = opened
+    assert (cohort.name, cohort.task, cohort.caution) == ("ct-phantoms", "lung-mass-ct", "phantoms, not patients")
+    assert "no evidence" in cohort.notes[0]
+    assert cohort.table["label"].mean() == 0.5 and set(cohort.table["split"]) == {"dev", "test"}
+
+
+def test_series_are_whole_though_their_files_are_shuffled(read):
+    slices, *_ = read
+    assert slices["patient_id"].unique().tolist() == NAMES
+    for _, scan in slices.groupby("series_uid"):
+        assert scan["z_mm"].tolist() == HEIGHTS
+        assert (
+            sorted(scan["instance"]) == list(range(1, 25)) and abs(np.corrcoef(scan["instance"], HEIGHTS)[0, 1]) < 0.9
+        )
+
+
+def test_hounsfield_units_come_back_from_signed_and_unsigned_files(read):
+    slices, *_ = read
+    for row in slices.iloc[::17].itertuples():
+        np.testing.assert_array_equal(dicom.read_hu(row.path), draw(0, PEOPLE[row.patient_id], row.z_mm))
+    stored = {pydicom.dcmread(path, stop_before_pixels=True).PixelRepresentation for path in slices["path"][::24]}
+    assert stored == {0, 1}
+
+
+def test_the_chest_film_is_passed_over(opened, read):
+    folder, cohort = opened
+    *_, left_out = read
+    (film,) = left_out.loc[~left_out["where"].str.endswith(".xml"), "where"]
+    dataset = pydicom.dcmread(film)
+    assert (dataset.Modality, dataset.PatientID) == ("CR", "LIDC-IDRI-0001") and dataset.pixel_array.max() > 200
+    assert [kind for kind, *_ in cohort.problems] == ["not CT: CR"]
+    assert all(path.parents[3] == folder for path in folder.rglob("*.dcm"))
+
+
+def test_annotations_are_lidcs(opened, read):
+    folder, _ = opened
+    _, annotations, _ = read
+    assert annotations.problems.empty and annotations.files == PATIENTS
+    assert all(len(scan.readers) == 4 for scan in annotations.reads)
+    root = ElementTree.parse(next(folder.rglob("*.xml"))).getroot()
+    assert root.tag == "{http://www.nih.gov}LidcReadMessage"
+
+
+def test_the_nodules_and_outlines_are_those_that_were_drawn(read):
+    outlines = 0
+    for person, scan, slices in reads(read):
+        expected = []
+        for nodule in (f for f in person.findings if f.kind == "nodule"):
+            masks = {(z, r): np.argwhere(mask(0, person, nodule, z, r)) for z in HEIGHTS for r in nodule.readers}
+            expected.append({key: {(x, y) for y, x in found.tolist()} for key, found in masks.items() if len(found)})
+        heights = dict(zip(slices["sop_uid"], slices.index, strict=True))
+        found = []
+        for group in nodules.group(scan):
+            contours = [(r, contour) for r, nodule in group.marks for contour in nodule.contours]
+            pixels = {(heights[c.sop_uid], r): set(map(tuple, nodules.enclosed([c]).tolist())) for r, c in contours}
+            found.append(pixels)
+            assert group.readers == len({r for _, r in pixels}) and all(
+                c.z_mm == heights[c.sop_uid] for _, c in contours
+            )
+        assert len(found) == len(expected) and all(pixels in found for pixels in expected)
+        outlines += sum(map(len, found))
+    assert outlines > 100
+
+
+def test_labels_are_those_that_were_drawn(opened, read):
+    """A slice is positive if three readers see the same nodule there: from the files, and from the drawing."""
+    _, cohort = opened
+    positive = {
+        (name, z)
+        for name, person in PEOPLE.items()
+        for z in HEIGHTS
+        for nodule in person.findings
+        if nodule.kind == "nodule" and sum(mask(0, person, nodule, z, r).any() for r in nodule.readers) >= 3
+    }
+    table = cohort.table[cohort.table["label"] == 1]
+    assert len(table) > 20 and set(zip(table["patient_id"], table["z_mm"], strict=True)) <= positive
+    negative = cohort.table[cohort.table["label"] == 0]
+    assert not positive & set(zip(negative["patient_id"], negative["z_mm"], strict=True))
+
+
+def test_larger_nodules_are_rated_more_malignant(opened):
+    _, cohort = opened
+    table = cohort.table[cohort.table["label"] == 1]
+    assert table["malignancy"].between(1, 5).all()
+    assert table["malignancy"].corr(table["diameter_mm"]) > 0.5
+
+
+def test_points_are_set_where_something_is(read):
+    kinds = set()
+    for person, scan, slices in reads(read):
+        points = [nodule for reader in scan.readers for nodule in reader if nodule.kind != "nodule"]
+        assert len(points) == sum(len(f.readers) for f in person.findings if f.kind != "nodule")
+        for nodule in points:
+            (contour,) = nodule.contours
+            ((x, y),) = contour.points
+            hu = dicom.read_hu(slices.loc[contour.z_mm, "path"])
+            assert hu[y - 1 : y + 2, x - 1 : x + 2].max() > -780  # denser than lung
+            kinds.add(nodule.kind)
+    assert kinds == {"small", "non-nodule"}
+
+
+# Writing
+
+
+def test_an_interrupted_drawing_goes_on(opened, monkeypatch):
+    folder, cohort = opened
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+    xml = next(folder.rglob("LIDC-IDRI-0005/*/*/*.xml"))
+    lost = sorted(xml.parent.glob("*.dcm"))[5:]
+    for path in [xml, *lost]:
+        path.unlink()
+    again = open_cohort(request(folder.parent))
+    assert again.table.equals(cohort.table)
+    after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+    assert {path: content for path, (_, content) in after.items()} == {p: content for p, (_, content) in before.items()}
+    same = [path for path in after if xml.parent not in path.parents and path.name != "1-1.dcm"]
+    assert [after[path] for path in same] == [before[path] for path in same]
+
+
+def test_two_workers_draw_the_same(opened, tmp_path):
+    folder, _ = opened
+    open_cohort(request(tmp_path, patients=4, workers=2))
+    (spread,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    paths = [path for path in spread.rglob("*") if path.suffix in (".dcm", ".xml")]
+    assert len(paths) == 4 * 25 + 1
+    assert all(path.read_bytes() == (folder / path.relative_to(spread)).read_bytes() for path in paths)
+
+
+def test_a_disturbed_drawing_leaves_no_half_file(tmp_path, monkeypatch):
+    def fail(self, path, **options):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pydicom.Dataset, "save_as", fail)
+    with pytest.raises(StudyError, match="disk is full"):
+        open_cohort(request(tmp_path))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+HU = hnp.arrays(np.int16, st.tuples(st.integers(1, 5), st.integers(1, 5)), elements=st.integers(-1024, 3071))
+IDENTITY = {"PatientID": "P", "StudyInstanceUID": uid(1), "SeriesInstanceUID": uid(2), "SOPInstanceUID": uid(3)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(hu=HU, signed=st.integers(0, 1), intercept=st.sampled_from([-1024, -2048, -8192]))
+def test_what_is_written_is_read(tmp_path_factory, hu, signed, intercept):
+    path = tmp_path_factory.mktemp("slice") / "1-001.dcm"
+    ct_phantoms.write_slice(path, hu, -12.5, **IDENTITY, PixelRepresentation=signed, RescaleIntercept=intercept)
+    assert np.array_equal(dicom.read_hu(path), hu)
+    # The same through pydicom alone.
+    assert np.array_equal(pydicom.dcmread(path).pixel_array.astype(int) + intercept, hu)
+
+
+def test_a_written_slice_has_all_that_ct_needs(tmp_path):
+    """The attributes that PS3.3 calls type 1 (present, not empty) in the modules of the CT Image IOD (table A.3-1)."""
+    path = tmp_path / "a.dcm"
+    ct_phantoms.write_slice(path, BODY, -12.5, **IDENTITY, PixelSpacing=(0.5, 0.8))
+    dataset = pydicom.dcmread(path)
+    assert dataset.SOPClassUID == dataset.file_meta.MediaStorageSOPClassUID == "1.2.840.10008.5.1.4.1.1.2"
+    assert dataset.SOPInstanceUID == dataset.file_meta.MediaStorageSOPInstanceUID == IDENTITY["SOPInstanceUID"]
+    filled = """StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID Modality ImageType SamplesPerPixel Rows Columns
+        PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation PixelSpacing PixelData
+        ImageOrientationPatient ImagePositionPatient RescaleSlope RescaleIntercept PatientPosition"""
+    assert [tag for tag in filled.split() if dataset.get(tag) in (None, "", [])] == []
+    # 64 x 64 pixels, centred: the first is 31.5 pixels left of and before the axis; x goes with the columns.
+    assert np.allclose(dataset.ImagePositionPatient, [-31.5 * 0.8, -31.5 * 0.5, -12.5])
+    again = tmp_path / "b.dcm"
+    ct_phantoms.write_slice(again, BODY, -12.5, **IDENTITY, PixelSpacing=(0.5, 0.8))
+    assert again.read_bytes() == path.read_bytes()

@@ -1,8 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy import ndimage, stats
 
+from sourcematters.cohorts import Request, open_cohort
+from sourcematters.cohorts.cohort import check, check_files
+from sourcematters.demo import phantoms
 from sourcematters.demo.phantoms import anatomy, draw, population
 from sourcematters.errors import StudyError
 
@@ -132,15 +136,94 @@ def test_a_larger_population_contains_the_smaller():
     small, large = population(4, 10), population(4, 30)
     pd.testing.assert_frame_equal(small, large.head(len(small)))
     assert not population(5, 30).equals(large)
-    assert (population(4, 10, images_per_patient=1).groupby("patient_id").size() == 1).all()
 
 
-def test_wrong_requests_are_explained():
-    with pytest.raises(StudyError, match="sex 'X'"):
-        draw(1, "p", "p-0", sex="X", lesion=False)
-    with pytest.raises(StudyError, match="size 16"):
-        draw(1, "p", "p-0", sex="F", lesion=False, size=16)
-    with pytest.raises(StudyError, match="0 patients"):
-        population(1, 0)
-    with pytest.raises(StudyError, match="0 images"):
-        population(1, 5, images_per_patient=0)
+# The cohort of them
+
+SETTINGS = {"data": "phantoms", "task": "lesion", "patients": 40, "size": 32, "seed": 5}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantoms")
+    return root, open_cohort(Request(cache=root, **SETTINGS))
+
+
+def test_cohort_keeps_its_contract(drawn):
+    _, cohort = drawn
+    pd.testing.assert_frame_equal(check(cohort.table, origin="phantoms"), cohort.table)
+    check_files(cohort.table)
+    assert list(cohort.table)[:5] == ["image_id", "path", "patient_id", "label", "split"]
+    assert cohort.table["patient_id"].nunique() == 40 and {"sex", "age", "view"} <= set(cohort.table)
+    assert (cohort.name, cohort.task, cohort.caution) == ("phantoms", "lesion", "phantoms, not patients")
+    assert "no evidence" in cohort.notes[0]
+
+
+def test_files_hold_what_is_drawn(drawn):
+    _, cohort = drawn
+    for row in cohort.table.iloc[[0, -1]].itertuples():
+        with Image.open(row.path) as image:
+            assert image.mode == "L" and image.size == (32, 32)
+            expected = draw(5, row.patient_id, row.image_id, sex=row.sex, lesion=bool(row.label), size=32)
+            np.testing.assert_array_equal(np.asarray(image), expected)
+
+
+def test_the_folder_is_a_cohort_of_its_own(drawn):
+    root, cohort = drawn
+    (folder,) = root.iterdir()
+    again = open_cohort(Request(data=folder / "phantoms.csv", task="lesion", cache=""))
+    pd.testing.assert_frame_equal(again.table, cohort.table, check_dtype=False)
+
+
+def test_drawing_resumes_and_repeats_nothing(drawn):
+    root, cohort = drawn
+    files = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in root.rglob("*.png")}
+    lost = next(iter(files))
+    lost.unlink()
+    pd.testing.assert_frame_equal(open_cohort(Request(cache=root, **SETTINGS)).table, cohort.table)
+    assert lost.read_bytes() == files.pop(lost)[0]
+    assert all(path.stat().st_mtime_ns == time for path, (_, time) in files.items())
+
+
+@pytest.mark.parametrize("other", [{"seed": 6}, {"size": 40}, {"patients": 41}, {"test_fraction": 0.3}])
+def test_other_settings_get_another_folder(drawn, tmp_path, other, monkeypatch):
+    monkeypatch.setattr(phantoms, "draw", lambda *a, size, **k: np.zeros((size, size), np.uint8))
+    root, _ = drawn
+    changed = open_cohort(Request(cache=tmp_path, **SETTINGS | other)).table
+    (folder,) = tmp_path.iterdir()
+    assert folder.name not in {path.name for path in root.iterdir()}
+    assert changed["path"].str.startswith(str(folder)).all()
+
+
+def test_other_drawing_code_gets_another_folder(drawn, tmp_path, monkeypatch):
+    root, _ = drawn
+    (tmp_path / "phantoms.py").write_text("changed")
+    monkeypatch.setattr(phantoms, "__file__", str(tmp_path / "phantoms.py"))
+    monkeypatch.setattr(phantoms, "draw", lambda *a, size, **k: np.zeros((size, size), np.uint8))
+    open_cohort(Request(cache=tmp_path / "new", **SETTINGS))
+    assert {p.name for p in (tmp_path / "new").iterdir()}.isdisjoint(p.name for p in root.iterdir())
+
+
+def test_two_workers_draw_the_same(drawn, tmp_path):
+    _, cohort = drawn
+    spread = open_cohort(Request(cache=tmp_path, workers=2, **SETTINGS))
+    for one, two in zip(cohort.table["path"], spread.table["path"], strict=True):
+        assert open(one, "rb").read() == open(two, "rb").read()
+
+
+def test_a_disturbed_drawing_leaves_no_half_file(tmp_path, monkeypatch):
+    def fail(self, path, **options):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(StudyError, match="disk is full"):
+        open_cohort(Request(cache=tmp_path, **SETTINGS))
+    assert not list(tmp_path.rglob("*.png"))
+
+
+@pytest.mark.parametrize("wrong", [{"task": "Mass"}, {"view": "PA"}, {"patients": 1}, {"patients": 0}])
+def test_refusals_write_nothing(tmp_path, wrong):
+    with pytest.raises(StudyError):
+        open_cohort(Request(cache=tmp_path, **SETTINGS | wrong))
+    assert not list(tmp_path.iterdir())

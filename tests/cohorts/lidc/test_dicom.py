@@ -2,6 +2,7 @@ import hashlib
 import pickle
 import struct
 
+import dicom_files
 import numpy as np
 import pydicom
 import pytest
@@ -11,17 +12,16 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from sourcematters.cohorts.lidc import dicom
-from sourcematters.demo import dicom_writer
 from sourcematters.errors import StudyError
 
-NAMES = {name: dicom_writer.uid(name) for name in ("study_uid", "series_uid", "sop_uid")}
+NAMES = {name: dicom_files.uid(name) for name in ("study_uid", "series_uid", "sop_uid")}
 IDENTITY = {"patient_id": "LIDC-IDRI-0001", "z_mm": -12.5, **NAMES}
 
 
 def raw(tmp_path, words, **tags):
     """A slice with exactly these 16-bit words; tags as given."""
     words = np.asarray(words, np.uint16)
-    dicom_writer.write_slice(tmp_path / "raw.dcm", np.zeros(words.shape, np.int16), **IDENTITY)
+    dicom_files.write_slice(tmp_path / "raw.dcm", np.zeros(words.shape, np.int16), **IDENTITY)
     return edit(tmp_path / "raw.dcm", PixelData=words.astype("<u2").tobytes(), **tags)
 
 
@@ -73,7 +73,7 @@ def test_monochrome1_changes_the_display_not_the_measurement(tmp_path):
 def test_other_transfer_syntaxes(tmp_path, syntax):
     path = tmp_path / "a.dcm"
     hu = np.arange(-1024, 3072, dtype=np.int16).reshape(64, 64)
-    dicom_writer.write_slice(path, hu, **IDENTITY)
+    dicom_files.write_slice(path, hu, **IDENTITY)
     dataset = pydicom.dcmread(path)
     if syntax == RLELossless:
         dataset.compress(RLELossless, generate_instance_uid=False)
@@ -141,7 +141,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("tags", "delete", "kind", "message"), REFUSED)
 def test_no_hounsfield_units(tmp_path, tags, delete, kind, message):
-    dicom_writer.write_slice(tmp_path / "a.dcm", BODY, **IDENTITY)
+    dicom_files.write_slice(tmp_path / "a.dcm", BODY, **IDENTITY)
     edit(tmp_path / "a.dcm", delete=delete, **tags)
     for read in (dicom.read_hu, dicom.read_header):
         with pytest.raises(dicom.Unusable, match=message) as caught:
@@ -159,7 +159,7 @@ def test_no_hounsfield_units(tmp_path, tags, delete, kind, message):
     ],
 )
 def test_no_place_in_a_series(tmp_path, tags, delete, message):
-    dicom_writer.write_slice(tmp_path / "a.dcm", BODY, **IDENTITY)
+    dicom_files.write_slice(tmp_path / "a.dcm", BODY, **IDENTITY)
     edit(tmp_path / "a.dcm", delete=delete, **tags)
     with pytest.raises(dicom.Unusable, match=message):
         dicom.read_header(tmp_path / "a.dcm")
@@ -177,7 +177,7 @@ def test_no_place_in_a_series(tmp_path, tags, delete, message):
     ],
 )
 def test_a_missing_decoder_is_named(tmp_path, monkeypatch, syntax, package):
-    dicom_writer.write_slice(tmp_path / "a.dcm", BODY, **IDENTITY)
+    dicom_files.write_slice(tmp_path / "a.dcm", BODY, **IDENTITY)
     dataset = pydicom.dcmread(tmp_path / "a.dcm")
     dataset.PixelData = encapsulate([b"\xff\xd8\xff\xd9"])
     dataset.file_meta.TransferSyntaxUID = syntax
@@ -209,7 +209,7 @@ def test_files_that_are_no_dicom(tmp_path):
 def test_a_file_cut_anywhere_or_damaged_gives_a_sentence(tmp_path, capfd):
     """Cut short, no file is read as if it were whole; with a byte changed, pydicom's own errors never get out."""
     path, broken = tmp_path / "a.dcm", tmp_path / "b.dcm"
-    dicom_writer.write_slice(path, BODY, **IDENTITY)
+    dicom_files.write_slice(path, BODY, **IDENTITY)
     content = path.read_bytes()
     for length in [*range(0, 1010, 7), len(content) - 5000, len(content) - 1]:
         broken.write_bytes(content[:length])

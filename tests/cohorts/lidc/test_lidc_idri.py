@@ -2,6 +2,7 @@
 
 import zipfile
 
+import dicom_files
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +13,6 @@ from test_lidc_xml import message, nodule, roi
 from sourcematters import __main__
 from sourcematters.cohorts import Request, open_cohort
 from sourcematters.cohorts.lidc import dicom, lidc_idri, lidc_xml, series
-from sourcematters.demo import dicom_writer
 from sourcematters.errors import StudyError
 
 PATIENTS = 4
@@ -30,8 +30,8 @@ def outline(x, y, side):
 
 def slice_uid(patient, z):
     # write_series numbers from the highest position.
-    series = dicom_writer.uid(f"LIDC-IDRI-{patient:04d}", "series", 0)
-    return dicom_writer.uid(series, sorted(Z, reverse=True).index(z) + 1)
+    series = dicom_files.uid(f"LIDC-IDRI-{patient:04d}", "series", 0)
+    return dicom_files.uid(series, sorted(Z, reverse=True).index(z) + 1)
 
 
 def annotation(patient):
@@ -47,7 +47,7 @@ def annotation(patient):
         # A mark of a finding below 3 mm, on a slice that stays a negative.
         return marks + nodule(roi([(50, 50)], sop=slice_uid(patient, 20), z="20"), ratings="")
 
-    series = dicom_writer.uid(f"LIDC-IDRI-{patient:04d}", "series", 0)
+    series = dicom_files.uid(f"LIDC-IDRI-{patient:04d}", "series", 0)
     return message(*map(reader, range(4)), series=series)
 
 
@@ -144,14 +144,14 @@ def test_images_that_are_not_there_are_not_invented(release):
 
 
 def test_everything_left_out_is_named(release):
-    gone = release / "LIDC-IDRI-0001" / dicom_writer.uid("LIDC-IDRI-0001", "study")
+    gone = release / "LIDC-IDRI-0001" / dicom_files.uid("LIDC-IDRI-0001", "study")
     series = next(gone.iterdir())
     # Instance 11 is at 50 mm, instance 5 at 80.
     (series / "000011.dcm").unlink()
     (release / "extra.xml").write_text(message("", series="1.2.3.4"))
     (release / "broken.xml").write_text(annotation(1)[:300])
     big = message(nodule(roi(outline(60, 60, 9), sop=slice_uid(3, 80), z="80")), series="none").replace(
-        "none", dicom_writer.uid("LIDC-IDRI-0005", "series", 0)
+        "none", dicom_files.uid("LIDC-IDRI-0005", "series", 0)
     )
     write_series(release, 5, positions=Z)
     (release / "five.xml").write_text(big.replace(slice_uid(3, 80), slice_uid(5, 80)))
@@ -221,7 +221,7 @@ def test_verify_counts_what_is_there(release, capsys):
         hu[0, : int(patient[-1])] = 7
         header = dict(zip(dicom.HEADER, dicom.read_header(path), strict=True))
         identity = {name: header[name] for name in ("patient_id", "study_uid", "series_uid", "sop_uid", "z_mm")}
-        dicom_writer.write_slice(path, hu, instance=int(header["instance"]), spacing_mm=(0.5, 0.5), **identity)
+        dicom_files.write_slice(path, hu, instance=int(header["instance"]), spacing_mm=(0.5, 0.5), **identity)
     assert __main__.main(["verify", str(release), "--task", "lung-mass-ct"]) == 0
     printed = capsys.readouterr().out
     assert "4 patients, 4 CT series, 84 slices" in printed and "No problems: all 16 images were opened." in printed
@@ -266,11 +266,11 @@ def test_real_outlines_on_slices_made_for_them(lidc_release, shared_data, tmp_pa
             patient, folder = f"LIDC-IDRI-{number:04d}", root / f"LIDC-IDRI-{number:04d}"
             heights = {c.sop_uid: c.z_mm for reader in read.readers for n in reader for c in n.contours}
             highest = max(c.z_mm for reader in read.readers for n in reader if n.kind == "nodule" for c in n.contours)
-            heights |= {dicom_writer.uid(patient, step): highest + 12 + 2.5 * step for step in range(8)}
+            heights |= {dicom_files.uid(patient, step): highest + 12 + 2.5 * step for step in range(8)}
             for instance, (sop_uid, z) in enumerate(heights.items()):
                 hu = np.full((512, 512), -800, np.int16)
                 identity = {"study_uid": read.study_uid, "series_uid": read.series_uid, "sop_uid": sop_uid}
-                dicom_writer.write_slice(
+                dicom_files.write_slice(
                     folder / f"{instance}.dcm", hu, patient_id=patient, z_mm=z, spacing_mm=(0.7, 0.7), **identity
                 )
             (folder / "read.xml").write_bytes(archive.read(read.file))
