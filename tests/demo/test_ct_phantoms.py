@@ -24,7 +24,9 @@ MANY = [patient(1, f"LIDC-IDRI-{number:04d}") for number in range(1, 201)]
 
 
 def request(cache, **changes):
-    return Request(**{"data": "ct-phantoms", "task": "lung-mass-ct", "cache": cache, "patients": PATIENTS} | changes)
+    return Request(
+        **{"data": "ct-phantoms", "task": "lung-mass-ct", "cache": cache, "patients": PATIENTS, "workers": 1} | changes
+    )
 
 
 @pytest.fixture(scope="module")

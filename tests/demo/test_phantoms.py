@@ -140,7 +140,7 @@ def test_a_larger_population_contains_the_smaller():
 
 # The cohort of them
 
-SETTINGS = {"data": "phantoms", "task": "lesion", "patients": 40, "size": 32, "seed": 5}
+SETTINGS = {"data": "phantoms", "task": "lesion", "patients": 40, "size": 32, "seed": 5, "workers": 1}
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def test_other_drawing_code_gets_another_folder(drawn, tmp_path, monkeypatch):
 
 def test_two_workers_draw_the_same(drawn, tmp_path):
     _, cohort = drawn
-    spread = open_cohort(Request(cache=tmp_path, workers=2, **SETTINGS))
+    spread = open_cohort(Request(cache=tmp_path, **SETTINGS | {"workers": 2}))
     for one, two in zip(cohort.table["path"], spread.table["path"], strict=True):
         assert open(one, "rb").read() == open(two, "rb").read()
 

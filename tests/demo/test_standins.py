@@ -1,96 +1,111 @@
-import numpy as np
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sourcematters import sources
 from sourcematters.demo import standins
-from sourcematters.demo.standins import Pretraining
 from sourcematters.errors import StudyError
-from sourcematters.files import read_json
 
-QUICK = Pretraining(pictures=1320, held_out=120, size=32, epochs=6, batch_size=24, learning_rate=2e-3)
+NAMES = list(standins.STANDINS)
 
 
-@pytest.fixture(scope="module", params=standins.STANDINS)
+@pytest.fixture(scope="module", params=NAMES)
 def trained(request, tmp_path_factory):
-    source = standins.source(request.param, "test_resnet", tmp_path_factory.mktemp("sources"), QUICK)
-    standins.pretrain(source, "test_resnet", QUICK)
-    return source
+    """A stand-in pretrained in a few steps, as if it were for another backbone than the demo's."""
+    path = tmp_path_factory.mktemp("sources") / f"{request.param}.safetensors"
+    standins.pretrain(request.param, "test_resnet", path, count=1350, epochs=3)
+    return replace(sources.resolve(request.param, "test_resnet"), location=str(path))
 
 
 def test_a_standin_learns_its_pictures(trained):
-    card = read_json(trained.location.replace(".safetensors", ".json"))
-    # Twelve classes: chance is 1/12, and 120 pictures give it a standard deviation of .025.
-    assert card["chance"] == 1 / 12 and card["held_out_accuracy"] > 1 / 12 + 4 * 0.025
+    # Twelve classes: chance is 1/12, and 150 pictures give it a standard deviation of .023.
+    assert trained.card["chance"] == 1 / 12 and trained.card["held_out_accuracy"] > 1 / 12 + 4 * 0.023
 
 
 def test_a_standin_loads_as_any_source_does(trained):
     model = trained.load("test_resnet", size=64)
     untrained = sources.create("test_resnet", size=64).state_dict()
     assert not any(torch.equal(model.state_dict()[k], untrained[k]) for k in untrained if k.endswith("conv1.weight"))
+    assert all(value.dtype != torch.float16 for value in model.state_dict().values())
 
 
-def test_a_standin_is_trained_once(trained, monkeypatch):
-    monkeypatch.setattr(standins, "_train", lambda *a: pytest.fail("trained again"))
-    standins.pretrain(trained, "test_resnet", QUICK)
+def test_training_again_gives_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        standins.pretrain(NAMES[0], "test_resnet", tmp_path / f"{name}.safetensors", count=180, epochs=1)
+    assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
 
 
-def test_training_again_gives_the_same_bytes(trained, tmp_path):
-    again = standins.source(trained.name, "test_resnet", tmp_path, QUICK)
-    assert again == trained
-    standins.pretrain(again, "test_resnet", QUICK)
-    one, two = (sources.read_tensors(source.location) for source in (trained, again))
-    assert all(torch.equal(one[key], two[key]) for key in one)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_demos_backbone_has_its_weights_shipped(name, tmp_path):
+    source = sources.resolve(name, "test_resnet", folder=tmp_path)
+    assert source.at_hand and source.kind == "standin" and source.caution == "stand-ins, not ImageNet or RadImageNet"
+    assert source.identity == f"sha256:{sources.registry.sha256(source.location)}"
+    assert source.card["held_out_accuracy"] > 0.7 and source.card["chance"] == 1 / 12
+    source.fetch("test_resnet")
+    source.load("test_resnet", size=64)
+    assert not list(tmp_path.iterdir())
 
 
-def test_identity_follows_settings_backbone_and_drawing_code(tmp_path, monkeypatch):
-    def identity(name="natural-standin", backbone="test_resnet", settings=QUICK):
-        return standins.source(name, backbone, tmp_path, settings).identity
+def test_shipped_weights_are_of_different_networks():
+    natural, radiology = (load_file(sources.resolve(name, "test_resnet").location) for name in NAMES)
+    assert natural.keys() == radiology.keys()
+    assert not any(torch.equal(natural[key], radiology[key]) for key in natural if key.endswith("conv1.weight"))
 
-    base = identity()
-    assert base == identity()
-    assert (
-        len({base, identity("radiology-standin"), identity(backbone="resnet10t"), identity(settings=Pretraining())})
-        == 4
+
+def test_another_backbones_standin_is_trained_where_it_is_asked_for(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(standins, "pretrain", lambda *arguments: asked.append(arguments))
+    plain, matched = (
+        sources.resolve(name, "resnet10t", folder=tmp_path)
+        for name in ("radiology-standin", "radiology-standin+matched")
     )
-    world = standins.STANDINS["natural-standin"]
+    assert not plain.at_hand and plain.identity.startswith("standin:") and plain.location.startswith(str(tmp_path))
+    matched.fetch("resnet10t")
+    assert [(name, backbone, str(path)) for name, backbone, path in asked] == [
+        ("radiology-standin", "resnet10t", plain.location)
+    ]
+    others = [
+        sources.resolve(name, backbone, folder=tmp_path) for name in NAMES for backbone in ("resnet10t", "resnet18")
+    ]
+    assert len({source.identity for source in others}) == 4
+    open(plain.location, "wb").close()
+    plain.fetch("resnet10t")
+    assert len(asked) == 1
 
-    def other_pictures(seed, index, size):
-        pixels, label = world.draw(seed, index, size)
-        return 255 - pixels, label
 
-    monkeypatch.setitem(
-        standins.STANDINS, "natural-standin", standins.World(other_pictures, *list(vars(world).values())[1:])
-    )
-    assert identity() != base
+def test_identity_follows_the_drawing_code(tmp_path, monkeypatch):
+    before = sources.resolve(NAMES[0], "resnet10t", folder=tmp_path)
+    (tmp_path / "pictures.py").write_text("changed")
+    monkeypatch.setattr(standins.pictures, "__file__", str(tmp_path / "pictures.py"))
+    assert sources.resolve(NAMES[0], "resnet10t", folder=tmp_path).identity != before.identity
 
 
 def test_standins_keep_the_normalization_of_what_they_stand_for(tmp_path):
-    natural, radiology = (sources.resolve(name, "test_resnet", folder=tmp_path) for name in standins.STANDINS)
+    natural, radiology = (sources.resolve(name, "test_resnet", folder=tmp_path) for name in NAMES)
     assert natural.mean == sources.IMAGENET_MEAN and radiology.mean == radiology.std == (0.5, 0.5, 0.5)
-
-
-def test_pictures_for_training_and_for_holding_out_are_different():
-    images, labels = standins._pictures("radiology-standin", QUICK, workers=1)
-    assert len(images) == 1440 and images.dtype == np.uint8 and images.shape[1:] == (32, 32, 3)
-    train = {image.tobytes() for image in images[:1320]}
-    assert not any(image.tobytes() in train for image in images[1320:])
-    assert set(labels[1320:]) == set(range(12))
-
-
-def test_a_matched_standin_is_trained_under_its_plain_name(monkeypatch, tmp_path):
-    asked = []
-    monkeypatch.setattr(standins, "pretrain", lambda source, backbone: asked.append((source.name, source.location)))
-    plain, matched = (
-        sources.resolve(name, "test_resnet", folder=tmp_path)
-        for name in ("radiology-standin", "radiology-standin+matched")
-    )
-    assert not matched.at_hand and matched.caution == "stand-ins, not ImageNet or RadImageNet"
-    matched.fetch("test_resnet")
-    assert asked == [("radiology-standin", plain.location)]
     with pytest.raises(StudyError, match=r"natural-standin\+matched is natural-standin: its own normalization"):
         sources.resolve("natural-standin+matched", "test_resnet", folder=tmp_path)
 
 
-def test_a_standin_that_is_trained_has_a_card(trained):
-    assert trained.at_hand and trained.card.keys() == {"held_out_accuracy", "chance"}
+def test_a_users_own_file_takes_a_standins_place(trained, tmp_path):
+    own = sources.resolve(trained.name, "test_resnet", weights={trained.name: trained.location}, folder=tmp_path)
+    assert own.kind == "checkpoint" and own.caution == ""
+
+
+def test_the_command_says_what_it_takes():
+    command = [sys.executable, "-m", "sourcematters.demo.standins", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "--backbone" in done.stdout and "--out" in done.stdout and not done.stderr
+
+
+def test_cards_are_json_beside_the_weights():
+    cards = {path.stem: json.loads(path.read_text()) for path in standins.WEIGHTS.glob("*.json")}
+    assert set(cards) == {f"{name}-test_resnet" for name in NAMES}
+    assert all(path.stat().st_size < 2**20 for path in standins.WEIGHTS.glob("*.safetensors"))
+    assert all((card["pictures"], card["epochs"]) == (9000, 6) for card in cards.values())
