@@ -29,7 +29,7 @@ def signature(root: Path, folder: Path, notebooks: Sequence[Path], values: Mappi
     known = shared / "bank" / "files.csv"
     images = pd.read_csv(known, dtype=str)["path"].tolist() if known.exists() else []
     results = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != STAMP)
-    told = {
+    parts = {
         "python": platform.python_version(),
         "packages": sorted({(found.name, found.version) for found in distributions()}),
         "code": [(str(path.relative_to(root)), files.sha256(path)) for path in code],
@@ -39,7 +39,7 @@ def signature(root: Path, folder: Path, notebooks: Sequence[Path], values: Mappi
         "images": [_stat(path) for path in images],
         "results": [_stat(path) for path in results],
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def is_fresh(folder: Path, digest: str) -> bool:

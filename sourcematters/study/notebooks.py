@@ -165,9 +165,11 @@ def listing() -> str:
     lines += ["", "SETTINGS (-p NAME VALUE, a profile, or a notebook's cell), with the paper's values"]
     lines += list(_fields(Settings.model_fields))
     lines += [f"  {name}: {{...}}  any of these, for {what}" for name, what in SECTIONS.items()]
-    lines += ["", "CONFOUNDERS and their parameters (-p tag.height 64)"]
+    lines += ["", "CONFOUNDERS and their parameters (-p tag.height 64; each takes a `name` of its own, too)"]
     for name, kind in confounders.known().items():
-        lines += [f"  {name}  {kind.title}; {kind.practice}", *(f"    {line}" for line in _fields(kind.parameters()))]
+        required = {key: field for key, field in kind.model_fields.items() if field.is_required()}
+        lines += [f"  {name}  {kind.title}; {kind.practice}"]
+        lines += [f"    {line}" for line in _fields(required | kind.parameters())]
     lines += ["", "DATA"] + [f"  {reader.name}: {reader.help}" for reader in cohorts.known().values()]
     lines += ["", "SOURCES"]
     lines += [
