@@ -10,7 +10,7 @@ bin=$(dirname "$python")
 "$bin/lint-imports" --no-cache
 "$bin/ruff" check .
 "$bin/ruff" format --check .
-"$bin/nbstripout" --verify notebooks/*.ipynb
+"$bin/nbstripout" --keep-id --verify notebooks/*.ipynb
 "$bin/mypy"
 # One process a core; a file's tests stay together, for the studies that some of them share take minutes to make.
 exec "$python" -P -m pytest -n auto --dist loadfile
