@@ -77,7 +77,7 @@ def plan(
     if training.precision == "auto":
         from sourcematters.training import devices
 
-        training = training.replaced(precision=devices.choose_precision("auto", devices.choose(device)))
+        training = training.replaced(precision=devices.best_precision(devices.choose(device)))
     folder = workspace.shared("sources")
     return grid(
         data=cohort.name,

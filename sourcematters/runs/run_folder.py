@@ -120,6 +120,8 @@ def execute(spec: RunSpec, workspace: Workspace, execution: Execution = Executio
 
 def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool) -> None:
     # Torch takes seconds and half a gigabyte: only processes that train pay for it.
+    from safetensors.torch import load_file, save_file
+
     from sourcematters.training import devices, fine_tuning, memory
     from sourcematters.training.checkpoints import Checkpoint
     from sourcematters.training.classifier import Classifier, reproducible
@@ -143,7 +145,7 @@ def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool)
             if execution.recompute:
                 memory.recompute(model.backbone)
             if fit:
-                model.read(fit / "weights.safetensors")
+                model.load_state_dict(load_file(fit / "weights.safetensors"))
                 devices.place(model, device)
                 history = pd.read_csv(fit / "history.csv")
             else:
@@ -166,7 +168,8 @@ def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool)
         write_csv(folder / "predictions.csv", predictions)
         write_json(folder / "metrics.json", metrics.by_test_set(predictions).to_dict("records"))
         if spec.confounder is None:
-            model.write(folder / "weights.safetensors")
+            tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+            save_file(tensors, folder / "weights.safetensors")
         seconds = checkpoint.spent + time.perf_counter() - started
         write_json(folder / "env.json", _environment(str(device), seconds))
     checkpoint.remove()
