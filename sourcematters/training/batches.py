@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,25 +11,10 @@ from torch.nn import functional
 
 from sourcematters.seeds import keys, stream
 from sourcematters.training import devices
+from sourcematters.training.image_bank import Pixels
 from sourcematters.training.recipe import Training
 
-RESIDENT_SHARE = 0.25
-"""Banks that take more than this share of the device's memory are not kept there but read from disk, ahead of use."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pixels:
-    """Two banks of the same cohort, uint8 (N, size, size): without and with the artefact."""
-
-    base: NDArray[np.uint8]
-    carrier: NDArray[np.uint8]
-
-    def batch(self, rows: NDArray[np.int64], carries: NDArray[np.bool_]) -> torch.Tensor:
-        """The images of `rows`, as uint8 (B, 1, size, size), each with the artefact where it `carries`."""
-        images = self.base[rows]
-        if carries.any():
-            images[carries] = self.carrier[rows[carries]]
-        return torch.from_numpy(images).unsqueeze(1)
+RESIDENT_SHARE = 0.25  # banks that take more than this share of the device's memory are read from disk, ahead of use
 
 
 Choice = tuple[NDArray[np.int64], NDArray[np.bool_]]
@@ -49,13 +33,13 @@ def feed(pixels: Pixels, choices: Iterable[Choice], device: torch.device) -> Ite
     memory maps, whose pages all workers share. Of larger ones a thread reads the next batch while this one is computed.
     """
     if pixels.base.nbytes + pixels.carrier.nbytes > RESIDENT_SHARE * devices.memory(device):
-        prepared = (pixels.batch(*choice) for choice in choices)
+        prepared = (torch.from_numpy(pixels.batch(*choice)) for choice in choices)
         if device.type == "cuda":
             # Only page-locked memory is copied while the device computes.
             prepared = (images.pin_memory() for images in prepared)
         yield from (images.to(device, non_blocking=True) for images in _ahead(prepared))
     elif device.type == "cpu":
-        yield from (pixels.batch(*choice) for choice in choices)
+        yield from (torch.from_numpy(pixels.batch(*choice)) for choice in choices)
     else:
         both = resident(pixels, device)
         for rows, carries in choices:

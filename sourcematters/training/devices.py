@@ -12,8 +12,7 @@ FILLING = 7.5e9
 """Operations of one step, for each multiprocessor of a card, that keep it busy for the 10 ms that a CPU core takes to
 issue the step's thousand kernels. An estimate: `workers` overrules what follows from it."""
 
-ROOM = 8 * 2**30
-"""Bytes of a card's memory for each of several runs: a step that does not fill a card needs less."""
+ROOM = 8 * 2**30  # bytes of a card's memory for each of several runs: a step that does not fill a card needs less
 
 
 def choose(device: str = "auto") -> torch.device:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,8 @@ from sourcematters.files import explained, sha256, write_csv
 from sourcematters.processes import over_processes, progress
 from sourcematters.training.recipe import LUNG, Preprocessing
 
+# Keras resizes by nearest neighbour, as the paper's code did; Pillow's bilinear averages what it drops.
 INTERPOLATIONS = {"nearest": Image.Resampling.NEAREST, "antialias": Image.Resampling.BILINEAR}
-"""Keras resizes by nearest neighbour, as the paper's code did; Pillow's bilinear averages what it drops."""
-
 ROWS_A_TASK = 8
 ALONE_SECONDS = 1.0  # what starting other processes takes
 
@@ -37,6 +37,21 @@ class Rendering(Preprocessing):
 
     alteration: Alteration = ORIGINAL
     seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Two banks of the same cohort, uint8 (N, size, size): without and with the artefact."""
+
+    base: NDArray[np.uint8]
+    carrier: NDArray[np.uint8]
+
+    def batch(self, rows: NDArray[np.int64], carries: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """The images of `rows`, as uint8 (B, 1, size, size), each with the artefact where it `carries`."""
+        images = self.base[rows]
+        if carries.any():
+            images[carries] = self.carrier[rows[carries]]
+        return images[:, None]
 
 
 def render(path: str, image_id: str, renderings: Sequence[Rendering]) -> list[NDArray[np.uint8]]:

@@ -32,7 +32,7 @@ def table(rows, carries):
 def test_a_batch_shows_the_artefact_only_where_it_is_carried():
     base, carrier = np.zeros((4, 2, 2), np.uint8), np.full((4, 2, 2), 9, np.uint8)
     batch = Pixels(base, carrier).batch(np.array([3, 1, 3]), np.array([True, False, False]))
-    assert batch.shape == (3, 1, 2, 2) and batch.dtype == torch.uint8
+    assert batch.shape == (3, 1, 2, 2) and batch.dtype == np.uint8
     assert batch[:, 0, 0, 0].tolist() == [9, 0, 0]
     assert base.max() == 0
 
