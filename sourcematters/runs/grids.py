@@ -4,8 +4,9 @@ import itertools
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from operator import methodcaller
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,22 +17,12 @@ from sourcematters.confounders import Confounder, design
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json, write_csv
 from sourcematters.processes import cores, over_processes, progress
-from sourcematters.runs.local import make_here
-from sourcematters.runs.run_folder import (
-    CHECKPOINT_SECONDS,
-    Execution,
-    Workspace,
-    open_registered,
-    register,
-    renderings,
-)
+from sourcematters.runs.run_folder import Execution, Workspace, attempt, open_registered, register, renderings
 from sourcematters.runs.slurm import Slurm, make_in_jobs
 from sourcematters.runs.specs import RunSpec, grid
 from sourcematters.sources import Source, resolve
 from sourcematters.training import image_bank
 from sourcematters.training.recipe import Training
-
-PLAN = ["run_id", "data", "task", "confounder", "p_art", "source", "backbone", "fold", "caution"]
 
 
 def plan(
@@ -50,42 +41,30 @@ def plan(
 ) -> list[RunSpec]:
     """Register the cohort, find the sources and return every run of the grid.
 
-    Parameters
-    ----------
-    cohort, workspace
-        The images, and where all that is made of them is kept.
-    confounders, p_art, sources, folds
-        The axes of the grid, see `specs.grid`; of a source its name, see `sources.resolve`.
-    backbone
-        The network, by timm's name.
-    training
-        The recipe. Precision auto becomes bf16 where `device` computes it in hardware, fp32 elsewhere: it changes the
-        numbers, so it belongs to the run.
-    weights
-        Local files of sources, by name, see `sources.resolve`.
-    seed
-        Of everything drawn, see `RunSpec`.
-    device
-        What the runs will be made on, for precision auto only.
+    cohort, workspace  the images, and where all that is made of them is kept
+    confounders, p_art, sources, folds  the axes of the grid, see `specs.grid`; of a source its name
+    backbone           the network, by timm's name
+    training           the recipe; precision auto becomes bf16 where `device` computes it in hardware, fp32 elsewhere
+    weights            local files of sources, by name, see `sources.resolve`
+    seed               of everything drawn, see `RunSpec`
+    device             what the runs will be made on, for precision auto only
 
     Raises StudyError for an unknown source, an empty or repeated axis, p_art outside 0..1, or a cohort too small
     for the folds or for a confounder: before anything is trained.
     """
-    for confounder in confounders:
-        for fold, strength in itertools.product(range(folds), p_art):
-            design.sets(cohort.table, confounder, p_art=strength, fold=fold, seed=seed)
+    for confounder, fold, strength in itertools.product(confounders, range(folds), p_art):
+        design.sets(cohort.table, confounder, p_art=strength, fold=fold, seed=seed)
     if training.precision == "auto":
         from sourcematters.training import devices
 
-        training = training.replaced(precision=devices.choose_precision("auto", devices.choose(device)))
-    folder = workspace.shared("sources")
+        training = training.replaced(precision=devices.best_precision(devices.choose(device)))
     return grid(
         data=cohort.name,
         task=cohort.task,
         cohort=register(cohort, workspace),
         confounders=confounders,
         p_art=p_art,
-        sources=[resolve(name, backbone, weights=weights, folder=folder) for name in sources],
+        sources=[resolve(name, backbone, weights=weights, folder=workspace.shared("sources")) for name in sources],
         backbone=backbone,
         folds=folds,
         training=training,
@@ -99,21 +78,8 @@ def plan_table(specs: Sequence[RunSpec]) -> pd.DataFrame:
 
     The last column joins what a figure must say of the cohort and of the source; "" for nothing.
     """
-    rows = [
-        (
-            spec.id,
-            spec.data,
-            spec.task,
-            spec.confounder.name if spec.confounder else "none",
-            spec.p_art,
-            spec.source.name,
-            spec.backbone,
-            spec.fold,
-            "; ".join(filter(None, (spec.caution, spec.source.caution))),
-        )
-        for spec in specs
-    ]
-    return pd.DataFrame(rows, columns=PLAN)
+    cautions = ["; ".join(filter(None, (spec.caution, spec.source.caution))) for spec in specs]
+    return pd.DataFrame([{"run_id": spec.id, **spec.row} for spec in specs]).assign(caution=cautions)
 
 
 def run(
@@ -126,25 +92,17 @@ def run(
     executor: str = "local",
     slurm: Mapping[str, Any] | None = None,
     recompute: bool = False,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> pd.DataFrame:
     """Execute the runs that are not done yet and return the results table of all of them.
 
     Interrupt it at any time: what is finished stays, the rest is made by the next call, with the same numbers.
     A run that fails does not stop the others.
 
-    Parameters
-    ----------
-    specs, workspace
-        What `plan` returned, and where it was planned.
-    name
-        Of the grid: its list of runs is kept as plans/`name`.csv, for `status`.
-    workers
-        Processes; 0 means one for each core, or as many as fill a GPU (`devices.runs_at_once`).
-    device, recompute, checkpoint_seconds
-        As in `Execution`.
-    executor, slurm
-        local, or slurm for jobs of a cluster with these options (see `Slurm`); banks and weights are still made here.
+    specs, workspace  what `plan` returned, and where it was planned
+    name              of the grid: its list of runs is kept as plans/`name`.csv, for `status`
+    workers           processes; 0 means one a core, or as many as fill a GPU (`devices.runs_at_once`)
+    executor, slurm   local, or slurm for jobs of a cluster with these options; banks and weights are still made here
+    device, recompute  as in `Execution`
 
     Raises StudyError naming the failed runs and where their tracebacks are, for an unknown executor or option, and for
     `recompute` of compiled networks.
@@ -153,7 +111,7 @@ def run(
         raise StudyError(f"executor = {executor!r}: it must be local or slurm.")
     if recompute and any(spec.training.compiled for spec in specs):
         raise StudyError("recompute and compiled exclude each other: set one of them to false.")
-    options, execution = Slurm(**slurm or {}), Execution(device, recompute, checkpoint_seconds)
+    options, execution = Slurm(**slurm or {}), Execution(device, recompute)
     table = plan_table(specs)
     write_csv(workspace.own(f"plans/{name}.csv"), table)
     todo = [spec for spec in specs if not (workspace.run(spec) / "done").exists()]
@@ -162,7 +120,10 @@ def run(
         if executor == "slurm":
             ended = make_in_jobs(todo, workspace, execution, name=name, options=options)
         else:
-            ended = make_here(todo, workspace, execution, workers=workers or _suitable_workers(todo, device))
+            at_once = min(workers or _suitable_workers(todo, device), len(todo))
+            execution = replace(execution, memory_share=1 / at_once)
+            work = partial(attempt, workspace=workspace, execution=execution, show=at_once == 1)
+            ended = over_processes(work, todo, at_once)
         _watch(ended, workspace, done=len(specs) - len(todo), total=len(specs))
     return collect(table, workspace)
 
@@ -172,19 +133,19 @@ def _watch(ended: Iterable[tuple[RunSpec, str]], workspace: Workspace, *, done: 
     failures = []
     with progress(total=total, initial=done, desc="runs", unit="run", mininterval=0) as bar:
         for spec, failure in ended:
-            bar.set_postfix_str(f"{spec.id}: {'failed' if failure else _outcome(workspace.run(spec))}")
-            bar.update()
+            outcome = "failed"
             if failure:
                 failures.append(failure)
+            else:
+                loss = pd.read_csv(workspace.run(spec) / "history.csv")["val_loss"].min()
+                tests = read_json(workspace.run(spec) / "metrics.json")
+                aucs = ", ".join(f"{row['test_set']} {row['auc']:.2f}" for row in tests)
+                outcome = f"val loss {loss:.2f}, AUC {aucs}"
+            bar.set_postfix_str(f"{spec.id}: {outcome}")
+            bar.update()
     if failures:
         more = f"\n... and {len(failures) - 3} more" if len(failures) > 3 else ""
         raise StudyError(f"{len(failures)} of {total} runs failed:\n" + "\n".join(failures[:3]) + more)
-
-
-def _outcome(folder: Path) -> str:
-    loss = pd.read_csv(folder / "history.csv")["val_loss"].min()
-    aucs = ", ".join(f"{row['test_set']} {row['auc']:.2f}" for row in read_json(folder / "metrics.json"))
-    return f"val loss {loss:.2f}, AUC {aucs}"
 
 
 def _suitable_workers(specs: Sequence[RunSpec], device: str) -> int:
@@ -194,9 +155,8 @@ def _suitable_workers(specs: Sequence[RunSpec], device: str) -> int:
         return cores()
     from sourcematters.training import devices
 
-    where = devices.choose(device)
     networks = {(spec.backbone, spec.training) for spec in specs}
-    return min(devices.runs_at_once(backbone, training, where) for backbone, training in networks)
+    return min(devices.runs_at_once(backbone, training, devices.choose(device)) for backbone, training in networks)
 
 
 def _prepare(todo: Sequence[RunSpec], workspace: Workspace, workers: int) -> None:
@@ -211,17 +171,11 @@ def _prepare(todo: Sequence[RunSpec], workspace: Workspace, workers: int) -> Non
 
 def _fetch(sources: Iterable[Source], backbone: str, workers: int) -> None:
     missing = sorted((source for source in sources if not source.at_hand), key=str)
-    for _ in over_processes(methodcaller("fetch", backbone), missing, workers):
-        pass
+    list(over_processes(methodcaller("fetch", backbone), missing, workers))
 
 
 def prepare_sources(
-    names: Sequence[str],
-    backbone: str,
-    workspace: Workspace,
-    *,
-    weights: Mapping[str, Any] | None = None,
-    workers: int = 0,
+    names: Sequence[str], backbone: str, workspace: Workspace, *, weights: Mapping[str, Any] | None = None, workers: int
 ) -> pd.DataFrame:
     """Fetch or train the sources called `names` now, and return one row about each.
 
@@ -230,10 +184,7 @@ def prepare_sources(
     folder = workspace.shared("sources")
     found = [resolve(name, backbone, weights=weights, folder=folder) for name in names]
     _fetch(found, backbone, workers)
-    rows = [
-        {"source": source.name, "kind": source.kind, "identity": source.identity, **source.card} for source in found
-    ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([{"source": s.name, "kind": s.kind, "identity": s.identity, **s.card} for s in found])
 
 
 def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
@@ -242,8 +193,7 @@ def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
     Columns: those of `plan_table`, then test_set, n, auc, auc_keras. Raises StudyError naming a run that is not done.
     """
     folder = workspace.shared("runs")
-    missing = [run_id for run_id in table["run_id"] if not (folder / run_id / "done").exists()]
-    if missing:
+    if missing := [run_id for run_id in table["run_id"] if not (folder / run_id / "done").exists()]:
         raise StudyError(f"{len(missing)} of {len(table)} runs are not done, e.g. {missing[0]}. Run the grid first.")
     frames = []
     for row in table.to_dict("records"):
@@ -259,9 +209,8 @@ def collect_plans(workspace: Workspace) -> tuple[pd.DataFrame, list[str]]:
     """
     frames, missing = [], []
     for path in sorted(workspace.own("plans").glob("*.csv")):
-        table = pd.read_csv(path, keep_default_na=False)
         try:
-            frames.append(collect(table, workspace))
+            frames.append(collect(pd.read_csv(path, keep_default_na=False), workspace))
         except StudyError as error:
             missing.append(f"{path.stem}: {error}")
     if not frames:

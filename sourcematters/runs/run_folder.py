@@ -22,7 +22,9 @@ import os
 import platform
 import shutil
 import socket
+import subprocess
 import time
+import traceback
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,50 +32,37 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import psutil
 from filelock import FileLock
-from numpy.typing import NDArray
 
 from sourcematters import metrics
 from sourcematters.cohorts import Cohort, tables
 from sourcematters.confounders import design
-from sourcematters.files import explained, write_csv, write_json
+from sourcematters.files import explained, write_csv, write_json, write_text
 from sourcematters.runs.specs import RunSpec
 from sourcematters.seeds import derive
 from sourcematters.training import image_bank
-from sourcematters.training.image_bank import Rendering
+from sourcematters.training.image_bank import Pixels, Rendering
+from sourcematters.training.recipe import Preprocessing
 
-HEARTBEAT_SECONDS = 3600
-"""A run on another machine counts as running if it finished an epoch within this time."""
-
-CHECKPOINT_SECONDS = 300
-"""What a killed run loses at most, if its epochs are shorter."""
+STATES = ["done", "running", "queued", "failed", "lost", "missing"]
+HEARTBEAT_SECONDS = 3600  # a run on another machine counts as running if it finished an epoch within this time
 
 
 @dataclass(frozen=True)
 class Execution:
-    """By what means a run is made; no number depends on it, but that kinds of devices round differently.
+    """By what means a run is made; no number depends on it, but that kinds of devices round differently."""
 
-    device              auto, cpu, cuda, mps ...
-    recompute           a training step holds less memory and takes a quarter longer (`memory.recompute`)
-    checkpoint_seconds  a run keeps where it stands at most so often
-    memory_share        the run's part of a card that other runs share, 0..1
-    """
-
-    device: str = "auto"
-    recompute: bool = False
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
-    memory_share: float = 1.0
+    device: str = "auto"  # cpu, cuda, mps ...
+    recompute: bool = False  # a training step holds less memory and takes a quarter longer (`memory.recompute`)
+    checkpoint_seconds: float = 300  # a run keeps where it stands at most so often: what a killed one loses
+    memory_share: float = 1.0  # the run's part of a card that other runs share, 0..1
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where things are kept: `results/<profile>` for what a profile shows, its parent for what profiles share.
-
-    A run, a bank or a stand-in that two profiles need is made once.
-    """
+    """Where things are kept: `results/<profile>` for what a profile shows, its parent for what profiles share."""
 
     results: str
 
@@ -104,10 +93,9 @@ def register(cohort: Cohort, workspace: Workspace) -> str:
 
 
 def execute(spec: RunSpec, workspace: Workspace, execution: Execution = Execution(), *, show: bool = False) -> Path:
-    """Make one run, unless it is done, and return its folder.
+    """Make one run, unless it is done, and return its folder; `show` draws a progress bar of the epochs.
 
-    Computes on one thread (on a CPU) so that the bytes do not depend on the number of cores or workers. After an
-    epoch it keeps where it stands; the next call goes on there. `show` draws a progress bar of the epochs.
+    It keeps where it stands after an epoch, and a call after an interruption goes on there.
     """
     target = workspace.run(spec)
     with explained(target):
@@ -118,8 +106,26 @@ def execute(spec: RunSpec, workspace: Workspace, execution: Execution = Executio
     return target
 
 
+def attempt(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool = False) -> str:
+    """Make one run; return "", or a sentence on why it failed after keeping the traceback in `<id>.failed/`."""
+    failed = Path(f"{workspace.run(spec)}.failed")
+    try:
+        execute(spec, workspace, execution, show=show)
+    except subprocess.CalledProcessError:
+        # Not the run's failure: submitit cannot requeue a job that Slurm, without grace time, has requeued already.
+        raise
+    except Exception as error:
+        write_json(failed / "spec.json", spec.to_dict())
+        write_text(failed / "traceback.txt", traceback.format_exc())
+        return f"{spec.id}: {error} ({failed / 'traceback.txt'})"
+    shutil.rmtree(failed, ignore_errors=True)
+    return ""
+
+
 def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool) -> None:
     # Torch takes seconds and half a gigabyte: only processes that train pay for it.
+    from safetensors.torch import load_file, save_file
+
     from sourcematters.training import devices, fine_tuning, memory
     from sourcematters.training.checkpoints import Checkpoint
     from sourcematters.training.classifier import Classifier, reproducible
@@ -129,13 +135,13 @@ def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool)
     with _becoming(workspace.run(spec)) as folder:
         device = devices.choose(execution.device)
         devices.limit_memory(device, execution.memory_share)
-        checkpoint = Checkpoint(
-            workspace.shared("runs") / ".checkpoints" / f"{spec.id}.pt", execution.checkpoint_seconds, device
-        )
-        pixels = fine_tuning.Pixels(*(_bank(spec.cohort, rendering, workspace) for rendering in renderings(spec)))
-        sets = _sets(spec, workspace)
+        kept = folder.parent / ".checkpoints" / f"{spec.id}.pt"
+        checkpoint = Checkpoint(kept, execution.checkpoint_seconds, device)
+        pixels = _pixels(spec.cohort, renderings(spec), workspace)
+        how = {name: getattr(spec, name) for name in ("p_art", "fold", "seed", "val_fraction", "split_seed")}
+        sets = design.sets(open_registered(spec.cohort, workspace), spec.confounder, **how)
         tests = sets[sets["part"].isin(metrics.TEST_SETS)]
-        # All sources and strengths of a fold start from the same classifier, so that they differ in nothing else.
+        # All sources and strengths of a fold start from the same classifier.
         with reproducible(derive(spec.seed, "initialization", spec.fold), device), memory.kept():
             model = Classifier(spec.source, spec.backbone, size=training.size, dropout=training.dropout)
             if training.compiled:
@@ -143,7 +149,7 @@ def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool)
             if execution.recompute:
                 memory.recompute(model.backbone)
             if fit:
-                model.read(fit / "weights.safetensors")
+                model.load_state_dict(load_file(fit / "weights.safetensors"))
                 devices.place(model, device)
                 history = pd.read_csv(fit / "history.csv")
             else:
@@ -166,7 +172,8 @@ def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool)
         write_csv(folder / "predictions.csv", predictions)
         write_json(folder / "metrics.json", metrics.by_test_set(predictions).to_dict("records"))
         if spec.confounder is None:
-            model.write(folder / "weights.safetensors")
+            tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+            save_file(tensors, folder / "weights.safetensors")
         seconds = checkpoint.spent + time.perf_counter() - started
         write_json(folder / "env.json", _environment(str(device), seconds))
     checkpoint.remove()
@@ -189,41 +196,22 @@ def _becoming(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sets(spec: RunSpec, workspace: Workspace) -> pd.DataFrame:
-    return design.sets(
-        open_registered(spec.cohort, workspace),
-        spec.confounder,
-        p_art=spec.p_art,
-        fold=spec.fold,
-        seed=spec.seed,
-        val_fraction=spec.val_fraction,
-        split_seed=spec.split_seed,
-    )
-
-
 def renderings(spec: RunSpec) -> tuple[Rendering, Rendering]:
     """How the images without and with the confounder are rendered; the same for a sampled confounder."""
-    carrier = spec.base if spec.confounder is None or spec.confounder.sampled else spec.confounder.carrier
-    base = Rendering(
-        alteration=spec.base,
-        size=spec.training.size,
-        interpolation=spec.training.interpolation,
-        seed=spec.seed,
-        window=spec.training.window,
-        crop=spec.training.crop,
-    )
-    return base, base.replaced(alteration=carrier)
+    same = {name: getattr(spec.training, name) for name in Preprocessing.model_fields}
+    base = Rendering(alteration=spec.base, seed=spec.seed, **same)
+    return base, base.replaced(alteration=spec.confounder.carrier if spec.confounder else spec.base)
 
 
 @lru_cache(maxsize=64)
-def _bank(digest: str, rendering: Rendering, workspace: Workspace) -> NDArray[np.uint8]:
-    return image_bank.build(open_registered(digest, workspace), [rendering], workspace.shared("bank"))[0]
+def _pixels(digest: str, rendered: tuple[Rendering, Rendering], workspace: Workspace) -> Pixels:
+    return Pixels(*image_bank.build(open_registered(digest, workspace), rendered, workspace.shared("bank")))
 
 
 @lru_cache(maxsize=8)
 def open_registered(digest: str, workspace: Workspace) -> pd.DataFrame:
     """The table of the cohort that `register` kept under this digest."""
-    # Published splits may share patients between parts; that was said when the cohort was opened.
+    # Published splits may share patients between parts, of which the opened cohort warned.
     return tables.read_csv(workspace.shared("cohorts") / f"{digest}.csv", shared_patients_allowed=True)
 
 
@@ -240,10 +228,9 @@ def _environment(device: str, seconds: float) -> dict[str, Any]:
 
 
 def state(run_id: str, runs: Path, queued: Container[str] = ()) -> str:
-    """The state of one run, read off its files: done, running, failed, queued, lost or missing.
+    """The state of one run, of `STATES`, read off its files; lost is one whose process is gone.
 
-    `queued` are the runs that a cluster has yet to do, see `slurm.in_queue`. Lost is a run whose process is
-    gone: it was killed, or its machine was.
+    `queued` are the runs that a cluster has yet to do, see `slurm.in_queue`.
     """
     if (runs / run_id / "done").exists():
         return "done"

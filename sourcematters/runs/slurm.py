@@ -1,9 +1,9 @@
 """Runs made by jobs of a cluster under Slurm.
 
-Slurm is reached through submitit (https://github.com/facebookincubator/submitit), which writes the job array, and
-requeues a job that is preempted or out of time; a requeued job goes on from its runs' checkpoints. Which job has which
-run is kept in `slurm/<job name>/runs.csv`, written before the jobs are submitted and compared with squeue by their
-name. So no moment of interruption makes a later call submit a run twice, and no accounting (sacct) is needed.
+submitit (https://github.com/facebookincubator/submitit) writes the job array, and requeues a job that is preempted or
+out of time, which goes on from its runs' checkpoints. Which job has which run is kept in `slurm/<job name>/runs.csv`,
+before the jobs are submitted, and compared with squeue by their name: whenever a call is interrupted, a later one
+submits no run twice, and no accounting (sacct) is needed.
 """
 
 import contextlib
@@ -23,19 +23,16 @@ from pydantic import ConfigDict, Field, model_validator
 from sourcematters.checked import Checked
 from sourcematters.errors import StudyError
 from sourcematters.files import write_csv
-from sourcematters.runs.local import attempt
-from sourcematters.runs.run_folder import Execution, Workspace
+from sourcematters.runs.run_folder import Execution, Workspace, attempt
 from sourcematters.runs.specs import RunSpec
 
-SILENT_POLLS = 20
-"""So many times in a row squeue may not answer while we wait: controllers restart."""
+SILENT_POLLS = 20  # so many times in a row squeue may not answer while we wait: controllers restart
 
 
 class Slurm(Checked):
     """How jobs are submitted, and whatever else sbatch takes, by submitit's names: partition, mem, account ...
 
-    What submitit has no name for goes into its `additional_parameters`, by sbatch's name. Runs that share a network
-    are never in two jobs.
+    What submitit has no name for goes into its `additional_parameters`, by sbatch's name.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -64,12 +61,12 @@ def make_in_jobs(
     An interruption leaves the jobs alone. A job that was cancelled, killed or out of time once too often is not
     submitted again by this call, but by the next. Raises StudyError when sbatch refuses, or squeue does not answer.
     """
-    workspace = Workspace(str(Path(workspace.results).resolve()))
     folder = workspace.shared("slurm")
     queued = in_queue(folder)
-    _tidy(queued, workspace)
-    new = [spec for spec in specs if spec.id not in queued or _failure(spec, workspace)]
-    if new:
+    for job, record in _records(folder).items():  # logs of runs that are all done, by jobs that have ended
+        if all((workspace.shared("runs") / run_id / "done").exists() and run_id not in queued for _, run_id in record):
+            shutil.rmtree(folder / job, ignore_errors=True)
+    if new := [spec for spec in specs if spec.id not in queued or _failure(spec, workspace)]:
         _submit(new, workspace, execution, name, options)
     waiting, gone, silent = list(specs), set[str](), 0
     while True:
@@ -95,12 +92,16 @@ def _outcome(spec: RunSpec, workspace: Workspace, lost: bool) -> str | None:
     """Nothing ("") if the run is done, why it failed, or None while its job has it; `lost` if no job has it."""
     if (workspace.run(spec) / "done").exists():
         return ""
-    if failure := _failure(spec, workspace):
-        return failure
-    if lost:
-        reason = last_words(spec.id, workspace.shared("slurm"))
-        return f"{spec.id}: its job is gone; start again to resubmit it. {reason}"
-    return None
+    failure = _failure(spec, workspace)
+    if lost and not failure:
+        end = last_words(spec.id, workspace.shared("slurm"))
+        failure = f"{spec.id}: its job is gone; start again to resubmit it. {end}"
+    return failure or None
+
+
+def _failure(spec: RunSpec, workspace: Workspace) -> str:
+    path = Path(f"{workspace.run(spec)}.failed/traceback.txt")
+    return f"{spec.id}: {path.read_text(encoding='utf-8').strip().splitlines()[-1]} ({path})" if path.exists() else ""
 
 
 def in_queue(folder: Path) -> set[str]:
@@ -120,17 +121,28 @@ def in_queue(folder: Path) -> set[str]:
             f"squeue does not answer ({why}), so it is not known which jobs are queued. They go on; try again later, "
             f"on a machine of the cluster. If their cluster is no more, delete {folder}."
         ) from error
-    jobs = set()
-    for line in answer.split():
-        job, _, task = line.partition("|")
-        jobs.add((job, int(task) if task.isdecimal() else 0))
-    return {run_id for job, record in records.items() for task, run_id in record if (job, task) in jobs}
+    jobs = {line.replace("|N/A", "|0") for line in answer.split()}  # a single job is no array and has no task
+    return {run_id for job, record in records.items() for task, run_id in record if f"{job}|{task}" in jobs}
 
 
 def _records(folder: Path) -> dict[str, list[tuple[int, str]]]:
     """Of each submission: which task of its job array has which run."""
     paths = sorted(folder.glob("*/runs.csv"))
     return {path.parent.name: list(pd.read_csv(path).itertuples(index=False, name=None)) for path in paths}
+
+
+def last_words(run_id: str, folder: Path) -> str:
+    """The last line of the newest log of the run's jobs: there Slurm says what ended them."""
+    logs: list[Path] = []
+    for job, record in _records(folder).items():
+        is_array = len({task for task, _ in record}) > 1
+        tasks = [f"{task}_" if is_array else "" for task, other in record if other == run_id]
+        logs += [log for task in tasks for log in (folder / job).glob(f"*_{task}0_log.err")]
+    if not logs:
+        return "It never began (cancelled while it was queued?)"
+    log = max(logs, key=lambda path: path.stat().st_mtime)
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"Its last words: {lines[-1] if lines else 'none'} ({log})"
 
 
 class Bundle:
@@ -165,7 +177,7 @@ def bundles(specs: Sequence[RunSpec], runs_per_job: int) -> list[list[RunSpec]]:
         if jobs and len(jobs[-1]) + len(group) <= runs_per_job:
             jobs[-1] += group
         else:
-            jobs.append(list(group))
+            jobs.append(group)
     return jobs
 
 
@@ -181,6 +193,8 @@ def _submit(specs: Sequence[RunSpec], workspace: Workspace, execution: Execution
     write_csv(folder / "runs.csv", pd.DataFrame(record, columns=["task", "run_id"]))
     for spec in specs:
         shutil.rmtree(f"{workspace.run(spec)}.failed", ignore_errors=True)
+    sbatch = dict(options.model_extra or {})
+    sbatch["additional_parameters"] = {"requeue": True, **sbatch.get("additional_parameters", {})}
     # A notebook may itself run in a job, whose variables the new jobs must not inherit.
     inherited = submitit.helpers.clean_env() if "SLURM_JOB_ID" in os.environ else contextlib.nullcontext()
     conf = {name: value for name, value in os.environ.items() if name == "SLURM_CONF"}
@@ -188,38 +202,8 @@ def _submit(specs: Sequence[RunSpec], workspace: Workspace, execution: Execution
         with inherited:
             os.environ.update(conf)
             executor = submitit.SlurmExecutor(folder, max_num_timeout=options.max_num_timeout)
-            sbatch = dict(options.model_extra or {})
-            sbatch["additional_parameters"] = {"requeue": True, **sbatch.get("additional_parameters", {})}
             executor.update_parameters(job_name=job_name, time=options.time, **sbatch)
             executor.submit_array([Bundle(job, workspace, execution) for job in jobs])
     except (ValueError, TypeError, RuntimeError) as error:
         raise StudyError(f"executor slurm: the jobs were not submitted. {error}") from error
     print(f"{len(jobs)} jobs submitted as {job_name}; their logs: {folder}", file=sys.stderr)
-
-
-def _failure(spec: RunSpec, workspace: Workspace) -> str:
-    path = Path(f"{workspace.run(spec)}.failed") / "traceback.txt"
-    return f"{spec.id}: {path.read_text(encoding='utf-8').strip().splitlines()[-1]} ({path})" if path.exists() else ""
-
-
-def last_words(run_id: str, folder: Path) -> str:
-    """The last line of the newest log of the run's jobs: there Slurm says what ended them."""
-    logs = []
-    for job, record in _records(folder).items():
-        tasks = {task for task, _ in record}
-        of_run = {task for task, other in record if other == run_id}
-        patterns = [f"*_{task}_0_log.err" if len(tasks) > 1 else "*_0_log.err" for task in of_run]
-        logs += [path for pattern in patterns for path in (folder / job).glob(pattern)]
-    if not logs:
-        return "It never began (cancelled while it was queued?)"
-    log = max(logs, key=lambda path: path.stat().st_mtime)
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return f"Its last words: {lines[-1] if lines else 'none'} ({log})"
-
-
-def _tidy(queued: set[str], workspace: Workspace) -> None:
-    """Delete the logs of earlier submissions whose runs are all done and whose jobs have ended."""
-    folder, runs = workspace.shared("slurm"), workspace.shared("runs")
-    for job, record in _records(folder).items():
-        if all((runs / run_id / "done").exists() and run_id not in queued for _, run_id in record):
-            shutil.rmtree(folder / job, ignore_errors=True)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from sourcematters.checked import Checked
-from sourcematters.confounders import ORIGINAL, Alteration, Confounder
+from sourcematters.confounders import Alteration, Confounder
 from sourcematters.errors import StudyError
 from sourcematters.sources import Source
 from sourcematters.training.recipe import Training
@@ -35,21 +35,23 @@ class RunSpec(Checked):
     caution: str = Field("", description="what every figure must say of the cohort; no part of the identity")
 
     @property
+    def row(self) -> dict[str, Any]:
+        """What it is called by in tables."""
+        shown = {"confounder": self.confounder.name if self.confounder else "none", "source": self.source.name}
+        names = ("data", "task", "confounder", "p_art", "source", "backbone", "fold")
+        return {name: shown.get(name, getattr(self, name)) for name in names}
+
+    @property
     def id(self) -> str:
         """Readable, with a short hash: `cxr14-mass-tag-p050-imagenet-resnet50-f2-1a2b3c4d`."""
-        confounder = self.confounder.name if self.confounder else "none"
-        strength = f"p{round(100 * self.p_art):03d}"
-        words = [self.data, self.task, confounder, strength, self.source.name, self.backbone]
-        slug = "-".join(re.sub(r"[^a-z0-9_]+", "_", word.lower()) for word in words)
+        words = self.row | {"p_art": f"p{round(100 * self.p_art):03d}", "fold": f"f{self.fold}"}
+        slug = "-".join(re.sub(r"[^a-z0-9_]+", "_", word.lower()) for word in words.values())
         digest = hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
-        return f"{slug}-f{self.fold}-{digest[:8]}"
+        return f"{slug}-{digest[:8]}"
 
     @property
     def fit(self) -> "RunSpec":
-        """The run whose weights this one scores: itself, or, at p_art = 0, the one that never saw the confounder.
-
-        At p_art = 0 the tag's network and the filter's network are one and the same: it is trained once.
-        """
+        """The run whose weights this one scores: itself, or, at p_art = 0, the one that all drawn confounders share."""
         if self.p_art > 0 or self.confounder is None or self.confounder.sampled:
             return self
         return self.replaced(confounder=None)
@@ -72,19 +74,11 @@ def grid(
 
     Raises StudyError for an empty or repeated axis, or a value that `RunSpec` refuses.
     """
-    axes: dict[str, Sequence[object]]
-    axes = {"confounders": confounders, "p_art": p_art, "sources": sources, "folds": range(folds)}
+    axes: dict[str, Sequence] = {"confounders": confounders, "p_art": p_art, "sources": sources, "folds": range(folds)}
     for name, values in axes.items():
         if len(values) == 0 or len(set(values)) < len(values):
             raise StudyError(f"{name} = {list(values)}: needs at least one value, each of them once.")
     return [
-        RunSpec(
-            confounder=confounder,
-            base=ORIGINAL if confounder.sampled else confounder.base,
-            p_art=strength,
-            source=source,
-            fold=fold,
-            **same,
-        )
+        RunSpec(confounder=confounder, base=confounder.base, p_art=strength, source=source, fold=fold, **same)
         for confounder, source, strength, fold in itertools.product(confounders, sources, p_art, range(folds))
     ]

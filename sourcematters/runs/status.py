@@ -1,14 +1,13 @@
 """How far the grids of a results folder are."""
 
 import datetime
-from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
-from sourcematters.runs.run_folder import state
+from sourcematters.runs.run_folder import STATES, state
 from sourcematters.runs.slurm import in_queue
 
 
@@ -27,31 +26,16 @@ def status(folder: str | Path) -> str:
     except StudyError as error:
         notes.append(str(error))
     runs = shared / "runs"
-    table = pd.concat([pd.read_csv(plan, usecols=["run_id"]).assign(plan=plan) for plan in plans], ignore_index=True)
+    frames = [pd.read_csv(p, usecols=["run_id"]).assign(plan=f"{p.parents[1].name}/{p.stem}") for p in plans]
+    table = pd.concat(frames, ignore_index=True)
     table["state"] = [state(run_id, runs, queued) for run_id in table["run_id"]]
+    counts = pd.crosstab(table["plan"], table["state"]).reindex(columns=STATES, fill_value=0)
+    counts = counts.assign(of=counts.sum(axis=1)).rename_axis(index=None, columns="plan")
     failed = table.loc[table["state"] == "failed", "run_id"].unique()
-    tracebacks = [f"failed: {runs / f'{run_id}.failed' / 'traceback.txt'}" for run_id in failed]
-    return "\n".join([*_counts(table), *_time_left(table, runs), *tracebacks, *notes])
-
-
-def _counts(table: pd.DataFrame) -> list[str]:
-    # Queued and lost are shown where there are any: without a cluster, or a kill, there are none.
-    found, always = set(table["state"]), {"done", "running", "failed", "missing"}
-    states = [s for s in ("done", "running", "queued", "failed", "lost", "missing") if s in always | found]
-    widths = {name: max(8, len(name) + 2) for name in states}
-    lines = [f"{'plan':<32}" + "".join(f"{name:>{widths[name]}}" for name in states) + f"{'of':>6}"]
-    for plan, runs in table.groupby("plan"):
-        count = Counter(runs["state"])
-        numbers = "".join(f"{count[name]:>{widths[name]}}" for name in states)
-        lines.append(f"{f'{plan.parents[1].name}/{plan.stem}':<32}{numbers}{len(runs):>6}")
-    return lines
-
-
-def _time_left(table: pd.DataFrame, runs: Path) -> list[str]:
+    notes[:0] = [f"failed: {runs / f'{run_id}.failed' / 'traceback.txt'}" for run_id in failed]
     done, running = table.loc[table["state"] == "done", "run_id"], max(1, (table["state"] == "running").sum())
-    todo = len(table) - len(done)
-    if not todo or done.empty:
-        return []
-    seconds = sum(read_json(runs / run_id / "env.json")["seconds"] for run_id in done) / len(done)
-    left = datetime.timedelta(seconds=round(todo * seconds / running))
-    return [f"time left: about {left} ({seconds:.0f} s a run so far, {running} at a time)"]
+    if 0 < len(done) < len(table):
+        seconds = sum(read_json(runs / run_id / "env.json")["seconds"] for run_id in done) / len(done)
+        left = datetime.timedelta(seconds=round((len(table) - len(done)) * seconds / running))
+        notes.insert(0, f"time left: about {left} ({seconds:.0f} s a run so far, {running} at a time)")
+    return "\n".join([counts.to_string(), *notes])

@@ -1,11 +1,7 @@
-"""From the image bank to batches on the device that trains, with nothing in between that could be done before.
-
-What an image, a batch and an epoch are depends on the seed, the images' names and the number of the epoch only.
-"""
+"""From the image bank to batches on the device; they depend on seed, image names and number of the epoch only."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,52 +11,35 @@ from torch.nn import functional
 
 from sourcematters.seeds import keys, stream
 from sourcematters.training import devices
+from sourcematters.training.image_bank import Pixels
 from sourcematters.training.recipe import Training
 
-RESIDENT_SHARE = 0.25
-"""Banks that take more than this share of the device's memory are not kept there but read from disk, ahead of use."""
-
-AFFINE_DRAWS = 5
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Two banks of the same cohort, uint8 (N, size, size): without and with the artefact."""
-
-    base: NDArray[np.uint8]
-    carrier: NDArray[np.uint8]
-
-    def batch(self, rows: NDArray[np.int64], carries: NDArray[np.bool_]) -> torch.Tensor:
-        """The images of `rows`, as uint8 (B, 1, size, size), each with the artefact where it `carries`."""
-        images = self.base[rows]
-        if carries.any():
-            images[carries] = self.carrier[rows[carries]]
-        return torch.from_numpy(images).unsqueeze(1)
+RESIDENT_SHARE = 0.25  # banks that take more than this share of the device's memory are read from disk, ahead of use
 
 
 Choice = tuple[NDArray[np.int64], NDArray[np.bool_]]
 """The images of one batch: their rows in the banks, and which of them carry the artefact."""
 
-_resident: dict[torch.device, tuple[Pixels, torch.Tensor]] = {}
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Images, float32 (B, 1, size, size) in 0..255, and labels, int64 (B,), on the device."""
+
+_resident: dict[tuple[Pixels, torch.device], torch.Tensor] = {}
 
 
 def feed(pixels: Pixels, choices: Iterable[Choice], device: torch.device) -> Iterator[torch.Tensor]:
     """The images of each choice in turn, uint8 (B, 1, size, size) on `device`.
 
-    Banks that fit (RESIDENT_SHARE) are taken from the device's memory: on an accelerator one tensor, kept for the
-    next run on the same banks; on a CPU the memory maps, whose pages all workers share. Of larger ones a thread reads
-    the next batch while this one is computed.
+    Banks that fit (RESIDENT_SHARE) are taken from the device's memory: on an accelerator one tensor; on a CPU the
+    memory maps, whose pages all workers share. Of larger ones a thread reads the next batch while this one is computed.
     """
     if pixels.base.nbytes + pixels.carrier.nbytes > RESIDENT_SHARE * devices.memory(device):
-        prepared = (pixels.batch(*choice) for choice in choices)
+        prepared = (torch.from_numpy(pixels.batch(*choice)) for choice in choices)
         if device.type == "cuda":
             # Only page-locked memory is copied while the device computes.
             prepared = (images.pin_memory() for images in prepared)
-        for images in _ahead(prepared):
-            yield images.to(device, non_blocking=True)
+        yield from (images.to(device, non_blocking=True) for images in _ahead(prepared))
     elif device.type == "cpu":
-        for choice in choices:
-            yield pixels.batch(*choice)
+        yield from (torch.from_numpy(pixels.batch(*choice)) for choice in choices)
     else:
         both = resident(pixels, device)
         for rows, carries in choices:
@@ -70,17 +49,16 @@ def feed(pixels: Pixels, choices: Iterable[Choice], device: torch.device) -> Ite
 def resident(pixels: Pixels, device: torch.device) -> torch.Tensor:
     """Both banks as one tensor on `device`, uint8 (2 N, 1, size, size): image i at i, with the artefact at N + i.
 
-    The last pair asked for is kept for each device, so that runs on the same banks load them once.
+    The last pair asked for is kept, so that runs on the same banks load them once.
     """
-    kept = _resident.get(device)
-    if kept is None or kept[0].base is not pixels.base or kept[0].carrier is not pixels.carrier:
-        _resident.pop(device, None)
+    if (pixels, device) not in _resident:
+        _resident.clear()  # before the others need room
         n, *shape = pixels.base.shape
         both = torch.empty((2 * n, 1, *shape), dtype=torch.uint8, device=device)
         for half, bank in zip(both.split(n), (pixels.base, pixels.carrier), strict=True):
             half.copy_(torch.from_numpy(np.array(bank)).unsqueeze(1))
-        kept = _resident[device] = pixels, both
-    return kept[1]
+        _resident[pixels, device] = both
+    return _resident[pixels, device]
 
 
 def _ahead(batches: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
@@ -101,20 +79,15 @@ class TrainingSet:
         self._labels = torch.tensor(train["label"].to_numpy())
         self._pixels, self._training, self._device = pixels, training, device
 
-    def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Batches of images, float32 (B, 1, size, size) in 0..255, and labels, int64 (B,), on the device."""
-        order = shuffled(self._order_keys, epoch)
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch."""
+        order = np.argsort(stream(self._order_keys, epoch, 1)[:, 0], kind="stable")  # each image draws its rank
         matrices = affine_matrices(self._augment_keys[order], self._training, epoch).to(self._device)  # (N, 2, 3)
         rows, carries, labels = self._rows[order], self._carries[order], self._labels[order].to(self._device)
         parts = slices(len(order), self._training.batch_size)
         fed = feed(self._pixels, ((rows[part], carries[part]) for part in parts), self._device)
         for part, images in zip(parts, fed, strict=True):
             yield augment(images, matrices[part]), labels[part]
-
-
-def shuffled(image_keys: NDArray[np.uint64], epoch: int) -> NDArray[np.int64]:
-    """The order of one epoch's images, each ranked by its own draw."""
-    return np.argsort(stream(image_keys, epoch, 1)[:, 0], kind="stable")
 
 
 def slices(n: int, size: int) -> list[slice]:
@@ -132,11 +105,10 @@ def affine_matrices(image_keys: NDArray[np.uint64], training: Training, epoch: i
     As keras.preprocessing composes them: rotation, then shift, then zoom per axis (its shear of 0.1 degree moves
     no pixel by more than 0.5 px at 512 px and is left out).
     """
-    draws = 2 * stream(image_keys, AFFINE_DRAWS * epoch, AFFINE_DRAWS) - 1  # (B, 5), in -1..1
+    draws = 2 * stream(image_keys, 5 * epoch, 5) - 1  # (B, 5), in -1..1
     angle = np.deg2rad(training.rotation) * draws[:, 0]  # (B,)
     zoom = 1 + training.zoom * draws[:, 1:3]  # (B, 2)
-    # The image spans 2 in grid_sample's coordinates.
-    shift = 2 * training.shift * draws[:, 3:5]  # (B, 2)
+    shift = 2 * training.shift * draws[:, 3:5]  # (B, 2), where the image spans 2
     rotation = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=1).reshape(-1, 2, 2)
     linear = rotation * zoom[:, None, :]
     offset = np.einsum("bij,bj->bi", rotation, shift)

@@ -28,10 +28,12 @@ class Checkpoint:
         now = time.monotonic()
         if now - self._written < self.seconds:
             return
+        random = {"cpu": torch.get_rng_state()}
+        if self.device.type != "cpu":
+            random["device"] = torch.get_device_module(self.device).get_rng_state()
         spent = self.spent + now - self._begun
-        kept = {"made_by": self._made_by, "spent": spent, "random": self._random(), "state": state}
         with replacing(self.path) as beside:
-            torch.save(kept, beside)
+            torch.save({"made_by": self._made_by, "spent": spent, "random": random, "state": state}, beside)
         self._written = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
@@ -56,9 +58,3 @@ class Checkpoint:
         """Delete the file, and what a writer that was killed left beside it."""
         for left in [self.path, *self.path.parent.glob(f".{self.path.stem}.*{self.path.suffix}")]:
             left.unlink(missing_ok=True)
-
-    def _random(self) -> dict[str, torch.Tensor]:
-        states = {"cpu": torch.get_rng_state()}
-        if self.device.type != "cpu":
-            states["device"] = torch.get_device_module(self.device).get_rng_state()
-        return states

@@ -3,11 +3,9 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sourcematters.sources import Source
@@ -16,8 +14,7 @@ from sourcematters.sources import Source
 class Classifier(nn.Module):
     """Grey pixels (B, 1, H, W), 0..255, to two logits (B, 2).
 
-    The source's own normalization is the first layer, so a source cannot be fed the wrong pixels. Head as in the
-    paper: pooled features, dropout, linear layer.
+    The source's own normalization is the first layer, so a source cannot be fed the wrong pixels. Head as in the paper.
     """
 
     mean: torch.Tensor  # (1, 3, 1, 1), for pixels in 0..255
@@ -41,20 +38,9 @@ class Classifier(nn.Module):
             channels = channels.contiguous(memory_format=torch.channels_last)
         return self.classifier(self.dropout(self.backbone(channels)))  # features (B, F), logits (B, 2)
 
-    def write(self, path: Path) -> None:
-        """Keep all weights and running statistics in a safetensors file."""
-        save_file({name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}, path)
-
-    def read(self, path: Path) -> None:
-        """Take all weights and running statistics from a file of `write`."""
-        self.load_state_dict(load_file(path))
-
 
 def set_bn_momentum(model: nn.Module, momentum: float) -> None:
-    """Set the weight of the newest batch in every running statistic (torch's convention: 0.1 by default).
-
-    Keras calls 1 - momentum by this name: its default 0.99 is 0.01 here.
-    """
+    """Set the weight of the newest batch in every running statistic: Keras's momentum of 0.99 is 0.01 here."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = momentum
@@ -62,9 +48,7 @@ def set_bn_momentum(model: nn.Module, momentum: float) -> None:
 
 @contextlib.contextmanager
 def reproducible(seed: int, device: torch.device) -> Iterator[None]:
-    """Within it: torch seeded, deterministic kernels, and one CPU thread, so that the bytes do not depend on the
-    number of cores or workers. Everything is restored afterwards.
-    """
+    """Within it: torch seeded, deterministic, and on one CPU thread: bytes do not depend on cores or workers."""
     # cuBLAS is deterministic only with a fixed workspace (docs.nvidia.com/cuda/cublas, results reproducibility).
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     settings: Any = torch.utils.deterministic

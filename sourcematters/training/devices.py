@@ -9,12 +9,10 @@ from sourcematters.sources import create
 from sourcematters.training.recipe import Training
 
 FILLING = 7.5e9
-"""Operations of one step, for each multiprocessor of a card, that keep it busy: a step of about a thousand kernels
-takes a CPU core 10 ms to issue, and a multiprocessor of today does about 0.75e12 operations of such networks a
-second. An estimate: `workers` overrules what follows from it."""
+"""Operations of one step, for each multiprocessor of a card, that keep it busy for the 10 ms that a CPU core takes to
+issue the step's thousand kernels. An estimate: `workers` overrules what follows from it."""
 
-ROOM = 8 * 2**30
-"""Bytes of a card's memory set aside for each of several runs: a step that does not fill a card needs less."""
+ROOM = 8 * 2**30  # bytes of a card's memory for each of several runs: a step that does not fill a card needs less
 
 
 def choose(device: str = "auto") -> torch.device:
@@ -28,10 +26,8 @@ def choose(device: str = "auto") -> torch.device:
     return torch.device(device)
 
 
-def choose_precision(precision: str, device: torch.device) -> str:
-    """Resolve "auto": bf16 where the device computes it in hardware, fp32 elsewhere."""
-    if precision != "auto":
-        return precision
+def best_precision(device: torch.device) -> str:
+    """What precision auto means: bf16 where the device computes it in hardware, fp32 elsewhere."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
@@ -75,10 +71,7 @@ def runs_at_once(backbone: str, training: Training, device: torch.device) -> int
 
 
 def step_operations(backbone: str, training: Training) -> float:
-    """Floating-point operations of one training step: the forward pass's, counted by torch, and twice as many back.
-
-    Raises StudyError for an unknown backbone.
-    """
+    """Floating-point operations of one training step: the forward pass's, counted by torch, and twice as many back."""
     from torch.utils.flop_counter import FlopCounterMode
 
     # On the meta device tensors have shapes and no content: nothing is computed.

@@ -3,47 +3,26 @@
 import copy
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
+from torch.optim import Adam, Optimizer
 
 from sourcematters import metrics
 from sourcematters.errors import StudyError
 from sourcematters.processes import progress
-from sourcematters.training.batches import Pixels, TrainingSet, feed, slices
+from sourcematters.training.batches import Batch, Pixels, TrainingSet, feed, slices
 from sourcematters.training.checkpoints import Checkpoint
 from sourcematters.training.classifier import Classifier, set_bn_momentum
 from sourcematters.training.devices import autocast, place
 from sourcematters.training.recipe import Training
 
-HISTORY = ["epoch", "train_loss", "val_loss", "val_auc", "best"]
-
-EVALUATION_BATCH = 64
-"""On a CPU small networks score a tenth faster than in batches of 32; larger ones gain nothing more."""
-
-
-@dataclass
-class Course:
-    """How far a fine-tuning has come: its history, an epoch a row, and the weights of the best one."""
-
-    history: list[tuple[int, float, float, float, int]] = field(default_factory=list)
-    best_loss: float = math.inf
-    best_weights: dict[str, Any] = field(default_factory=dict)
-    since_best: int = 0
-
-    def add(self, model: Classifier, train_loss: float, val_loss: float, val_auc: float) -> None:
-        """Write down one more epoch, and keep the model's weights if it is the best."""
-        better = val_loss < self.best_loss
-        if better:
-            self.best_loss, self.best_weights, self.since_best = val_loss, copy.deepcopy(model.state_dict()), 0
-        else:
-            self.since_best += 1
-        self.history.append((len(self.history), train_loss, val_loss, val_auc, int(better)))
+EVALUATION_BATCH = 64  # on a CPU small networks score a tenth faster than in batches of 32
 
 
 def fine_tune(
@@ -60,26 +39,16 @@ def fine_tune(
 ) -> pd.DataFrame:
     """Train all layers on the `train` part and leave the weights with the lowest `val` loss in `model`.
 
-    Cross-entropy, Adam, early stopping. Returns the history: epoch, train_loss, val_loss, val_auc, best (0/1).
-
-    Parameters
-    ----------
-    model, training
-        The network, whose weights are changed, and the recipe.
-    pixels, sets
-        The images, and which of them are for what: a table from `design.sets`.
-    seed
-        Of order and augmentation.
-    device
-        Where to train; the model is brought there.
-    on_epoch
-        Called with its number after each epoch.
-    checkpoint
-        Goes on after the last epoch kept there, with the numbers of a fine-tuning that was not interrupted.
-    show
-        Whether to draw a progress bar of the epochs.
-
+    Cross-entropy, Adam, early stopping. Returns the history, a row an epoch; `best` is 0 or 1.
     Raises StudyError when the loss is not finite.
+
+    model, training  the network, whose weights are changed, and the recipe
+    pixels, sets     the images, and which of them are for what: a table from `design.sets`
+    seed             of order and augmentation
+    device           where to train; the model is brought there
+    on_epoch         called with its number after each epoch
+    checkpoint       where to go on after an interruption, with the numbers of a fine-tuning without one
+    show             whether to draw a progress bar of the epochs
     """
     if training.bn_momentum:
         set_bn_momentum(model, training.bn_momentum)
@@ -88,17 +57,17 @@ def fine_tune(
     train, val = sets[sets["part"] == "train"], sets[sets["part"] == "val"]
     labels = val["label"].to_numpy()
     batches = TrainingSet(pixels, train, training, seed=seed, device=device)
-    course = Course()
+    history: list[tuple[int, float, float, float, int]] = []
+    best_weights: dict[str, Any] = {}
     if checkpoint and (kept := checkpoint.read()):
-        model.load_state_dict(kept.pop("model"))
-        optimizer.load_state_dict(kept.pop("optimizer"))
-        course = Course(**kept)
-    done, total = len(course.history), training.epochs
-    with progress(
-        range(done, total), desc="fine-tuning", unit="epoch", total=total, initial=done, disable=not show
-    ) as bar:
-        for epoch in bar:
-            if course.since_best >= training.patience:
+        model.load_state_dict(kept["model"])
+        optimizer.load_state_dict(kept["optimizer"])
+        history, best_weights = kept["history"], kept["best_weights"]
+    bar = progress(total=training.epochs, initial=len(history), desc="fine-tuning", unit="epoch", disable=not show)
+    with bar:
+        for epoch in range(len(history), training.epochs):
+            losses = [val_loss for _, _, val_loss, _, _ in history]
+            if losses and epoch - np.argmin(losses) > training.patience:
                 break
             train_loss = train_epoch(model, optimizer, batches.epoch(epoch), training)
             scores = score(model, pixels, val, training, device=device)
@@ -106,31 +75,30 @@ def fine_tune(
             if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
                 raise StudyError(f"the loss is not finite in epoch {epoch}: lower learning_rate or use precision fp32.")
             val_auc = metrics.auc(pd.DataFrame({"label": labels, "score": scores}))
-            course.add(model, train_loss, val_loss, val_auc)
+            if better := val_loss < min(losses, default=math.inf):
+                best_weights = copy.deepcopy(model.state_dict())
+            history.append((epoch, train_loss, val_loss, val_auc, int(better)))
             bar.set_postfix(loss=f"{train_loss:.3f}", val_loss=f"{val_loss:.3f}", val_auc=f"{val_auc:.3f}")
+            bar.update()
             on_epoch(epoch)
             if checkpoint:
-                checkpoint.write({"model": model.state_dict(), "optimizer": optimizer.state_dict(), **vars(course)})
-    model.load_state_dict(course.best_weights)
-    return pd.DataFrame(course.history, columns=HISTORY)
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+                checkpoint.write({**state, "history": history, "best_weights": best_weights})
+    model.load_state_dict(best_weights)
+    return pd.DataFrame(history, columns=["epoch", "train_loss", "val_loss", "val_auc", "best"])
 
 
-def optimizer_for(model: Classifier, training: Training) -> torch.optim.Optimizer:
+def optimizer_for(model: Classifier, training: Training) -> Optimizer:
     """Adam over all weights, whose gradients have their place already: `step` fills it again and again."""
     # Made in every step anew they would lie scattered among the activations, and the process grow by a seventh.
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
     # Keras's epsilon, as the paper trained with; torch's own is 1e-8.
-    return torch.optim.Adam(model.parameters(), lr=training.learning_rate, eps=1e-7, fused=True)
+    return Adam(model.parameters(), lr=training.learning_rate, eps=1e-7, fused=True)
 
 
-def train_epoch(
-    model: Classifier,
-    optimizer: torch.optim.Optimizer,
-    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
-    training: Training,
-) -> float:
+def train_epoch(model: Classifier, optimizer: Optimizer, batches: Iterable[Batch], training: Training) -> float:
     """One step on each of `batches`; returns the mean cross-entropy over their images."""
     model.train()
     losses, n = [], 0
@@ -140,13 +108,7 @@ def train_epoch(
     return float(torch.stack(losses).sum() / n)
 
 
-def step(
-    model: Classifier,
-    optimizer: torch.optim.Optimizer,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    training: Training,
-) -> torch.Tensor:
+def step(model: Classifier, optimizer: Optimizer, images: Tensor, labels: Tensor, training: Training) -> Tensor:
     """One step on a batch, images (B, 1, H, W) in 0..255 and labels (B,); returns its mean cross-entropy."""
     optimizer.zero_grad(set_to_none=False)
     with autocast(images.device, training):
@@ -164,10 +126,9 @@ def score(
     chosen = [(distinct[part] // 2, distinct[part] % 2 == 1) for part in slices(len(distinct), EVALUATION_BATCH)]
     model.eval()
     parts = []
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(device, training):
         for images in feed(pixels, chosen, device):
-            with autocast(device, training):
-                parts.append(model(images).float())  # (B, 2)
+            parts.append(model(images).float())  # (B, 2)
     # In double precision two confident images do not tie at 1.0, which would change the AUC.
     return torch.cat(parts).cpu().double().softmax(dim=1)[:, 1].numpy()[place_of]
 

@@ -1,86 +1,83 @@
 """The image bank: every image decoded and resized once, shared by all runs.
 
-One bank file holds one rendering (the original, or one alteration at native size) of a whole cohort:
-a uint8 array (N, size, size), grey, memory-mapped, in the order of the cohort table. Its name carries
-a hash of the files' content and of every setting, so a bank can be found again but never mistaken.
+A bank file holds one rendering of a whole cohort: uint8 (N, size, size), grey, memory-mapped, in its table's order.
+Its name carries a hash of the files' content and of every setting, so a bank is found again but never mistaken.
 """
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, field_validator
 
-from sourcematters.checked import Checked
 from sourcematters.cohorts.pixels import read, window
 from sourcematters.confounders import HOUNSFIELD, ORIGINAL, Alteration, apply, key_for
 from sourcematters.errors import StudyError
 from sourcematters.files import explained, sha256, write_csv
 from sourcematters.processes import over_processes, progress
-from sourcematters.training.recipe import LUNG, Interpolation, Window
+from sourcematters.training.recipe import LUNG, Preprocessing
 
+# Keras resizes by nearest neighbour, as the paper's code did; Pillow's bilinear averages what it drops.
 INTERPOLATIONS = {"nearest": Image.Resampling.NEAREST, "antialias": Image.Resampling.BILINEAR}
-"""Keras resizes by nearest neighbour, as the paper's code did; Pillow's bilinear averages what it drops."""
-
 ROWS_A_TASK = 8
 ALONE_SECONDS = 1.0  # what starting other processes takes
 
 
-class Rendering(Checked):
-    """How an image becomes the network's pixels: altered at native size, cropped, then resized to a square."""
+class Rendering(Preprocessing):
+    """An image altered at native size, cropped, then resized; `seed` is that of the alteration's noise."""
 
     alteration: Alteration = ORIGINAL
-    size: int = Field(512, ge=8, le=4096, description="px, side of the square")
-    interpolation: Interpolation = "nearest"
-    seed: int = Field(0, description="of the alteration's noise")
-    window: Window = Field(LUNG, description="centre and width in HU, which make a CT slice grey; others ignore it")
-    crop: int = Field(0, ge=0, description="px, side of the square kept from the centre at native size; 0 keeps all")
+    seed: int = 0
 
-    @field_validator("crop")
-    @classmethod
-    def _crop_is_no_stamp(cls, crop: int) -> int:
-        if 0 < crop < 8:
-            raise ValueError("should be at least 8 px, or 0 for the whole image")
-        return crop
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Two banks of the same cohort, uint8 (N, size, size): without and with the artefact."""
+
+    base: NDArray[np.uint8]
+    carrier: NDArray[np.uint8]
+
+    def batch(self, rows: NDArray[np.int64], carries: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """The images of `rows`, as uint8 (B, 1, size, size), each with the artefact where it `carries`."""
+        images = self.base[rows]
+        if carries.any():
+            images[carries] = self.carrier[rows[carries]]
+        return images[:, None]
 
 
 def render(path: str, image_id: str, renderings: Sequence[Rendering]) -> list[NDArray[np.uint8]]:
     """Decode one file once and return it as each rendering: uint8 (size, size), 0..255.
 
-    A CT slice is altered before it is windowed if the alteration acts on Hounsfield units, after it otherwise.
-    Raises StudyError naming the file for such an alteration of any other image, and for an image smaller than the
-    crop.
+    Raises StudyError naming the file for an image smaller than the crop, and as `altered_grey` does.
     """
-    image = read(path)
-    return [_rendered(image, path, image_id, rendering) for rendering in renderings]
-
-
-def _rendered(image: NDArray, path: str, image_id: str, rendering: Rendering) -> NDArray[np.uint8]:
-    key = key_for(rendering.seed, image_id, rendering.alteration)
-    try:
-        image, _ = altered_grey(image, rendering.alteration, key, rendering.window)
-    except StudyError as error:
-        raise StudyError(f"{path}: {error}") from error
-    if side := rendering.crop:
-        rows, columns = image.shape
-        if side > min(rows, columns):
-            raise StudyError(
-                f"{path}: {columns} x {rows} px (width x height) are too few for crop {side}. "
-                "Choose a smaller crop, or 0 for the whole image."
-            )
-        top, left = (rows - side) // 2, (columns - side) // 2
-        image = image[top : top + side, left : left + side]
-    square = (rendering.size, rendering.size)
-    return np.asarray(Image.fromarray(image).resize(square, INTERPOLATIONS[rendering.interpolation]))
+    image, rendered = read(path), []
+    for rendering in renderings:
+        key = key_for(rendering.seed, image_id, rendering.alteration)
+        try:
+            pixels, _ = altered_grey(image, rendering.alteration, key, rendering.window)
+        except StudyError as error:
+            raise StudyError(f"{path}: {error}") from error
+        if side := rendering.crop:
+            rows, columns = pixels.shape
+            if side > min(rows, columns):
+                raise StudyError(
+                    f"{path}: {columns} x {rows} px (width x height) are too few for crop {side}. "
+                    "Choose a smaller crop, or 0 for the whole image."
+                )
+            top, left = (rows - side) // 2, (columns - side) // 2
+            pixels = pixels[top : top + side, left : left + side]
+        square, filtering = (rendering.size, rendering.size), INTERPOLATIONS[rendering.interpolation]
+        rendered.append(np.asarray(Image.fromarray(pixels).resize(square, filtering)))
+    return rendered
 
 
 def altered_grey(
@@ -92,16 +89,15 @@ def altered_grey(
     Raises StudyError for an alteration of Hounsfield units of any other image.
     """
     is_ct = image.dtype == np.int16
-    if alteration.space == HOUNSFIELD:
-        if not is_ct:
-            raise StudyError(
-                f"{alteration.name} needs a CT slice in Hounsfield units (a DICOM file), and this is a grey image. "
-                "Choose noise in domain grey, or a cohort of CT slices."
-            )
-        image, mask = apply(alteration, image, key)
-        return window(np.asarray(image, np.int16), *window_hu), mask
-    image, mask = apply(alteration, window(image, *window_hu) if is_ct else image, key)
-    return np.asarray(image, np.uint8), mask
+    if alteration.space != HOUNSFIELD:
+        return apply(alteration, window(image, *window_hu) if is_ct else image, key)
+    if not is_ct:
+        raise StudyError(
+            f"{alteration.name} needs a CT slice in Hounsfield units (a DICOM file), and this is a grey image. "
+            "Choose noise in domain grey, or a cohort of CT slices."
+        )
+    image, mask = apply(alteration, image, key)
+    return window(image, *window_hu), mask
 
 
 def fingerprints(cohort: pd.DataFrame, folder: str | Path) -> pd.Series:
@@ -112,7 +108,7 @@ def fingerprints(cohort: pd.DataFrame, folder: str | Path) -> pd.Series:
     """
     memory = Path(folder) / "files.csv"
     rows = pd.read_csv(memory, dtype=str).to_numpy().tolist() if memory.exists() else []
-    known = {(path, size, mtime): digest for path, size, mtime, digest in rows}
+    known = {tuple(stamp): digest for *stamp, digest in rows}
     stamps = []
     for image_id, path in zip(cohort["image_id"], cohort["path"], strict=True):
         try:
@@ -134,16 +130,13 @@ def fingerprints(cohort: pd.DataFrame, folder: str | Path) -> pd.Series:
 
 def bank_path(content: pd.Series, rendering: Rendering, folder: str | Path) -> Path:
     """Where the bank of these files (`fingerprints`) under this rendering lives, built or not."""
-    settings = [rendering.alteration.label, rendering.size, rendering.interpolation]
+    settings: list[Any] = [rendering.alteration.label, rendering.size, rendering.interpolation]
     if rendering.alteration != ORIGINAL:
         settings.append(rendering.seed)
-    # What is at its default adds nothing: the banks of radiographs were named before there was CT. Whoever changes
-    # a default must therefore write it here. Which files are CT is not known here, so a window of one's own renames
-    # the banks of radiographs too; that makes them again, but mistakes none.
-    if rendering.crop:
-        settings.append({"crop": rendering.crop})
-    if rendering.window != LUNG:
-        settings.append({"window": rendering.window})
+    # The banks of radiographs were named before there was CT: what is at its default adds nothing. Which files are CT
+    # is not known here, so a window of one's own renames the banks of radiographs too.
+    changed = rendering.model_dump(include={"crop", "window"}, exclude_defaults=True)
+    settings += [{name: value} for name, value in changed.items()]
     text = json.dumps([list(content.index), list(content), settings])
     key = hashlib.sha256(text.encode()).hexdigest()[:12]
     return Path(folder) / f"{rendering.alteration.name}-{rendering.size}px-{rendering.interpolation}-{key}.npy"
@@ -164,33 +157,29 @@ def build(
         with FileLock(folder / "bank.lock"):
             content = fingerprints(cohort, folder)
             banks = {bank_path(content, rendering, folder): rendering for rendering in renderings}
-            missing = {path: rendering for path, rendering in banks.items() if not path.exists()}
-            if missing:
+            if missing := {path: rendering for path, rendering in banks.items() if not path.exists()}:
                 _fill(cohort, missing, workers)
     return [np.load(bank_path(content, rendering, folder), mmap_mode="r") for rendering in renderings]
 
 
 def _fill(cohort: pd.DataFrame, missing: dict[Path, Rendering], workers: int) -> None:
-    n = len(cohort)
-    partial_paths = [path.with_suffix(".partial") for path in missing]
-    done_path = partial_paths[0].with_suffix(".done")
-    if not (done_path.exists() and all(p.exists() for p in partial_paths)):
+    partials = {path.with_suffix(".partial"): rendering for path, rendering in missing.items()}
+    done_path = next(iter(partials)).with_suffix(".done")  # a byte an image: whether it is in all banks
+    if not all(path.exists() for path in [done_path, *partials]):
         done_path.unlink(missing_ok=True)
-        for path, rendering in zip(partial_paths, missing.values(), strict=True):
-            _allocate(path, (n, rendering.size, rendering.size))
-        done_path.write_bytes(bytes(n))
-    done = np.memmap(done_path, dtype=np.uint8, mode="r+")
-    rows = np.flatnonzero(done == 0)
-    chunks = np.array_split(rows, max(1, math.ceil(len(rows) / ROWS_A_TASK)))
-    ids, paths = cohort["image_id"].tolist(), cohort["path"].tolist()
-    tasks = [[(int(row), ids[row], paths[row]) for row in chunk] for chunk in chunks if len(chunk)]
-    work = partial(_fill_rows, targets=partial_paths, renderings=list(missing.values()))
+        for path, rendering in partials.items():
+            _allocate(path, (len(cohort), rendering.size, rendering.size))
+        done_path.write_bytes(bytes(len(cohort)))
+    done, n = np.memmap(done_path, dtype=np.uint8, mode="r+"), len(cohort)
+    images = list(zip(range(n), cohort["image_id"], cohort["path"], strict=True))
+    waiting = [images[row] for row in np.flatnonzero(done == 0)]
+    tasks = [waiting[start : start + ROWS_A_TASK] for start in range(0, len(waiting), ROWS_A_TASK)]
     names = " + ".join(rendering.alteration.name for rendering in missing.values())
-    with progress(total=n, initial=n - len(rows), desc=f"image bank: {names}", unit="image") as bar:
-        for task, _ in over_processes(work, tasks, workers, alone=ALONE_SECONDS):
+    with progress(total=n, initial=n - len(waiting), desc=f"image bank: {names}", unit="image") as bar:
+        for task, _ in over_processes(partial(_fill_rows, banks=partials), tasks, workers, alone=ALONE_SECONDS):
             done[[row for row, _, _ in task]] = 1
             bar.update(len(task))
-    for beside, path in zip(partial_paths, missing, strict=True):
+    for beside, path in zip(partials, missing, strict=True):
         os.replace(beside, path)
     done_path.unlink()
 
@@ -207,8 +196,8 @@ def _allocate(path: Path, shape: tuple[int, int, int]) -> None:
         raise
 
 
-def _fill_rows(task: list[tuple[int, str, str]], targets: list[Path], renderings: list[Rendering]) -> None:
-    arrays = [np.load(target, mmap_mode="r+") for target in targets]
+def _fill_rows(task: list[tuple[int, str, str]], banks: dict[Path, Rendering]) -> None:
+    arrays = [np.load(path, mmap_mode="r+") for path in banks]
     for row, image_id, path in task:
-        for array, pixels in zip(arrays, render(path, image_id, renderings), strict=True):
+        for array, pixels in zip(arrays, render(path, image_id, list(banks.values())), strict=True):
             array[row] = pixels

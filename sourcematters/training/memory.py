@@ -1,7 +1,4 @@
-"""What training holds in memory: keep what the next step needs again, and hold less where memory is short.
-
-Neither changes a number.
-"""
+"""What training holds in memory: what the next step needs again, and less where it is short; the numbers stay."""
 
 import contextlib
 import ctypes
@@ -13,17 +10,14 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-MANY = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
-
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
     """Within it, memory that a training step frees stays with the process; afterwards it is given back.
 
-    Else the GNU C library returns every large block at once, and the system clears each page again when the next
-    step asks for it: 15 to 45 % of the time of ResNet50's step on a CPU. See mallopt(3)
-    (https://man7.org/linux/man-pages/man3/mallopt.3.html); with other C libraries nothing happens.
+    Else the GNU C library returns every large block at once, and the system clears each page anew for the next step:
+    15 to 45 % of ResNet50's time on a CPU. With other C libraries nothing happens. Source: mallopt(3),
+    https://man7.org/linux/man-pages/man3/mallopt.3.html.
     """
     if platform.libc_ver()[0] != "glibc":
         yield
@@ -60,13 +54,14 @@ def recompute(model: nn.Module) -> None:
             for norm, (momentum, batches) in zip(norms, before, strict=True):
                 norm.momentum, norm.num_batches_tracked = momentum, batches
 
-    def contexts() -> tuple:
-        return contextlib.nullcontext(), statistics_stay()
+    once_more = partial(
+        checkpoint, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), statistics_stay())
+    )
 
     def again(forward: Callable, *inputs: Any, **named: Any) -> Any:
         # DenseNet hands its blocks a list that grows afterwards.
         now = [list(x) if isinstance(x, list) else x for x in inputs]
-        return checkpoint(forward, *now, use_reentrant=False, context_fn=contexts, **named)
+        return once_more(forward, *now, **named)
 
     for block in blocks(model):
         block.forward = partial(again, block.forward)
@@ -75,7 +70,7 @@ def recompute(model: nn.Module) -> None:
 def blocks(module: nn.Module) -> Iterator[nn.Module]:
     """The outermost modules with more than one layer of weights that are not plain sequences of others."""
     for child in module.children():
-        if isinstance(child, MANY):
+        if isinstance(child, nn.Sequential | nn.ModuleList | nn.ModuleDict):
             yield from blocks(child)
-        elif sum(isinstance(part, WEIGHTED) for part in child.modules()) > 1:
+        elif sum(isinstance(part, nn.modules.conv._ConvNd | nn.Linear) for part in child.modules()) > 1:
             yield child

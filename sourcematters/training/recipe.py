@@ -1,30 +1,37 @@
 """The recipe of a fine-tuning: everything about it that changes its result, with units and ranges."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveFloat, field_validator
 
 from sourcematters.checked import Checked
 
-Window = tuple[float, Annotated[float, Field(gt=0)]]
-"""What of a CT slice is shown: centre and width in HU."""
-
-LUNG: Window = (-600.0, 1500.0)
-
-Interpolation = Literal["nearest", "antialias"]
+LUNG = (-600.0, 1500.0)
 
 
-class Training(Checked):
+class Preprocessing(Checked):
+    """How an image becomes the square that the network gets."""
+
+    size: int = Field(512, ge=16, le=4096, description="px, side of the square image that the network gets")
+    interpolation: Literal["nearest", "antialias"] = Field("nearest", description="Keras's, or Pillow's bilinear")
+    crop: int = Field(0, ge=0, description="px, side of the square kept from the centre first; 0 keeps the whole image")
+    window: tuple[float, PositiveFloat] = Field(LUNG, description="centre and width in HU; for CT only")
+
+    @field_validator("crop")
+    @classmethod
+    def _crop_is_no_stamp(cls, crop: int) -> int:
+        if 0 < crop < 16:
+            raise ValueError("should be at least 16 px, or 0 for the whole image")
+        return crop
+
+
+class Training(Preprocessing):
     """One recipe, the paper's unless said otherwise (lung mass, X-ray).
 
     >>> Training(epochs=20).replaced(batch_size=16).batch_size
     16
     """
 
-    size: int = Field(512, ge=16, description="px, side of the square image that the network gets")
-    interpolation: Interpolation = Field("nearest", description="how images are resized; Keras's, or Pillow's bilinear")
-    crop: int = Field(0, ge=0, description="px, side of the square kept from the centre first; 0 keeps the whole image")
-    window: Window = Field(LUNG, description="centre and width in HU; for CT only")
     epochs: int = Field(200, ge=1, description="at most so many")
     patience: int = Field(30, ge=1, description="epochs without a better validation loss before it stops")
     learning_rate: float = Field(1e-5, gt=0, lt=1, description="Adam's")
@@ -34,14 +41,5 @@ class Training(Checked):
     rotation: float = Field(10.0, ge=0, le=180, description="degrees at most, either way")
     shift: float = Field(0.1, ge=0, lt=1, description="share of the width at most, either way, per axis")
     zoom: float = Field(0.1, ge=0, lt=1, description="1 +- so much, per axis")
-    precision: Literal["fp32", "bf16", "auto"] = Field(
-        "fp32", description="bf16 is autocast; grids.plan settles auto before a run is named"
-    )
+    precision: Literal["fp32", "bf16", "auto"] = Field("fp32", description="bf16 is autocast; grids.plan settles auto")
     compiled: bool = Field(False, description="torch.compile fuses operations, which rounds otherwise")
-
-    @field_validator("crop")
-    @classmethod
-    def _crop_is_no_stamp(cls, crop: int) -> int:
-        if 0 < crop < 16:
-            raise ValueError("should be at least 16 px, or 0 for the whole image")
-        return crop

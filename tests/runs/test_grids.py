@@ -20,7 +20,7 @@ from tiny_runs import TINY, make_cohort, plan
 
 from sourcematters import confounders, metrics
 from sourcematters.errors import StudyError
-from sourcematters.runs import grids, local, run_folder
+from sourcematters.runs import grids, run_folder
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.runs.status import status
 from sourcematters.training import devices, memory
@@ -82,17 +82,17 @@ def test_compiled_networks_are_not_computed_again(cohort, tmp_path):
 def test_as_many_workers_as_fill_the_device(cohort, tmp_path, monkeypatch):
     asked = []
 
-    def make_here(specs, workspace, execution, *, workers):
-        asked.append(workers)
+    def over_processes(function, tasks, workers):
+        asked.extend([workers] if tasks else [])
         return iter(())
 
-    monkeypatch.setattr(grids, "make_here", make_here)
+    monkeypatch.setattr(grids, "over_processes", over_processes)
     monkeypatch.setattr(grids, "collect", lambda *a: None)
     monkeypatch.setattr(grids.os.path, "exists", lambda path: True)  # as if there were a card
     monkeypatch.setattr(devices, "choose", lambda device: torch.device("cuda"))
     monkeypatch.setattr(devices, "runs_at_once", lambda backbone, training, device: 3)
     workspace = Workspace(str(tmp_path / "made"))
-    specs = plan(cohort, workspace, folds=1)
+    specs = plan(cohort, workspace)
     grids.run(specs, workspace, name="g")
     grids.run(specs, workspace, name="g", workers=2)
     assert asked == [3, 2]
@@ -209,19 +209,21 @@ def test_a_failed_run_keeps_its_traceback_and_does_not_stop_the_others(cohort, t
     workspace = Workspace(str(tmp_path / "made"))
     specs = plan(cohort, workspace, p_art=[0.5, 1], folds=1)
 
+    execute = run_folder.execute
+
     def broken(spec, *arguments, **options):
         if spec.p_art == 0.5:
             raise RuntimeError("the GPU fell off the bus")
-        return run_folder.execute(spec, *arguments, **options)
+        return execute(spec, *arguments, **options)
 
-    monkeypatch.setattr(local, "execute", broken)
+    monkeypatch.setattr(run_folder, "execute", broken)
     with pytest.raises(StudyError, match=r"(?s)1 of 2 runs failed.*fell off the bus.*failed/traceback.txt"):
         grids.run(specs, workspace, name="g", workers=1, device="cpu")
     folder = Path(f"{workspace.run(specs[0])}.failed")
     assert "RuntimeError: the GPU fell off the bus" in (folder / "traceback.txt").read_text()
     assert [run_folder.state(spec.id, workspace.shared("runs")) for spec in specs] == ["failed", "done"]
     text = status(tmp_path / "made")
-    assert text.splitlines()[1].split() == ["made/g", "1", "0", "1", "0", "2"] and "traceback.txt" in text
+    assert text.splitlines()[1].split() == ["made/g", "1", "0", "0", "1", "0", "0", "2"] and "traceback.txt" in text
     monkeypatch.undo()
     grids.run(specs, workspace, name="g", workers=1, device="cpu")
     assert not folder.exists()
@@ -273,7 +275,7 @@ def test_status_tells_what_is_left(serial, tmp_path):
     workspace, specs, _ = serial
     text = status(workspace.results)
     line = next(line for line in text.splitlines() if line.startswith("made/all"))
-    assert line.split() == ["made/all", "8", "0", "0", "0", "8"]
+    assert line.split() == ["made/all", "8", "0", "0", "0", "0", "0", "8"]
     assert "time left" not in text
     shared = workspace.shared("runs")
     hidden = shared.with_name("hidden")
@@ -305,7 +307,7 @@ def test_plans_are_collected_from_their_files(serial):
 def test_what_figures_must_say_stands_in_the_last_column(serial, cohort):
     workspace, specs, table = serial
     assert set(table["caution"]) == {""}
-    plan_table = grids.plan_table(specs, caution="phantoms, not patients")
+    plan_table = grids.plan_table([spec.replaced(caution="phantoms, not patients") for spec in specs])
     assert plan_table.columns[-1] == "caution" and set(plan_table["caution"]) == {"phantoms, not patients"}
     assert grids.collect(plan_table, workspace)["caution"].unique().tolist() == ["phantoms, not patients"]
 

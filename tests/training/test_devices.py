@@ -16,8 +16,7 @@ def test_a_device_that_is_not_there_is_refused():
 
 
 def test_auto_precision_is_bf16_where_the_hardware_has_it():
-    assert devices.choose_precision("fp32", CPU) == "fp32"
-    assert devices.choose_precision("auto", CPU) == ("bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32")
+    assert devices.best_precision(CPU) == ("bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32")
 
 
 def test_a_step_costs_three_times_the_forward_passes_that_the_papers_of_the_networks_state():
