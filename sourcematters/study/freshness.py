@@ -19,11 +19,11 @@ STAMP = ".executed"
 def signature(root: Path, folder: Path, notebooks: Sequence[Path], values: Mapping[str, Any]) -> str:
     """SHA-256 over code, installed packages, notebooks, parameters, images, weights, runs, and the results in `folder`.
 
-    `root` is a clone of the repository, `folder` a profile's results, `values` every setting that is
-    not at its default.
-    Images and results count by size and modification time, as `make` does it; code and notebooks by content.
+    `root` is a clone of the repository, `folder` a profile's results, `values` every setting that is not at its
+    default. Images and results count by size and modification time, as `make` does it; code and notebooks by content.
     """
-    code = [*sorted((root / "sourcematters").rglob("*.py")), *notebooks]
+    package = (path for path in (root / "sourcematters").rglob("*") if path.is_file() and path.suffix != ".pyc")
+    code = [*sorted(package), *notebooks]
     shared = folder.parent
     runs = sorted(path.name for path in shared.glob("runs/*") if (path / "done").exists())
     known = shared / "bank" / "files.csv"
@@ -75,9 +75,6 @@ def _texts(value: Any) -> Iterable[str]:
     """Every text within nested lists and mappings: a parameter may name a file."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _texts(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
+    elif isinstance(value, Mapping | list | tuple):
+        for part in value.values() if isinstance(value, Mapping) else value:
             yield from _texts(part)

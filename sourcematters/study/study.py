@@ -41,17 +41,9 @@ NOT_SETTINGS = ("In", "Out", "profile", "results")
 class Study:
     """Settings, a folder for results, and what can be asked of the two.
 
-    Parameters
-    ----------
-    profile
-        Name or file of a profile (see `settings.read_profile`).
-    changes
-        Settings on top of it, by name; sections are mappings.
-    results
-        Folder of this study's tables and figures; runs, banks and weights are kept beside it. Empty: results/PROFILE
-        in the repository.
-    section
-        One of `settings.SECTIONS`, whose settings hold for this study.
+    `profile` is the name or file of a profile, `changes` are settings on top of it, by name (sections are mappings),
+    and `section` is one of `settings.SECTIONS`, which then holds for all of the study. Tables and figures go to `results`
+    (empty: results/PROFILE in the repository); runs, banks and weights are kept beside it.
     """
 
     def __init__(
@@ -77,11 +69,8 @@ class Study:
         None is left to the profile. Raises StudyError for a name that is no setting, with the nearest one, and for
         every value that does not fit, all at once.
         """
-        changes = {
-            name: value
-            for name, value in names.items()
-            if isinstance(value, PLAIN) and not name.startswith("_") and name not in NOT_SETTINGS
-        }
+        plain = {name: value for name, value in names.items() if isinstance(value, PLAIN) and not name.startswith("_")}
+        changes = {name: value for name, value in plain.items() if name not in NOT_SETTINGS}
         changes = configuration.located(configuration.located(changes, Path.cwd()), configuration.ROOT)
         try:
             return cls(names.get("profile") or "demo", changes, names.get("results") or "", section)
@@ -138,19 +127,14 @@ class Study:
 
     def left_out(self) -> pd.DataFrame:
         """What the cohort left out, or is odd: one row a kind, with how many and the first of them."""
-        found = save_table(
-            self.workspace,
-            f"{self._prefix}left_out",
-            pd.DataFrame(self.cohort.problems, columns=["kind", "where", "what"]),
-        )
+        problems = pd.DataFrame(self.cohort.problems, columns=["kind", "where", "what"])
+        found = save_table(self.workspace, f"{self._prefix}left_out", problems)
         return found.groupby("kind").agg(number=("where", "size"), first=("where", "first"), why=("what", "first"))
 
     def contact_sheet(self) -> Image:
         """Images of each class as the network will see them, from the image bank, which is built for it."""
         chosen = self.settings.training
-        rendering = Rendering(
-            size=chosen.size, interpolation=chosen.interpolation, window=chosen.window, crop=chosen.crop
-        )
+        rendering = Rendering(**{key: getattr(chosen, key) for key in ("size", "interpolation", "window", "crop")})
         table, folder = self.cohort.table, self.workspace.shared("bank")
         bank = image_bank.build(table, [rendering], folder, workers=self.settings.workers)[0]
         print(f"{len(bank)} images of {bank.shape[1]} x {bank.shape[2]} px, {bank.nbytes / 2**20:.1f} MiB")
@@ -221,22 +205,16 @@ class Study:
 
     # Runs
 
+    def _grid(self, name: str) -> dict[str, Any]:
+        asked = self.about(name).settings
+        same = {key: getattr(asked, key) for key in ("p_art", "backbone", "folds", "training", "seed")}
+        return same | {"confounders": [self.confounder(name)]}
+
     def specs(self, name: str) -> list[RunSpec]:
         """Every run of one confounder's grid; registers the cohort and finds the sources."""
-        study, asked = self.about(name), self.about(name).settings
-        return grids.plan(
-            study.cohort,
-            self.workspace,
-            confounders=[self.confounder(name)],
-            p_art=asked.p_art,
-            sources=asked.sources,
-            backbone=asked.backbone,
-            folds=asked.folds,
-            training=asked.training,
-            weights=asked.weights,
-            seed=asked.seed,
-            device=asked.device,
-        )
+        study = self.about(name)
+        own = {key: getattr(study.settings, key) for key in ("sources", "weights", "device")}
+        return grids.plan(study.cohort, self.workspace, **own, **self._grid(name))
 
     def run(self, *names: str, save_as: str = "") -> FinishedRuns:
         """Make the runs of these confounders that are not made yet, and return all of them.
@@ -246,17 +224,9 @@ class Study:
         """
         names, asked = tuple(self._names(names)), self.settings
         name = save_as or self.confounder(names[0]).name
-        table = grids.run(
-            [spec for each in names for spec in self.specs(each)],
-            self.workspace,
-            name=name,
-            workers=asked.workers,
-            device=asked.device,
-            executor=asked.executor,
-            slurm=asked.slurm,
-            recompute=asked.recompute,
-        )
-        save_table(self.workspace, name, table)
+        how = {key: getattr(asked, key) for key in ("workers", "device", "executor", "slurm", "recompute")}
+        specs = [spec for each in names for spec in self.specs(each)]
+        table = save_table(self.workspace, name, grids.run(specs, self.workspace, name=name, **how))
         return FinishedRuns(table, self.workspace, asked, name)
 
     def outline(self, *names: str) -> list[RunSpec]:
@@ -264,18 +234,8 @@ class Study:
         outlined = []
         for name in self._names(names):
             asked = self.about(name).settings
-            outlined += grid(
-                data=asked.data,
-                task=asked.task,
-                cohort="",
-                confounders=[self.confounder(name)],
-                p_art=asked.p_art,
-                sources=[Source(source, "") for source in asked.sources],
-                backbone=asked.backbone,
-                folds=asked.folds,
-                training=asked.training,
-                seed=asked.seed,
-            )
+            unopened = [Source(source, "") for source in asked.sources]
+            outlined += grid(data=asked.data, task=asked.task, cohort="", sources=unopened, **self._grid(name))
         return outlined
 
     def collected(self) -> FinishedRuns:

@@ -11,6 +11,7 @@ def made(tmp_path):
     """A clone, a data folder with two images, and the results of one executed study."""
     for name, text in {
         "clone/sourcematters/a.py": "x = 1",
+        "clone/sourcematters/results/published.csv": "1",
         "clone/notebooks/20_tag.ipynb": "{}",
         "data/images_001/images/one.png": "1",
         "data/labels.csv": "label",
@@ -63,6 +64,7 @@ def touch(name):
     "change",
     [
         edit("clone/sourcematters/a.py"),
+        edit("clone/sourcematters/results/published.csv"),
         edit("clone/notebooks/20_tag.ipynb"),
         edit("data/images_001/images/one.png"),
         touch("data/images_001/images/one.png"),
@@ -75,7 +77,8 @@ def touch(name):
         lambda folder: (folder / "results/demo/figures/tag.png").unlink(),
         lambda folder: (folder / "results/runs/r-2/done").unlink(),
     ],
-    ids=["code", "notebook", "image", "image's time", "labels", "weights", "figure", "one image more", "one image less",
+    ids=["code", "the package's data", "notebook",
+         "image", "image's time", "labels", "weights", "figure", "one image more", "one image less",
          "one slice more", "figure gone", "run gone"],
 )  # fmt: skip
 def test_whatever_a_study_is_made_from_makes_it_stale(made, change):
