@@ -42,8 +42,8 @@ class Study:
     """Settings, a folder for results, and what can be asked of the two.
 
     `profile` is the name or file of a profile, `changes` are settings on top of it, by name (sections are mappings),
-    and `section` is one of `settings.SECTIONS`, which then holds for all of the study. Tables and figures go to `results`
-    (empty: results/PROFILE in the repository); runs, banks and weights are kept beside it.
+    and `section` is one of `settings.SECTIONS`, which then holds for all of the study. Tables and figures go to
+    `results` (empty: results/PROFILE in the repository); runs, banks and weights are kept beside it.
     """
 
     def __init__(
