@@ -17,11 +17,11 @@ from sourcematters.errors import StudyError
 
 TEST_SETS = ("iid", "ood", "clean")
 GROUP = ["task", "confounder", "source", "backbone", "test_set", "p_art"]
+SOURCE = ["task", "confounder", "backbone", "source"]
 SUMMARY = [*GROUP, "folds", "mean", "ci_low", "ci_high"]
 METRICS = ("auc", "auc_keras")
 # keras.metrics.AUC's 200 thresholds; the outermost let everything and nothing pass.
-_EPSILON = 1e-7
-KERAS_THRESHOLDS = np.array([-_EPSILON, *(np.arange(1, 199) / 199), 1 + _EPSILON], dtype=np.float32)
+KERAS_THRESHOLDS = np.array([-1e-7, *(np.arange(1, 199) / 199), 1 + 1e-7], dtype=np.float32)
 
 
 def check(table: pd.DataFrame, columns: Iterable[str], what: str) -> None:
@@ -40,12 +40,25 @@ def auc(predictions: pd.DataFrame) -> float:
     finite; and if there is only one class.
     """
     labels, scores = _labels_and_scores(predictions)
-    # Mann and Whitney's U over the number of pairs. scikit-learn's function gives the same number, and takes half a
-    # second to import in every notebook.
-    ranks = pd.Series(scores).rank().to_numpy()
-    positives = int(labels.sum())
-    u = ranks[labels == 1].sum() - positives * (positives + 1) / 2
-    return float(u / (positives * (len(labels) - positives)))
+    return float(weighted_auc(labels, scores, np.ones((1, len(labels))))[0])
+
+
+def weighted_auc(
+    labels: NDArray[np.int64], scores: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Binary AUC under each row of `weights`, shape (B, n): image k counts weights[b, k] times; ties count half.
+
+    `labels` (0/1) and `scores` have shape (n,); returns (B,), NaN where a class has no weight. By ranks, in
+    O(n log n + B n).
+    """
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])
+    ordered, positive = weights[:, order], labels[order] == 1
+    gained = np.add.reduceat(ordered * positive, starts, axis=1)  # weight of each score's positives: (B, scores)
+    passed = np.add.reduceat(ordered * ~positive, starts, axis=1)
+    below = np.cumsum(passed, axis=1) - passed
+    with np.errstate(invalid="ignore"):
+        return (gained * (below + passed / 2)).sum(1) / (gained.sum(1) * passed.sum(1))
 
 
 def auc_keras(predictions: pd.DataFrame) -> float:
@@ -59,15 +72,14 @@ def auc_keras(predictions: pd.DataFrame) -> float:
     """
     labels, scores = _labels_and_scores(predictions)
     scores = scores.astype(np.float32)
-    if (wrong := (scores < 0) | (scores > 1)).any():
-        row = _row(predictions, predictions.index[wrong][0])
-        raise StudyError(f"predictions, {row}: score must be a probability, 0..1, for the published kind of AUC.")
-    scores = np.concatenate([1 - scores, scores])
-    labels = np.concatenate([1 - labels, labels])
-    # Strictly above the threshold, as in Keras: a score that equals it does not pass.
+    _refuse(
+        predictions, (scores < 0) | (scores > 1), "score must be a probability, 0..1, for the published kind of AUC."
+    )
+    scores, labels = np.concatenate([1 - scores, scores]), np.concatenate([1 - labels, labels])
     rates = []
     for label in (0, 1):
         ranked = np.sort(scores[labels == label])
+        # Strictly above the threshold, as in Keras: a score that equals it does not pass.
         above = len(ranked) - np.searchsorted(ranked, KERAS_THRESHOLDS, side="right")
         rates.append(above.astype(np.float32) / np.float32(len(ranked)))
     false_positive, true_positive = rates
@@ -77,37 +89,50 @@ def auc_keras(predictions: pd.DataFrame) -> float:
 
 def _labels_and_scores(predictions: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     check(predictions, ["label", "score"], "predictions")
-    wrong = predictions.index[~predictions["label"].isin([0, 1])]
-    if len(wrong):
-        raise StudyError(f"predictions, {_row(predictions, wrong[0])}: label must be 0 or 1.")
+    _refuse(predictions, ~predictions["label"].isin([0, 1]).to_numpy(), "label must be 0 or 1.")
     scores = pd.to_numeric(predictions["score"], errors="coerce").to_numpy(float)
-    wrong = predictions.index[~np.isfinite(scores)]
-    if len(wrong):
-        raise StudyError(
-            f"predictions, {_row(predictions, wrong[0])} (and {len(wrong) - 1} more): score must be a finite "
-            "number. The training has probably diverged: lower the learning rate."
-        )
+    why = "score must be a finite number. The training has probably diverged: lower the learning rate."
+    _refuse(predictions, ~np.isfinite(scores), why)
     labels = predictions["label"].to_numpy(int)
     if len(np.unique(labels)) < 2:
         raise StudyError(f"predictions: all {len(labels)} labels are {labels[0]}; an AUC needs both classes.")
     return labels, scores
 
 
-def _row(predictions: pd.DataFrame, index: object) -> str:
-    row = predictions.loc[index]
-    name = f"image {row['image_id']}" if "image_id" in predictions.columns else f"row {index}"
-    return f"{name}, label {row['label']!r}, score {row['score']!r}"
+def _refuse(predictions: pd.DataFrame, wrong: NDArray[np.bool_], why: str) -> None:
+    if wrong.any():
+        row = predictions[wrong].iloc[0]
+        name = f"image {row['image_id']}" if "image_id" in row else f"row {row.name}"
+        raise StudyError(
+            f"predictions, {name}, label {row['label']!r}, score {row['score']!r} (and {wrong.sum() - 1} more): {why}"
+        )
 
 
 def by_test_set(predictions: pd.DataFrame) -> pd.DataFrame:
     """One row a test set, in the order of `TEST_SETS`: `test_set, n, auc, auc_keras`. Raises as these do."""
     check(predictions, ["label", "score", "test_set"], "predictions")
-    if unknown := sorted(set(predictions["test_set"].astype(str)) - set(TEST_SETS)):
+    parts = {str(name): part for name, part in predictions.groupby("test_set", sort=False, dropna=False)}
+    if unknown := sorted(parts.keys() - set(TEST_SETS)):
         raise StudyError(f"predictions: unknown test_set {', '.join(unknown)}; it is {', '.join(TEST_SETS)}.")
-    parts = {name: part for name, part in predictions.groupby("test_set", sort=False)}
     found = [(name, parts[name]) for name in TEST_SETS if name in parts]
     rows = [(name, len(part), auc(part), auc_keras(part)) for name, part in found]
     return pd.DataFrame(rows, columns=["test_set", "n", *METRICS])
+
+
+def complete(results: pd.DataFrame, metric: str, test_sets: Iterable[str] = TEST_SETS) -> pd.DataFrame:
+    """The results of these tests. Raises StudyError if there is none, a value is missing, or a fold occurs twice."""
+    columns = [*GROUP, "fold", metric]
+    check(results, columns, "results")
+    results = results[results["test_set"].isin(list(test_sets))]
+    check(results, columns, f"results of the tests {', '.join(test_sets)}")
+    holes, twice = results[columns].isna(), results.duplicated(columns[:-1])
+    if (wrong := holes.any(axis=1) | twice).any():
+        first = results[wrong].iloc[0]
+        where = ", ".join(f"{column} {first[column]}" for column in columns[:-1])
+        if lacking := ", ".join(holes.columns[holes[wrong].iloc[0]]):
+            raise StudyError(f"results: no {lacking} for {where}. Run it again.")
+        raise StudyError(f"results: two runs for {where}. Two settings are mixed in one table: take them apart.")
+    return results
 
 
 def summarise(results: pd.DataFrame, metric: str = "auc") -> pd.DataFrame:
@@ -115,29 +140,12 @@ def summarise(results: pd.DataFrame, metric: str = "auc") -> pd.DataFrame:
 
     The interval is Student's t over the folds, mean +- t(.975, folds - 1) sd / sqrt(folds); it is NaN for a
     single fold, and not cut at 0 or 1. The folds share most of their training images, so it tells how far the
-    result depends on the fold, not how it would differ with new patients. Raises StudyError if a fold occurs
-    twice in a group, or a value is missing.
+    result depends on the fold, not how it would differ with new patients. Raises StudyError as `complete` does.
     """
-    columns = [*GROUP, "fold", metric]
-    check(results, columns, "results")
-    if (holes := results[columns].isna()).any(axis=None):
-        at = holes.any(axis=1).argmax()
-        lacking = ", ".join(holes.columns[holes.iloc[at]])
-        first = results.iloc[at]
-        raise StudyError(f"results: no {lacking} for {_group(first)}, fold {first['fold']}. Run it again.")
-    if (twice := results.duplicated([*GROUP, "fold"])).any():
-        first = results[twice].iloc[0]
-        raise StudyError(
-            f"results: fold {first['fold']} occurs twice in {_group(first)}. Two settings are mixed in one "
-            "table: summarise them apart."
-        )
-    summary = results.groupby(GROUP, sort=True)[metric].agg(folds="size", mean="mean", error="sem").reset_index()
+    groups = complete(results, metric).groupby(GROUP, sort=True)[metric]
+    summary = groups.agg(folds="size", mean="mean", error="sem").reset_index()
     half = scipy.special.stdtrit(summary["folds"] - 1, 0.975) * summary["error"]
     return summary.assign(ci_low=summary["mean"] - half, ci_high=summary["mean"] + half)[SUMMARY]
-
-
-def _group(row: pd.Series) -> str:
-    return ", ".join(f"{column} {row[column]}" for column in GROUP)
 
 
 def robustness(summary: pd.DataFrame) -> pd.DataFrame:
@@ -150,16 +158,13 @@ def robustness(summary: pd.DataFrame) -> pd.DataFrame:
     """
     check(summary, SUMMARY, "summary")
     rows = []
-    keys = ["task", "confounder", "backbone", "source"]
-    for names, group in summary.groupby(keys, sort=True):
+    for names, group in summary.groupby(SOURCE, sort=True):
         mean = group.set_index(["test_set", "p_art"])["mean"]
         low, high = group["p_art"].min(), group["p_art"].max()
         defined = "iid" in set(group["test_set"])
         for test_set, p_art in [("ood", low), ("ood", high)] + [("iid", high)] * defined:
             if (test_set, p_art) not in mean:
-                where = ", ".join(map(str, names))
-                raise StudyError(f"summary: {where} has no {test_set} row at p_art {p_art:g}. Run it first.")
-        ood_low, ood_high = mean["ood", low], mean["ood", high]
-        gap = mean["iid", high] - ood_high if defined else np.nan
-        rows.append((*names, low, high, ood_low, ood_high, ood_low - ood_high, gap))
-    return pd.DataFrame(rows, columns=[*keys, "p_low", "p_high", "ood_low", "ood_high", "drop", "gap"])
+                raise StudyError(f"summary: {', '.join(names)} has no {test_set} row at p_art {p_art:g}. Run it first.")
+        ood_low, ood_high, iid_high = mean["ood", low], mean["ood", high], mean.get(("iid", high), np.nan)
+        rows.append((*names, low, high, ood_low, ood_high, ood_low - ood_high, iid_high - ood_high))
+    return pd.DataFrame(rows, columns=[*SOURCE, "p_low", "p_high", "ood_low", "ood_high", "drop", "gap"])
