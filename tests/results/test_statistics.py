@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from sourcematters import metrics
 from sourcematters.errors import StudyError
 from sourcematters.results import statistics
 
@@ -136,7 +137,7 @@ def test_each_pair_is_a_family_and_its_floor_grows_with_it():
 )
 def test_weighted_auc_is_the_auc_of_repeated_images(rows):
     labels, scores, weights = (np.array(column) for column in zip(*rows, strict=True))
-    (found,) = statistics.weighted_auc(labels, scores, weights[None].astype(float))
+    (found,) = metrics.weighted_auc(labels, scores, weights[None].astype(float))
     repeated = np.repeat(labels, weights), np.repeat(scores, weights)
     if len(set(repeated[0])) == 2:
         assert found == pytest.approx(roc_auc_score(*repeated))

@@ -108,8 +108,8 @@ def test_patients_are_counted_once(workspace):
 
 
 def test_the_papers_targets_are_those_of_its_panels():
-    targets = published.targets().set_index(["data", "task"])
-    for panel in published.panels().itertuples():
+    targets = published.table("table1").set_index(["data", "task"])
+    for panel in published.table("panels").itertuples():
         target = targets.loc[panel.data, panel.task]
         assert panel.confounder in target["confounders"].split(", ")
         assert (target["size"], target["batch_size"]) == (panel.size, panel.batch_size)
