@@ -104,7 +104,7 @@ def _refuse(predictions: pd.DataFrame, wrong: NDArray[np.bool_], why: str) -> No
         row = predictions[wrong].iloc[0]
         name = f"image {row['image_id']}" if "image_id" in row else f"row {row.name}"
         raise StudyError(
-            f"predictions, {name}, label {row['label']!r}, score {row['score']!r} (and {wrong.sum() - 1} more): {why}"
+            f"predictions, {name}, label {row['label']}, score {row['score']} (and {wrong.sum() - 1} more): {why}"
         )
 
 
@@ -119,18 +119,14 @@ def by_test_set(predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["test_set", "n", *METRICS])
 
 
-def complete(results: pd.DataFrame, metric: str, test_sets: Iterable[str] = TEST_SETS) -> pd.DataFrame:
-    """The results of these tests. Raises StudyError if there is none, a value is missing, or a fold occurs twice."""
-    columns = [*GROUP, "fold", metric]
-    check(results, columns, "results")
+def of_tests(results: pd.DataFrame, metric: str, test_sets: Iterable[str] = TEST_SETS) -> pd.DataFrame:
+    """The results of these tests. Raises StudyError if there is none, or a fold occurs twice."""
+    run = [*GROUP, "fold"]
+    check(results, [*run, metric], "results")
     results = results[results["test_set"].isin(list(test_sets))]
-    check(results, columns, f"results of the tests {', '.join(test_sets)}")
-    holes, twice = results[columns].isna(), results.duplicated(columns[:-1])
-    if (wrong := holes.any(axis=1) | twice).any():
-        first = results[wrong].iloc[0]
-        where = ", ".join(f"{column} {first[column]}" for column in columns[:-1])
-        if lacking := ", ".join(holes.columns[holes[wrong].iloc[0]]):
-            raise StudyError(f"results: no {lacking} for {where}. Run it again.")
+    check(results, run, f"results of the tests {', '.join(test_sets)}")
+    if (twice := results.duplicated(run)).any():
+        where = ", ".join(f"{column} {value}" for column, value in results.loc[twice, run].iloc[0].items())
         raise StudyError(f"results: two runs for {where}. Two settings are mixed in one table: take them apart.")
     return results
 
@@ -140,9 +136,9 @@ def summarise(results: pd.DataFrame, metric: str = "auc") -> pd.DataFrame:
 
     The interval is Student's t over the folds, mean +- t(.975, folds - 1) sd / sqrt(folds); it is NaN for a
     single fold, and not cut at 0 or 1. The folds share most of their training images, so it tells how far the
-    result depends on the fold, not how it would differ with new patients. Raises StudyError as `complete` does.
+    result depends on the fold, not how it would differ with new patients. Raises StudyError as `of_tests` does.
     """
-    groups = complete(results, metric).groupby(GROUP, sort=True)[metric]
+    groups = of_tests(results, metric).groupby(GROUP, sort=True)[metric]
     summary = groups.agg(folds="size", mean="mean", error="sem").reset_index()
     half = scipy.special.stdtrit(summary["folds"] - 1, 0.975) * summary["error"]
     return summary.assign(ci_low=summary["mean"] - half, ci_high=summary["mean"] + half)[SUMMARY]
@@ -153,18 +149,13 @@ def robustness(summary: pd.DataFrame) -> pd.DataFrame:
 
     One row a task, confounder, backbone and source: `p_low, p_high, ood_low, ood_high` (o.o.d. AUC at both
     ends), `drop` (ood_low - ood_high) and `gap` (i.i.d. minus o.o.d. AUC at p_high), which is NaN where the cohort
-    has no i.i.d. test. `summary` is what `summarise` returns. Raises StudyError if an end lacks its i.i.d. or
-    o.o.d. row.
+    has no i.i.d. test. `summary` is what `summarise` returns.
     """
     check(summary, SUMMARY, "summary")
     rows = []
     for names, group in summary.groupby(SOURCE, sort=True):
         mean = group.set_index(["test_set", "p_art"])["mean"]
         low, high = group["p_art"].min(), group["p_art"].max()
-        defined = "iid" in set(group["test_set"])
-        for test_set, p_art in [("ood", low), ("ood", high)] + [("iid", high)] * defined:
-            if (test_set, p_art) not in mean:
-                raise StudyError(f"summary: {', '.join(names)} has no {test_set} row at p_art {p_art:g}. Run it first.")
         ood_low, ood_high, iid_high = mean["ood", low], mean["ood", high], mean.get(("iid", high), np.nan)
         rows.append((*names, low, high, ood_low, ood_high, ood_low - ood_high, iid_high - ood_high))
     return pd.DataFrame(rows, columns=[*SOURCE, "p_low", "p_high", "ood_low", "ood_high", "drop", "gap"])

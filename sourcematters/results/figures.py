@@ -27,11 +27,7 @@ Labels = tuple[str, Mapping[str, str]]
 
 
 def caption(cautions: Iterable[str]) -> str:
-    """What a figure must say of its data and sources: the distinct cautions of a table's column `caution`.
-
-    >>> caption(["drawn by hand", "", "drawn by hand; not what it seems"])
-    'drawn by hand; not what it seems'
-    """
+    """What a figure must say of its data and sources: the distinct cautions of a table's column `caution`."""
     # pandas reads an empty cell as NaN, which is no text.
     parts = (part for caution in cautions if isinstance(caution, str) for part in caution.split("; "))
     return "; ".join(dict.fromkeys(filter(None, parts)))
@@ -159,7 +155,9 @@ def _panels(
         bottom.set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
     for axes, label in zip(grid[:, 0], labels.values(), strict=True):
         axes.set_ylabel(label, fontsize=NORMAL)
-    folds = "ours: " * theirs + _folds(data)
+    fewest, most = data["folds"].min(), data["folds"].max()
+    interval = f"mean of {most if fewest == most else f'{fewest} to {most}'} folds, 95 % confidence interval"
+    folds = "ours: " * theirs + ("one fold: no confidence interval" if most == 1 else interval)
     figure.supxlabel(f"strength of the correlation, $p_\\mathrm{{art}}$\n{folds}", fontsize=SMALL + 0.5)
     # One legend above all panels, under the note: the sources first, then the reference lines.
     handles = {h.get_label(): h for axes in figure.axes for h in axes.get_legend_handles_labels()[0]}
@@ -201,13 +199,6 @@ def _curves(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None
             marker=style[source].marker, linestyle=(0, (1, 2)), linewidth=0.8, markersize=4.5, markerfacecolor="white",
             markeredgewidth=0.9, elinewidth=2.5, clip_on=False, zorder=4,
         )  # fmt: skip
-
-
-def _folds(data: pd.DataFrame) -> str:
-    fewest, most = int(data["folds"].min()), int(data["folds"].max())
-    if most == 1:
-        return "one fold: no confidence interval"
-    return f"mean of {most if fewest == most else f'{fewest} to {most}'} folds, 95 % confidence interval"
 
 
 def save(figure: Figure, path: str | Path, table: pd.DataFrame) -> list[Path]:

@@ -5,7 +5,6 @@ The published AUC is Keras's micro-average: `auc_keras` of our runs is compared 
 
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -29,7 +28,7 @@ def table(name: str) -> pd.DataFrame:
         return pd.read_csv(file)
 
 
-def compare(results: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
+def compare(results: pd.DataFrame, runs: Path) -> pd.DataFrame:
     """Our curves on the published ones: `COMPARISON`, one row a panel, test set, source and strength.
 
     `results` is the results table, `runs` the folder of its run folders, whose spec.json tells the settings. Ours
@@ -39,7 +38,6 @@ def compare(results: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
     paper's; a number stands there all the same, and means nothing. Confounders, sources and strengths that the paper
     lacks are left out. Raises StudyError if nothing is left.
     """
-    metrics.check(results, ["run_id", "data", "fold", *metrics.GROUP, *metrics.METRICS], "results")
     laid = [name for name, source in known().items() if source.curve]
     ours = results[results["source"].isin(laid)]
     on_ct = ours["task"].astype(str).str.endswith("-ct")
@@ -47,7 +45,7 @@ def compare(results: pd.DataFrame, runs: str | Path) -> pd.DataFrame:
     for _, panel in panels.iterrows():
         # X-rays and CT share the names of their confounders; whatever is not CT is laid on the X-ray panels.
         shown = ours[(ours["confounder"] == panel["confounder"]) & (on_ct == (panel["data"] == "lidc"))]
-        frames += [_of_panel(part, panel, Path(runs)) for _, part in shown.groupby("data", sort=False)]
+        frames += [_of_panel(part, panel, runs) for _, part in shown.groupby("data", sort=False)]
     if not any(map(len, frames)):
         there = ", ".join(f"{panel['confounder']} at {name}" for name, panel in panels.iterrows())
         raise StudyError(
@@ -73,14 +71,6 @@ def _of_panel(results: pd.DataFrame, panel: pd.Series, runs: Path) -> pd.DataFra
     return both.assign(within_ci=inside.astype("boolean").where(both["ci_low"].notna(), pd.NA))
 
 
-def spec_of(run_id: str, runs: Path) -> dict[str, Any]:
-    """The spec.json of a run in the folder `runs`. Raises StudyError if it is not there."""
-    path = runs / run_id / "spec.json"
-    if not path.exists():
-        raise StudyError(f"{path}: no such file. Run the grid again, or give the folder of the runs.")
-    return read_json(path)
-
-
 def _reason(results: pd.DataFrame, panel: pd.Series, runs: Path) -> str:
     """What of these runs (one source, task and backbone) is not the paper's; empty if nothing is."""
     first, source = results.iloc[0], known()[results["source"].iloc[0]]
@@ -91,7 +81,7 @@ def _reason(results: pd.DataFrame, panel: pd.Series, runs: Path) -> str:
         ("backbone", first["backbone"], "resnet50", first["backbone"] == "resnet50"),
     ]
     reasons = [f"{what} {ours}, not {theirs}" for what, ours, theirs, same in compared if not same]
-    spec = spec_of(results["run_id"].iloc[results["p_art"].argmax()], runs)
+    spec = read_json(runs / results["run_id"].iloc[results["p_art"].argmax()] / "spec.json")
     others = []
     for setting, wanted in panel.drop(["title", "confounder", "data", "task"]).dropna().items():
         side, _, name = setting.rpartition(".")
@@ -105,18 +95,18 @@ def _reason(results: pd.DataFrame, panel: pd.Series, runs: Path) -> str:
 
 def verdict(comparison: pd.DataFrame) -> str:
     """A sentence for the reader of a table of `compare`: what the comparison is worth, and why."""
-    apart = comparison[~comparison["comparable"]]
+    apart, within = comparison[~comparison["comparable"]], comparison["within_ci"].dropna()
+    if apart.empty and within.empty:
+        return f"{len(comparison)} points, one fold: no confidence interval to compare with."
     if apart.empty:
-        within = comparison["within_ci"].dropna()
-        if within.empty:
-            return f"{len(comparison)} points, one fold: no confidence interval to compare with."
         return f"{int(within.sum())} of {len(within)} published points lie within our 95 % confidence interval."
     # Which settings differ is told in the column `reason`; here it is enough that some do.
     parts = {SETTINGS if part.startswith(SETTINGS) else part for part in "; ".join(apart["reason"]).split("; ")}
     why = "; ".join(sorted(parts, key=lambda part: (REASONS.index(part.split()[0]), part)))
-    if len(apart) == len(comparison):
-        return f"This comparison means nothing: {why}."
-    return f"{len(apart)} of {len(comparison)} points mean nothing: {why}."
+    all_apart = len(apart) == len(comparison)
+    return (
+        f"{'This comparison means' if all_apart else f'{len(apart)} of {len(comparison)} points mean'} nothing: {why}."
+    )
 
 
 def consistency() -> pd.DataFrame:

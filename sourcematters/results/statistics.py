@@ -1,13 +1,12 @@
 """Is the difference between two sources more than chance? Four views, from the results table and predictions.
 
-- `permutation_tests` with `holm`: the paper's test, over folds. It asks whether the source explains how networks
-  differ that were trained on different folds. Folds share most of their training images and all test patients, so
-  its p-values are optimistic.
+- `permutation_tests` with `holm`: the paper's test, over folds. They share most of their training images and all
+  test patients, so its p-values are optimistic.
 - `bootstrap`: over patients, for the networks at hand. It asks how the difference would vary with other patients.
 - `mixed_model`: all strengths at once, folds as groups; a secondary view, for AUC is neither linear nor normal.
 - `by_source`: one row a source.
 
-A difference is always source `a` minus source `b`. All raise StudyError as `metrics.complete` does.
+A difference is always source `a` minus source `b`. All raise StudyError as `metrics.of_tests` does.
 """
 
 import functools
@@ -24,20 +23,21 @@ from numpy.typing import NDArray
 
 from sourcematters import seeds
 from sourcematters.errors import StudyError
-from sourcematters.metrics import SOURCE, complete, weighted_auc
+from sourcematters.metrics import SOURCE, of_tests, weighted_auc
 
-Pair = tuple[str, str]
+Pairs = Sequence[tuple[str, str]]
 
 CURVE = ["task", "confounder", "backbone", "test_set"]
 CELL = [*CURVE, "p_art"]
 TESTED = ["image_id", "patient_id", "label", "carries"]
+OOD = ("ood",)
 FAMILY = ("backbone", "test_set", "a", "b")
 CONFIDENCE = 0.95
 # Values that differ by rounding alone are ties.
 DECIMALS = 12
 
 
-def pairs(sources: Sequence[str], reference: str = "") -> list[Pair]:
+def pairs(sources: Sequence[str], reference: str = "") -> Pairs:
     """Every pair of sources, in the order given; with `reference`, that one against each other.
 
     A single source has no pair. Raises StudyError if `reference` is not among them.
@@ -51,12 +51,7 @@ def pairs(sources: Sequence[str], reference: str = "") -> list[Pair]:
 
 
 def permutation_tests(
-    results: pd.DataFrame,
-    *,
-    pairs: Sequence[Pair],
-    test_sets: Sequence[str] = ("ood",),
-    resamples: int = 9999,
-    seed: int = 0,
+    results: pd.DataFrame, *, pairs: Pairs, test_sets: Sequence[str] = OOD, resamples: int = 9999, seed: int = 0
 ) -> pd.DataFrame:
     """The paper's permutation t-test of the binary AUC, two-sided, for each pair of sources at each strength.
 
@@ -68,7 +63,7 @@ def permutation_tests(
     A source is compared where it was run; without any pair the table is empty.
     """
     rows = []
-    for cell, group in complete(results, "auc", test_sets).groupby(CELL, sort=True):
+    for cell, group in of_tests(results, "auc", test_sets).groupby(CELL, sort=True):
         aucs = {source: part["auc"].to_numpy(float) for source, part in group.groupby("source")}
         for a, b in pairs:
             if a in aucs and b in aucs:
@@ -87,8 +82,7 @@ def _permutation_test(
     if min(len(a), len(b)) < 2:
         return *measured, math.nan, 1.0, 1.0, exact, ways
 
-    # With the folds given, |t| of a permutation grows with the difference of means and with nothing else, so both
-    # order the permutations alike; the difference is also defined where nothing varies.
+    # |t| of a permutation grows with the difference of means, which is also defined where nothing varies.
     def distance(x: NDArray[np.float64], y: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
         return np.round(np.abs(x.mean(axis) - y.mean(axis)), DECIMALS)
 
@@ -125,10 +119,10 @@ def holm(tests: pd.DataFrame, by: Sequence[str] = FAMILY) -> pd.DataFrame:
 
 def bootstrap(
     results: pd.DataFrame,
-    runs: str | Path,
+    runs: Path,
     *,
-    pairs: Sequence[Pair],
-    test_sets: Sequence[str] = ("ood",),
+    pairs: Pairs,
+    test_sets: Sequence[str] = OOD,
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -138,23 +132,17 @@ def bootstrap(
     both sources and all folds are scored on the same patients (paired), and the difference is the mean over the
     folds that both have. One row a pair and cell: `CELL`, a, b, folds, patients, difference, ci_low, ci_high
     (95 %, percentiles), resamples (those in which both classes occur). The networks are taken as given, so it is
-    the test patients' share of the uncertainty, not the folds'.
-
-    Predictions are read from `runs`/<run_id>/predictions.csv. Raises StudyError if two sources of a fold were not
-    tested on the same images.
+    the test patients' share of the uncertainty, not the folds'. `runs` is the folder of the run folders. Raises
+    StudyError if two sources of a fold were not tested on the same images.
     """
-    if resamples < 40:
-        raise StudyError(f"resamples = {resamples}: a 95 % interval needs at least 40, better 2000.")
 
     @functools.cache
     def predictions(run_id: str) -> pd.DataFrame:
-        path = Path(runs) / run_id / "predictions.csv"
-        if not path.exists():
-            raise StudyError(f"{path}: no such file. Run the grid again, or give the folder of the runs.")
+        path = runs / run_id / "predictions.csv"
         return pd.read_csv(path, dtype={"image_id": str, "patient_id": str}).sort_values("image_id")
 
     rows = []
-    for cell, group in complete(results, "auc", test_sets).groupby(CELL, sort=True):
+    for cell, group in of_tests(results, "auc", test_sets).groupby(CELL, sort=True):
         parts = {}
         for run in group.itertuples(index=False):
             part = predictions(run.run_id)
@@ -169,8 +157,7 @@ def bootstrap(
             weights = counts[:, np.searchsorted(patients, part["patient_id"].to_numpy(str))]
             aucs[key] = weighted_auc(part["label"].to_numpy(int), part["score"].to_numpy(float), weights)
         for a, b in pairs:
-            folds = sorted({fold for source, fold in parts if source == a and (b, fold) in parts})
-            if not folds:
+            if not (folds := sorted({fold for source, fold in parts if source == a and (b, fold) in parts})):
                 continue
             for fold in folds:
                 if not parts[a, fold][TESTED].equals(parts[b, fold][TESTED]):
@@ -186,7 +173,7 @@ def bootstrap(
     return pd.DataFrame(rows, columns=[*CELL, "a", "b", *measures])
 
 
-def mixed_model(results: pd.DataFrame, *, reference: str, test_sets: Sequence[str] = ("ood",)) -> pd.DataFrame:
+def mixed_model(results: pd.DataFrame, *, reference: str, test_sets: Sequence[str] = OOD) -> pd.DataFrame:
     """AUC ~ source x p_art with the fold as random intercept (REML), for each confounder and test set.
 
     One row a fixed effect: `CURVE`, term, estimate, ci_low, ci_high (95 %, normal), p (Wald), converged, problem
@@ -195,7 +182,7 @@ def mixed_model(results: pd.DataFrame, *, reference: str, test_sets: Sequence[st
     and few folds estimate the fold's variance badly: read it beside the tests.
     """
     rows = []
-    for names, group in complete(results, "auc", test_sets).groupby(CURVE, sort=True):
+    for names, group in of_tests(results, "auc", test_sets).groupby(CURVE, sort=True):
         rows += [(*names, *row, len(group), group["fold"].nunique()) for row in _fit(group, reference)]
     measures = ["term", "estimate", "ci_low", "ci_high", "p", "converged", "problem", "runs", "folds"]
     return pd.DataFrame(rows, columns=[*CURVE, *measures])
@@ -238,7 +225,7 @@ def by_source(results: pd.DataFrame) -> pd.DataFrame:
     Raises StudyError unless every fold has every strength on both tests.
     """
     rows = []
-    for names, group in complete(results, "auc", ("iid", "ood")).groupby(SOURCE, sort=False):
+    for names, group in of_tests(results, "auc", ("iid", "ood")).groupby(SOURCE, sort=False):
         grid = group.pivot(index="fold", columns=["test_set", "p_art"], values="auc")
         if grid.isna().any(axis=None) or {"iid", "ood"} - set(group["test_set"]):
             raise StudyError(f"results: {', '.join(names)} lacks a strength, fold or test. Run the grid again.")

@@ -7,6 +7,7 @@ import pandas as pd
 
 from sourcematters import metrics
 from sourcematters.confounders import Attribute, design
+from sourcematters.files import read_json
 from sourcematters.results import published
 from sourcematters.runs.run_folder import Workspace, open_registered
 
@@ -28,7 +29,7 @@ def summarise(results: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
     of its test sets has the size given. `patients` counts those in any set of the run. Where folds or strengths
     differ, the count is the text "fewest to most". `size` is in px; `strengths` lists p_art; `cohort` is the digest
     under which the cohort is kept. `paper_recalled` names those of the paper's values that are recalled from it, not
-    checked against its files. Raises StudyError if a run's spec.json or its cohort is not there.
+    checked against its files. Raises StudyError if the cohort of a run is not there.
     """
     metrics.check(results, ["run_id", "data", "task", "confounder", "p_art", "fold"], "results")
 
@@ -45,7 +46,7 @@ def summarise(results: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
 
     rows = []
     for run in results[["run_id", "confounder", "p_art", "fold"]].drop_duplicates("run_id").to_dict("records"):
-        spec = published.spec_of(run["run_id"], workspace.shared("runs"))
+        spec = read_json(workspace.shared("runs") / run["run_id"] / "spec.json")
         about = spec["confounder"] or {}
         # A drawn confounder alters pixels, not sets: they are the same images at any strength, and without it.
         confounder = Attribute(**about) if "attribute" in about else None
