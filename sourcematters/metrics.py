@@ -46,10 +46,9 @@ def auc(predictions: pd.DataFrame) -> float:
 def weighted_auc(
     labels: NDArray[np.int64], scores: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Binary AUC under each row of `weights`, shape (B, n): image k counts weights[b, k] times; ties count half.
+    """Binary AUC, (B,), under each row of `weights`, (B, n): image k counts weights[b, k] times; ties count half.
 
-    `labels` (0/1) and `scores` have shape (n,); returns (B,), NaN where a class has no weight. By ranks, in
-    O(n log n + B n).
+    `labels` (0/1) and `scores` are (n,). NaN where a class has no weight. By ranks, in O(n log n + B n).
     """
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])
@@ -64,11 +63,10 @@ def weighted_auc(
 def auc_keras(predictions: pd.DataFrame) -> float:
     """The published kind of AUC, 0..1: `keras.metrics.AUC()` on one-hot labels and the two softmax columns.
 
-    Every image counts twice, [1 - score, score] against its one-hot label (micro-average), and the curve has
-    200 fixed thresholds, trapezoids between them, all in float32. So it moves with calibration: a constant
-    score gives the share of the larger class, and scores between two thresholds are one tie. Exact port of
-    https://github.com/keras-team/keras/blob/master/keras/src/metrics/confusion_metrics.py, class AUC with its
-    default arguments. Raises StudyError as `auc` does, and for a score outside 0..1.
+    Every image counts twice, [1 - score, score] against its one-hot label (micro-average), and the curve has 200 fixed
+    thresholds, trapezoids between them, all in float32. So it moves with calibration: a constant score gives the share
+    of the larger class. Exact port of https://github.com/keras-team/keras/blob/master/keras/src/metrics/
+    confusion_metrics.py, class AUC with its defaults. Raises StudyError as `auc` does, and for a score outside 0..1.
     """
     labels, scores = _labels_and_scores(predictions)
     scores = scores.astype(np.float32)
@@ -134,9 +132,9 @@ def of_tests(results: pd.DataFrame, metric: str, test_sets: Iterable[str] = TEST
 def summarise(results: pd.DataFrame, metric: str = "auc") -> pd.DataFrame:
     """Mean `metric` over folds with its 95 % confidence interval: `SUMMARY`, one row a group of `GROUP`.
 
-    The interval is Student's t over the folds, mean +- t(.975, folds - 1) sd / sqrt(folds); it is NaN for a
-    single fold, and not cut at 0 or 1. The folds share most of their training images, so it tells how far the
-    result depends on the fold, not how it would differ with new patients. Raises StudyError as `of_tests` does.
+    The interval is Student's t, mean +- t(.975, folds - 1) sd / sqrt(folds), NaN for a single fold, not cut at 0 or 1.
+    The folds share most of their training images, so it tells how far the result depends on the fold, not how it
+    would differ with new patients. Raises StudyError as `of_tests` does.
     """
     groups = of_tests(results, metric).groupby(GROUP, sort=True)[metric]
     summary = groups.agg(folds="size", mean="mean", error="sem").reset_index()
@@ -147,11 +145,9 @@ def summarise(results: pd.DataFrame, metric: str = "auc") -> pd.DataFrame:
 def robustness(summary: pd.DataFrame) -> pd.DataFrame:
     """What the confounder costs: mean AUC at the weakest and the strongest p_art of each source.
 
-    One row a task, confounder, backbone and source: `p_low, p_high, ood_low, ood_high` (o.o.d. AUC at both
-    ends), `drop` (ood_low - ood_high) and `gap` (i.i.d. minus o.o.d. AUC at p_high), which is NaN where the cohort
-    has no i.i.d. test. `summary` is what `summarise` returns.
+    One row a `SOURCE`: `p_low, p_high, ood_low, ood_high` (o.o.d. AUC at both ends), `drop` (ood_low - ood_high) and
+    `gap` (i.i.d. minus o.o.d. AUC at p_high), NaN where the cohort has no i.i.d. test.
     """
-    check(summary, SUMMARY, "summary")
     rows = []
     for names, group in summary.groupby(SOURCE, sort=True):
         mean = group.set_index(["test_set", "p_art"])["mean"]

@@ -12,7 +12,6 @@ from sourcematters.results.style import NATURAL, NORMAL, RADIOLOGY, SMALL, frame
 from sourcematters.training.image_bank import LUNG
 
 DOMAINS = {"hounsfield": ("noise in the image", NATURAL), "projection": ("noise in the projections", RADIOLOGY)}
-SHOWN_SDS = 3  # differences are drawn from -3 to 3 of their standard deviations
 BINS = 24
 
 
@@ -34,9 +33,8 @@ def power_spectrum(noise: NDArray[np.float64]) -> pd.DataFrame:
 def noise_domains_table(hu: Hounsfield, *, n0: float, seed: int) -> pd.DataFrame:
     """What `noise_domains` draws: a row a domain and frequency.
 
-    Columns `domain, n0, sd_hu, neighbour_autocorrelation` (horizontal and vertical neighbours averaged; 0 if
-    white), which are the same in all rows of a domain, and `frequency, power` (see `power_spectrum`). All are
-    measured in the largest square inside the circle that a scanner reconstructs.
+    Columns `domain, n0, sd_hu, neighbour_autocorrelation` (horizontal and vertical neighbours averaged; 0 if white),
+    `frequency, power` (`power_spectrum`), measured in the largest square in the circle that a scanner reconstructs.
     """
     return _measured(hu, n0, seed)[1]
 
@@ -78,7 +76,7 @@ def noise_domains(hu: Hounsfield, *, n0: float, seed: int, note: str = "") -> Fi
     for axes, (domain, noise) in zip(differences, noises.items(), strict=True):
         (title, look), curve = DOMAINS[domain], table[table["domain"] == domain]
         sd, correlation = curve[["sd_hu", "neighbour_autocorrelation"]].iloc[0]
-        shown = picture(axes, noise / sd, low=-SHOWN_SDS, high=SHOWN_SDS)
+        shown = picture(axes, noise / sd, low=-3, high=3)
         text = f"sd {sd:.1f} HU, neighbours correlate {np.round(correlation, 2) + 0:+.2f}".replace("-", "\u2212")
         axes.set_xlabel(text, fontsize=SMALL)
         spectra.plot(

@@ -27,10 +27,7 @@ def miccat_table() -> pd.DataFrame:
 
 
 def miccat() -> Figure:
-    """Fig. 1: the taxonomy from left to right, root, level, branch, leaf, and the confounder that implements it.
-
-    Leaves of which the paper tests an instance are bold.
-    """
+    """Fig. 1: the taxonomy from left to right, root, level, branch, leaf, and the confounder that implements it."""
     table = miccat_table()
     # A gap between branches and a wider one between levels, so that the groups are seen before they are read.
     gaps = sum(table[of].ne(table[of].shift()).cumsum() - 1 for of in ("level", "branch"))
@@ -72,10 +69,9 @@ def miccat() -> Figure:
 
 
 def binormal(*, negatives: int, positives: int, auc: float) -> pd.DataFrame:
-    """Predictions of an idealised, calibrated network: `label, score`, logits from two normals a distance apart.
+    """Predictions of an idealised, calibrated network: `label, score`, with the binary AUC `auc`.
 
-    Log-likelihood ratios are the quantiles of N(-m, 2m) and N(m, 2m) (variances), with m such that the binary AUC,
-    Phi(sqrt m), is `auc`; the logit adds the log odds of the classes (Bayes).
+    Logits are quantiles of N(-m, 2m) and N(m, 2m) (variances), Phi(sqrt m) = auc, plus the classes' log odds (Bayes).
     """
     prior, mean = np.log(positives / negatives), ndtri(auc) ** 2
     sides = ((negatives, -mean), (positives, mean))
@@ -91,12 +87,8 @@ def calibration_table(*, predictions: pd.DataFrame, shifts: Iterable[float]) -> 
     return pd.DataFrame(rows, columns=["shift", *metrics.METRICS])
 
 
-def calibration_shift(*, data: pd.DataFrame, majority: float, note: str = "") -> Figure:
-    """How the two AUCs part ways when all logits shift.
-
-    `data` is the table of `calibration_table`, `majority` the share of the negatives, 0..1: what Keras's AUC tends
-    to when the network calls nobody ill; 1 - majority when it calls everybody ill.
-    """
+def calibration_shift(*, data: pd.DataFrame, majority: float) -> Figure:
+    """How the two AUCs of `calibration_table` part ways as all logits shift; `majority`: the negatives' share, 0..1."""
     figure = Figure(figsize=(5.4, 3.3), layout="constrained")
     axes = figure.subplots()
     low, high = data["shift"].iloc[[0, -1]]
@@ -117,6 +109,5 @@ def calibration_shift(*, data: pd.DataFrame, majority: float, note: str = "") ->
     axes.set(ylim=(0.3, 1.0), xlim=(low, high))
     axes.set_xlabel("shift of all logits (0: calibrated)", fontsize=NORMAL)
     axes.set_ylabel("AUC of the same ranking", fontsize=NORMAL)
-    axes.set_title(note, fontsize=NORMAL, weight="bold")
     frame(axes)
     return figure

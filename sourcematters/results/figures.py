@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sourcematters import files, metrics
+from sourcematters import files
 from sourcematters.errors import StudyError
 from sourcematters.results import published
 from sourcematters.results.style import BASELINE, CHANCE, NORMAL, SMALL, Style, frame, styles, title_of
@@ -22,6 +22,8 @@ from sourcematters.results.style import BASELINE, CHANCE, NORMAL, SMALL, Style, 
 ROWS = {"ood": "o.o.d. test", "iid": "i.i.d. test"}
 PUBLISHED = "published state of the art"
 
+Levels = Mapping[str, float]
+"""The published state of the art by task, an AUC, 0..1."""
 Labels = tuple[str, Mapping[str, str]]
 """A column of the table, and what to print for each of its values, in the order in which they are drawn."""
 
@@ -33,14 +35,14 @@ def caption(cautions: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(filter(None, parts)))
 
 
-def levels(given: Mapping[str, float], tasks: Iterable[str]) -> dict[str, float]:
-    """The published state of the art by task, an AUC, 0..1. Raises StudyError for a task that is none of `tasks`."""
+def levels(given: Levels, tasks: Iterable[str]) -> Levels:
+    """`given`, unless it names a task that is none of `tasks`: then it raises StudyError."""
     known = sorted(set(tasks))
     if unknown := sorted(set(given) - set(known)):
         raise StudyError(
             f"state_of_the_art: no result of task {', '.join(unknown)}. Name a task that was run: {', '.join(known)}."
         )
-    return dict(given)
+    return given
 
 
 def robustness(
@@ -50,9 +52,8 @@ def robustness(
 
     `data` is the table of `metrics.summarise` for one backbone: mean over folds, with the 95 % interval as
     error bars (cut at 0 and 1, shifted sideways by source so that they do not hide each other). `confounders`
-    picks and orders the columns, all if empty. `baseline` is the published state of the art by task (see `levels`), a
-    dotted line; `note` is printed on top, e.g. what `caption` returns. Raises StudyError for a confounder without
-    rows, or one that would mix tasks or backbones in a panel.
+    picks and orders the columns, all if empty. `baseline` is drawn as a dotted line, `note` printed on top, e.g. what
+    `caption` returns. Raises StudyError if a panel would mix tasks or backbones.
     """
     names = list(dict.fromkeys(confounders or data["confounder"]))
     data = _chosen(data, names, ROWS, alike=("task", "backbone"))
@@ -68,9 +69,7 @@ def robustness(
     )
 
 
-def by_task(
-    *, data: pd.DataFrame, confounders: Iterable[str], baseline: Mapping[str, float] = {}, note: str = ""
-) -> Figure:
+def by_task(*, data: pd.DataFrame, confounders: Iterable[str], baseline: Levels, note: str = "") -> Figure:
     """Fig. 4: o.o.d. AUC against the confounder's strength, a row a task, a column a confounder.
 
     As `robustness`; with X-ray and CT as tasks, and the two designs of noise as `confounders`, it is the paper's.
@@ -106,20 +105,13 @@ def against(*, data: pd.DataFrame, note: str = "") -> Figure:
 
 
 def _chosen(data: pd.DataFrame, names: list[str], test_sets: Iterable[str], alike: Iterable[str]) -> pd.DataFrame:
-    metrics.check(data, metrics.SUMMARY, "figure")
     data = data[data["confounder"].isin(names) & data["test_set"].isin(list(test_sets))]
-    for name in names:
-        part = data[data["confounder"] == name]
-        if part.empty:
+    for (name, part), column in itertools.product(data.groupby("confounder"), alike):
+        if len(found := sorted(part[column].unique())) > 1:
             raise StudyError(
-                f"figure: the table has no row of test set {' or '.join(test_sets)} for confounder {name!r}."
+                f"figure: {name} has more than one {column} ({', '.join(found)}). Draw one at a time: "
+                f"data[data.{column} == {found[0]!r}]."
             )
-        for column in alike:
-            if len(found := sorted(part[column].unique())) > 1:
-                raise StudyError(
-                    f"figure: {name} has more than one {column} ({', '.join(found)}). Draw one at a time: "
-                    f"data[data.{column} == {found[0]!r}]."
-                )
     return data
 
 
@@ -128,13 +120,12 @@ def _panels(
 ) -> Figure:
     """A grid of panels with a curve a source, under one legend; `levels` are dotted lines, by row and column.
 
-    Where `data` tells also what was published (`published.compare`), that stands beside ours, and chance has no line.
-    A panel without any row says `empty`.
+    A panel without any row says `empty`. Beside what was published (`published.compare`) chance has no line.
     """
     (row_of, labels), (column_of, titles) = rows, columns
     theirs, style = "published" in data, styles(data["source"])
-    height = (21 * len(labels) + (8 if theirs else 4)) / 10
-    figure = Figure(figsize=(1.0 + 1.75 * max(len(titles), 2), height), layout="constrained")
+    size = 1.0 + 1.75 * max(len(titles), 2), (21 * len(labels) + (8 if theirs else 4)) / 10
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(labels), len(titles), sharex="col", sharey=True, squeeze=False)
     for axes, (row, column) in zip(grid.flat, itertools.product(labels, titles), strict=True):
         if not theirs:
@@ -149,8 +140,8 @@ def _panels(
         axes.grid(axis="y", color="#EBEBEB", linewidth=0.6)
         axes.set_axisbelow(True)
         frame(axes)
-    for top, bottom, column in zip(grid[0], grid[-1], titles, strict=True):
-        top.set_title(titles[column], fontsize=NORMAL, weight="bold")
+    for top, bottom, (column, title) in zip(grid[0], grid[-1], titles.items(), strict=True):
+        top.set_title(title, fontsize=NORMAL, weight="bold")
         strengths = sorted(data.loc[data[column_of] == column, "p_art"].unique())
         bottom.set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
     for axes, label in zip(grid[:, 0], labels.values(), strict=True):
@@ -192,21 +183,17 @@ def _curves(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None
     if "published" not in panel:
         return
     for source, curve in panel.drop_duplicates(["published_source", "p_art"]).groupby("source", sort=False):
-        curve = curve.sort_values("p_art")
+        curve, look = curve.sort_values("p_art"), style[source]
         axes.errorbar(
             curve["p_art"] + aside[source], curve["published"], yerr=curve["read_error"],
-            label=f"{curve['published_source'].iloc[0]}, published", color=style[source].color,
-            marker=style[source].marker, linestyle=(0, (1, 2)), linewidth=0.8, markersize=4.5, markerfacecolor="white",
-            markeredgewidth=0.9, elinewidth=2.5, clip_on=False, zorder=4,
+            label=f"{curve['published_source'].iloc[0]}, published", color=look.color, marker=look.marker,
+            linestyle=(0, (1, 2)), linewidth=0.8, markersize=4.5, markerfacecolor="white", markeredgewidth=0.9,
+            elinewidth=2.5, clip_on=False, zorder=4,
         )  # fmt: skip
 
 
-def save(figure: Figure, path: str | Path, table: pd.DataFrame) -> list[Path]:
-    """Write `path`.png (200 dpi), `path`.pdf and `path`.csv (the tidy table); return the three.
-
-    `path` has no suffix. The same figure gives the same bytes: no date is written.
-    """
-    path = Path(path)
+def save(figure: Figure, path: Path, table: pd.DataFrame) -> list[Path]:
+    """Write `path`.png (200 dpi), .pdf and .csv (the tidy table), always the same bytes, and return the three paths."""
     png, pdf, csv = (path.with_name(f"{path.name}{suffix}") for suffix in (".png", ".pdf", ".csv"))
     with files.replacing(png) as beside:
         figure.savefig(beside, dpi=200)

@@ -49,11 +49,7 @@ def effects(
 
 
 def gallery_table(*, effects: Iterable[Effect]) -> pd.DataFrame:
-    """What the gallery shows, in grey levels: one row a confounder.
-
-    Columns `confounder, others, carriers, masked_pixels, changed_pixels, mean_change, largest_change`; the
-    changes are absolute, the mean is over all pixels.
-    """
+    """What the gallery shows: one row a confounder, changes absolute in grey levels, their mean over all pixels."""
     rows = []
     for confounder, _, _, mask, difference in effects:
         change = np.abs(difference)
@@ -66,9 +62,8 @@ def gallery_table(*, effects: Iterable[Effect]) -> pd.DataFrame:
 def gallery(*, effects: Sequence[Effect], note: str = "") -> Figure:
     """Fig. 2: a row a drawn confounder; without it, with it, the difference, and both magnified.
 
-    The difference is signed, amplified by the factor printed under it (mid-grey is no change). The magnified detail is
-    the part, 1/`ZOOM` of the shorter side, that changes most; its contrast is stretched, alike on both sides. The
-    paper's Fig. 2 uses diameter 200 and n0 2e6 to make the effects visible.
+    The difference is signed, amplified by the factor printed under it. The magnified detail is the part, 1/`ZOOM` of
+    the shorter side, that changes most; its contrast is stretched, alike on both sides.
     """
     titles = ["without", "with", "difference", f"without, \u00d7 {ZOOM}", f"with, \u00d7 {ZOOM}"]
     figure = Figure(figsize=(7.2, 0.4 + 1.5 * len(effects)), layout="constrained")
@@ -119,17 +114,14 @@ def sheet_table(*, cohort: pd.DataFrame) -> pd.DataFrame:
 
 
 def sheet(*, cohort: pd.DataFrame, bank: NDArray[np.uint8], note: str = "") -> Figure:
-    """A contact sheet of the cohort as the network sees it: a row a class, a column a patient.
-
-    `bank` is uint8 (N, size, size) in the cohort's order.
-    """
+    """The cohort as the network sees it, `bank` (N, size, size) in its order: a row a class, a column a patient."""
     shown = sheet_table(cohort=cohort)
     figure = Figure(figsize=(0.3 + 0.9 * PER_CLASS, 2.3), layout="constrained")
     for label, (name, grid) in enumerate(zip(("negative", "positive"), figure.subplots(2, PER_CLASS), strict=True)):
         grid[0].set_ylabel(name, fontsize=NORMAL)
-        for axes in grid:
-            axes.set(xticks=[], yticks=[], frame_on=False)
         for axes, row in zip(grid, shown.loc[shown["label"] == label, "row"], strict=False):
             picture(axes, bank[row])
+    for axes in figure.axes:
+        axes.set(xticks=[], yticks=[], frame_on=False)
     figure.suptitle(note, fontsize=NORMAL, weight="bold")
     return figure

@@ -9,7 +9,6 @@
 A difference is always source `a` minus source `b`. All raise StudyError as `metrics.of_tests` does.
 """
 
-import functools
 import itertools
 import math
 import warnings
@@ -25,23 +24,20 @@ from sourcematters import seeds
 from sourcematters.errors import StudyError
 from sourcematters.metrics import SOURCE, of_tests, weighted_auc
 
+Names = Sequence[str]
+Values = NDArray[np.float64]
 Pairs = Sequence[tuple[str, str]]
 
 CURVE = ["task", "confounder", "backbone", "test_set"]
 CELL = [*CURVE, "p_art"]
 TESTED = ["image_id", "patient_id", "label", "carries"]
 OOD = ("ood",)
-FAMILY = ("backbone", "test_set", "a", "b")
 CONFIDENCE = 0.95
-# Values that differ by rounding alone are ties.
-DECIMALS = 12
+DECIMALS = 12  # values that differ by rounding alone are ties
 
 
-def pairs(sources: Sequence[str], reference: str = "") -> Pairs:
-    """Every pair of sources, in the order given; with `reference`, that one against each other.
-
-    A single source has no pair. Raises StudyError if `reference` is not among them.
-    """
+def pairs(sources: Names, reference: str = "") -> Pairs:
+    """Every pair of sources, in the order given; with `reference`, that one against each other."""
     names = list(dict.fromkeys(sources))
     if not reference:
         return list(itertools.combinations(names, 2))
@@ -51,16 +47,15 @@ def pairs(sources: Sequence[str], reference: str = "") -> Pairs:
 
 
 def permutation_tests(
-    results: pd.DataFrame, *, pairs: Pairs, test_sets: Sequence[str] = OOD, resamples: int = 9999, seed: int = 0
+    results: pd.DataFrame, *, pairs: Pairs, test_sets: Names = OOD, resamples: int = 9999, seed: int = 0
 ) -> pd.DataFrame:
     """The paper's permutation t-test of the binary AUC, two-sided, for each pair of sources at each strength.
 
     One row a test: `CELL`, a, b, folds_a, folds_b, mean_a, mean_b, difference, t (Student's, equal variances; NaN
     where nothing varies), p, floor, exact, permutations. If there are at most `resamples` ways to deal the folds
     to the two sources, all of them are tried and p is exact; else so many are drawn. `floor` is the smallest p
-    that this number of folds can give: 2/252 = .0079 for 5 against 5, so a p of .0079 says "all folds of one
-    source above all of the other" and nothing more. One fold a side tells nothing: p is 1.
-    A source is compared where it was run; without any pair the table is empty.
+    that this number of folds can give: 2/252 = .0079 for 5 against 5, when all folds of one source lie above all of
+    the other. One fold a side tells nothing: p is 1. A source is compared where it was run.
     """
     rows = []
     for cell, group in of_tests(results, "auc", test_sets).groupby(CELL, sort=True):
@@ -73,17 +68,15 @@ def permutation_tests(
     return pd.DataFrame(rows, columns=[*CELL, "a", "b", *measures])
 
 
-def _permutation_test(
-    a: NDArray[np.float64], b: NDArray[np.float64], resamples: int, rng: np.random.Generator
-) -> tuple:
+def _permutation_test(a: Values, b: Values, resamples: int, rng: np.random.Generator) -> tuple:
     ways = math.comb(len(a) + len(b), len(a))
     exact = ways <= resamples
-    measured = (len(a), len(b), a.mean(), b.mean(), a.mean() - b.mean())
+    measured = len(a), len(b), a.mean(), b.mean(), a.mean() - b.mean()
     if min(len(a), len(b)) < 2:
         return *measured, math.nan, 1.0, 1.0, exact, ways
 
     # |t| of a permutation grows with the difference of means, which is also defined where nothing varies.
-    def distance(x: NDArray[np.float64], y: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    def distance(x: Values, y: Values, axis: int = -1) -> Values:
         return np.round(np.abs(x.mean(axis) - y.mean(axis)), DECIMALS)
 
     p = scipy.stats.permutation_test(
@@ -97,7 +90,7 @@ def _permutation_test(
     return *measured, t, p, floor, exact, ways if exact else resamples
 
 
-def holm(tests: pd.DataFrame, by: Sequence[str] = FAMILY) -> pd.DataFrame:
+def holm(tests: pd.DataFrame, by: Names = ("backbone", "test_set", "a", "b")) -> pd.DataFrame:
     """`tests` with Holm's correction: columns family (in words), family_size, p_holm, floor_holm.
 
     A family is all tests that agree in the columns `by`; as declared, all strengths and all confounders of one
@@ -118,36 +111,23 @@ def holm(tests: pd.DataFrame, by: Sequence[str] = FAMILY) -> pd.DataFrame:
 
 
 def bootstrap(
-    results: pd.DataFrame,
-    runs: Path,
-    *,
-    pairs: Pairs,
-    test_sets: Sequence[str] = OOD,
-    resamples: int = 2000,
-    seed: int = 0,
+    results: pd.DataFrame, runs: Path, *, pairs: Pairs, test_sets: Names = OOD, resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
     """Difference in binary AUC between two sources, with a bootstrap interval over test patients.
 
-    In each resample as many patients as there are are drawn with replacement, all images of a patient together;
-    both sources and all folds are scored on the same patients (paired), and the difference is the mean over the
-    folds that both have. One row a pair and cell: `CELL`, a, b, folds, patients, difference, ci_low, ci_high
-    (95 %, percentiles), resamples (those in which both classes occur). The networks are taken as given, so it is
-    the test patients' share of the uncertainty, not the folds'. `runs` is the folder of the run folders. Raises
-    StudyError if two sources of a fold were not tested on the same images.
+    As many patients as there are are drawn with replacement, all images of a patient together; both sources and all
+    folds are scored on the same patients (paired), and the difference is the mean over the folds that both have. One
+    row a pair and cell: `CELL`, a, b, folds, patients, difference, ci_low, ci_high (95 %, percentiles), resamples
+    (those with both classes). `runs` is the folder of the run folders. Raises StudyError if two sources of a fold were
+    not tested on the same images.
     """
-
-    @functools.cache
-    def predictions(run_id: str) -> pd.DataFrame:
-        path = runs / run_id / "predictions.csv"
-        return pd.read_csv(path, dtype={"image_id": str, "patient_id": str}).sort_values("image_id")
-
+    chosen, text = of_tests(results, "auc", test_sets), {"image_id": str, "patient_id": str}
+    read = {run_id: pd.read_csv(runs / run_id / "predictions.csv", dtype=text) for run_id in chosen["run_id"].unique()}
+    scores = pd.concat(read, names=["run_id"]).reset_index("run_id").sort_values("image_id")
     rows = []
-    for cell, group in of_tests(results, "auc", test_sets).groupby(CELL, sort=True):
-        parts = {}
-        for run in group.itertuples(index=False):
-            part = predictions(run.run_id)
-            parts[run.source, run.fold] = part[part["test_set"] == run.test_set].reset_index(drop=True)
-        patients = np.unique(np.concatenate([part["patient_id"].to_numpy(str) for part in parts.values()]))
+    for cell, group in chosen[[*CELL, "source", "fold", "run_id"]].merge(scores).groupby(CELL, sort=True):
+        parts = {run: part.reset_index(drop=True) for run, part in group.groupby(["source", "fold"])}
+        patients = np.unique(group["patient_id"].to_numpy(str))
         # The same patients get the same weights at every strength, so curves move together.
         rng = seeds.generator(seed, "bootstrap", *map(str, cell[:-1]))
         drawn = rng.multinomial(len(patients), np.full(len(patients), 1 / len(patients)), size=resamples)
@@ -173,7 +153,7 @@ def bootstrap(
     return pd.DataFrame(rows, columns=[*CELL, "a", "b", *measures])
 
 
-def mixed_model(results: pd.DataFrame, *, reference: str, test_sets: Sequence[str] = OOD) -> pd.DataFrame:
+def mixed_model(results: pd.DataFrame, *, reference: str, test_sets: Names = OOD) -> pd.DataFrame:
     """AUC ~ source x p_art with the fold as random intercept (REML), for each confounder and test set.
 
     One row a fixed effect: `CURVE`, term, estimate, ci_low, ci_high (95 %, normal), p (Wald), converged, problem

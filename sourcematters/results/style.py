@@ -43,10 +43,7 @@ SMALL, NORMAL = 7, 8.5  # points, at the size of a journal page
 
 
 def styles(sources: Iterable[str]) -> dict[str, Style]:
-    """A distinct style for each source: those of the paper's curves first, in their order, the others by name.
-
-    Raises StudyError for more sources than can be told apart.
-    """
+    """A distinct style for each source: those of the paper's curves first, in their order, the others by name."""
     names, published = set(sources), known()
     plains = {plain(name) for name in names}
     curves = {name: curve for curve in CURVES for name, source in published.items() if source.curve == curve}

@@ -22,14 +22,11 @@ def summarise(results: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
     """Table 1: `COLUMNS` and, where data and task are the paper's, its own values as `paper_...`.
 
     One row a data and task; confounders whose numbers are alike share it (comma list), others have a row of their own.
-    `results` is the table of `grids.collect_plans`, so grids that are not done are left out.
-
-    Images, positives and negatives are those of *one run*: `design.sets` draws its sets again from its spec.json and
-    the registered cohort. A drawn confounder uses every image of the cohort, a sampled one (gender) fewer, and each
-    of its test sets has the size given. `patients` counts those in any set of the run. Where folds or strengths
-    differ, the count is the text "fewest to most". `size` is in px; `strengths` lists p_art; `cohort` is the digest
-    under which the cohort is kept. `paper_recalled` names those of the paper's values that are recalled from it, not
-    checked against its files. Raises StudyError if the cohort of a run is not there.
+    Images, positives and negatives are those of *one run*, `patients` those in any of its sets: `design.sets` draws
+    them again from its spec.json and the registered cohort. A drawn confounder uses every image of the cohort, a
+    sampled one (gender) fewer. Where folds or strengths differ, the count is the text "fewest to most". `size` is in
+    px; `strengths` lists p_art; `cohort` is the digest under which the cohort is kept; `paper_recalled` names values
+    recalled from the paper, not checked against its files. Raises StudyError if the cohort of a run is not there.
     """
     metrics.check(results, ["run_id", "data", "task", "confounder", "p_art", "fold"], "results")
 
