@@ -65,14 +65,13 @@ def auc_keras(predictions: pd.DataFrame) -> float:
 
     Every image counts twice, [1 - score, score] against its one-hot label (micro-average), and the curve has 200 fixed
     thresholds, trapezoids between them, all in float32. So it moves with calibration: a constant score gives the share
-    of the larger class. Exact port of https://github.com/keras-team/keras/blob/master/keras/src/metrics/
-    confusion_metrics.py, class AUC with its defaults. Raises StudyError as `auc` does, and for a score outside 0..1.
+    of the larger class. Raises StudyError as `auc` does, and for a score outside 0..1. Exact port of class AUC in
+    https://github.com/keras-team/keras/blob/master/keras/src/metrics/confusion_metrics.py with its default arguments.
     """
     labels, scores = _labels_and_scores(predictions)
     scores = scores.astype(np.float32)
-    _refuse(
-        predictions, (scores < 0) | (scores > 1), "score must be a probability, 0..1, for the published kind of AUC."
-    )
+    why = "score must be a probability, 0..1, for the published kind of AUC."
+    _refuse(predictions, (scores < 0) | (scores > 1), why)
     scores, labels = np.concatenate([1 - scores, scores]), np.concatenate([1 - labels, labels])
     rates = []
     for label in (0, 1):
