@@ -35,7 +35,7 @@ def caption(cautions: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(filter(None, parts)))
 
 
-def levels(given: Levels, tasks: Iterable[str]) -> Levels:
+def levels(given: dict[str, float], tasks: Iterable[str]) -> dict[str, float]:
     """`given`, unless it names a task that is none of `tasks`: then it raises StudyError."""
     known = sorted(set(tasks))
     if unknown := sorted(set(given) - set(known)):

@@ -36,7 +36,7 @@ CONFIDENCE = 0.95
 DECIMALS = 12  # values that differ by rounding alone are ties
 
 
-def pairs(sources: Names, reference: str = "") -> Pairs:
+def pairs(sources: Names, reference: str = "") -> list[tuple[str, str]]:
     """Every pair of sources, in the order given; with `reference`, that one against each other."""
     names = list(dict.fromkeys(sources))
     if not reference:
