@@ -1,7 +1,6 @@
-"""Values that are checked when they are made: one base for settings, parameters and options.
+"""Values that pydantic checks when they are made: one base for settings, parameters and options.
 
-pydantic (https://docs.pydantic.dev) checks types and ranges; here its complaints become one StudyError that a person
-can act on: every wrong value at once, and the nearest name for one that is unknown.
+Its complaints become one StudyError: every wrong value at once, and the nearest name for one that is unknown.
 """
 
 import difflib
@@ -44,13 +43,12 @@ def complaint(error: ValidationError, what: str, known: Iterable[str]) -> str:
     lines = []
     for found in error.errors():
         name = ".".join(map(str, found["loc"]))
+        message = found["msg"].removeprefix("Value error, ").removeprefix("Input ")
         if found["type"] == "extra_forbidden":
-            lines.append(unknown("setting", name, known))
-        elif not name:
-            lines.append(found["msg"].removeprefix("Value error, "))
-        else:
-            message = found["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            lines.append(f"{name} = {found['input']!r}: {message}.")
+            message = unknown("setting", name, known)
+        elif name:
+            message = f"{name} = {found['input']!r}: {message}."
+        lines.append(message)
     return f"{what}: " + "\n  ".join(lines)
 
 

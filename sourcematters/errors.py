@@ -2,8 +2,7 @@
 
 
 class StudyError(ValueError):
-    """Something outside the code is wrong: a file, a table, a parameter.
+    """Something outside the code is wrong: a file, a table, a parameter; printed without a traceback.
 
-    The message says what is wrong, where (file, row, column), and how to mend it; the command line
-    and the notebook runner print it without a traceback.
+    The message says what is wrong, where (file, row, column), and how to mend it.
     """

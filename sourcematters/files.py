@@ -1,7 +1,4 @@
-"""The one place that writes files: beside their place first, then renamed into it.
-
-A reader sees the old file or the new one, never half of one, whatever interrupts the writer.
-"""
+"""The one place that writes files: a reader sees the old file or the new one, never half of one."""
 
 import contextlib
 import errno
@@ -26,8 +23,7 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            place = next(p for p in [path, *path.parents] if p.exists())
-            free = shutil.disk_usage(place).free / 2**20
+            free = shutil.disk_usage(next(p for p in [path, *path.parents] if p.exists())).free / 2**20
             raise StudyError(
                 f"{path}: the disk is full ({free:.0f} MiB free). Nothing half-written was kept; "
                 "free some space and start again: finished work is not repeated."

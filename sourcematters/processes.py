@@ -36,9 +36,9 @@ def over_processes(
 ) -> Iterator[tuple[Task, Result]]:
     """Yield (task, function(task)) as they finish; with one worker in this process, in order.
 
-    `workers` 0 means one for each core. For `alone` seconds this process works by itself: to start others takes a
-    second, too. `function` must be importable and `tasks` picklable. When the caller stops early or is interrupted, the
-    workers are ended at once. Raises StudyError when the system kills a worker.
+    `workers` 0 means one for each core; for `alone` seconds this process works by itself. `function` must be importable
+    and `tasks` picklable. When the caller stops early or is interrupted, the workers are ended at once. Raises
+    StudyError when the system kills a worker.
     """
     workers, waiting, deadline = workers or cores(), deque(tasks), time.monotonic() + alone
     while waiting and (workers == 1 or len(waiting) == 1 or time.monotonic() < deadline):
@@ -46,14 +46,9 @@ def over_processes(
         yield task, function(task)
     if not waiting:
         return
-    others = set(multiprocessing.active_children())
-    executor = ProcessPoolExecutor(
-        min(workers, len(waiting)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_end_with_parent,
-        initargs=(os.getpid(),),
-    )
-    finished = False
+    others, finished = set(multiprocessing.active_children()), False
+    spawn = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(min(workers, len(waiting)), spawn, _end_with_parent, (os.getpid(),))
     try:
         futures = {executor.submit(function, task): task for task in waiting}
         for future in as_completed(futures):

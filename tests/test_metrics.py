@@ -179,12 +179,8 @@ def test_one_fold_has_no_interval():
 
 
 def test_mixed_or_incomplete_results_are_refused():
-    with pytest.raises(StudyError, match="fold 0 occurs twice"):
+    with pytest.raises(StudyError, match="two runs for task mass.*fold 0"):
         metrics.summarise(pd.concat([results([0.6]), results([0.7])]))
-    with pytest.raises(StudyError, match="no auc for task mass.*fold 1"):
-        metrics.summarise(results([0.6, np.nan]))
-    with pytest.raises(StudyError, match="no p_art for task mass"):
-        metrics.summarise(results([0.6, 0.7], p_art=[0.5, np.nan]))
     with pytest.raises(StudyError, match="no column fold"):
         metrics.summarise(results([0.6]).drop(columns="fold"))
     with pytest.raises(StudyError, match="has no row"):
@@ -199,24 +195,10 @@ def test_robustness_is_the_fall_from_the_weakest_to_the_strongest():
     assert row["drop"] == pytest.approx(0.7) and row["gap"] == pytest.approx(0.85)
 
 
-def test_robustness_refuses_a_grid_without_its_ends():
-    table = pd.concat([results([0.8], p_art=0.0), results([0.9], p_art=1.0, test_set="iid")])
-    with pytest.raises(StudyError, match="random has no ood row at p_art 1"):
-        metrics.robustness(metrics.summarise(table))
-
-
 def test_robustness_without_an_iid_test_has_no_gap():
     table = pd.concat([results([m], test_set="ood", p_art=p) for p, m in ((0.0, 0.8), (1.0, 0.3))])
     row = metrics.robustness(metrics.summarise(table)).iloc[0]
     assert row["drop"] == pytest.approx(0.5) and np.isnan(row["gap"])
-
-
-def test_robustness_refuses_an_iid_test_that_is_there_but_not_at_the_end():
-    table = pd.concat(
-        [results([m], test_set=t, p_art=p) for t, p, m in (("ood", 0, 0.8), ("ood", 1, 0.3), ("iid", 0, 0.8))]
-    )
-    with pytest.raises(StudyError, match="no iid row at p_art 1"):
-        metrics.robustness(metrics.summarise(table))
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5)), min_size=2, max_size=40))

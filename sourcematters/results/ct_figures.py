@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -13,7 +12,6 @@ from sourcematters.results.style import NATURAL, NORMAL, RADIOLOGY, SMALL, frame
 from sourcematters.training.image_bank import LUNG
 
 DOMAINS = {"hounsfield": ("noise in the image", NATURAL), "projection": ("noise in the projections", RADIOLOGY)}
-SHOWN_SDS = 3  # differences are drawn from -3 to 3 of their standard deviations
 BINS = 24
 
 
@@ -21,8 +19,7 @@ def power_spectrum(noise: NDArray[np.float64]) -> pd.DataFrame:
     """Radial noise power spectrum of a square, (N, N) in HU: columns `frequency` (cycles/px), `power` (HU^2 px^2).
 
     The periodogram |DFT|^2 / N^2 of the noise under a Hann window (its energy divided out), averaged over rings up
-    to 0.5 cycles/px. White noise of variance v has power v at every frequency. Source: ICRU Report 87 (2012) for
-    CT's noise power spectrum.
+    to 0.5 cycles/px (ICRU Report 87, 2012). White noise of variance v has power v at every frequency.
     """
     side = noise.shape[0]
     taper = np.outer(*[np.hanning(side + 1)[:-1]] * 2)
@@ -36,9 +33,8 @@ def power_spectrum(noise: NDArray[np.float64]) -> pd.DataFrame:
 def noise_domains_table(hu: Hounsfield, *, n0: float, seed: int) -> pd.DataFrame:
     """What `noise_domains` draws: a row a domain and frequency.
 
-    Columns `domain, n0, sd_hu, neighbour_autocorrelation` (horizontal and vertical neighbours averaged; 0 if
-    white), which are the same in all rows of a domain, and `frequency, power` (see `power_spectrum`). All are
-    measured in the largest square inside the circle that a scanner reconstructs.
+    Columns `domain, n0, sd_hu, neighbour_autocorrelation` (horizontal and vertical neighbours averaged; 0 if white),
+    `frequency, power` (`power_spectrum`), measured in the largest square in the circle that a scanner reconstructs.
     """
     return _measured(hu, n0, seed)[1]
 
@@ -64,45 +60,38 @@ def _measured(hu: Hounsfield, n0: float, seed: int) -> tuple[dict[str, NDArray[n
 def noise_domains(hu: Hounsfield, *, n0: float, seed: int, note: str = "") -> Figure:
     """One CT slice under noise drawn in the image (Eq. 2) and in its projections, and what each adds.
 
-    `hu` is int16 (H, W) in Hounsfield units, `n0` the photons per pixel and per ray. Above: the slice in the lung
-    window, clean and under both noises. Below: the power spectra, each over the noise's variance in the inscribed
-    square (white noise lies at 1), and what was added, each in units of its standard deviation.
+    `hu` is int16 (H, W) in Hounsfield units, `n0` the photons per pixel and per ray. Below the slices stand the power
+    spectra over the noise's variance (white noise lies at 1), and what was added, in units of its standard deviation.
     Raises StudyError for an image that is not in Hounsfield units, or below 70 px.
     """
     noises, table = _measured(hu, n0, seed)
+    table["relative"] = table["power"] / table["sd_hu"] ** 2
     figure = Figure(figsize=(7.2, 5.2), layout="constrained")
-    grid = figure.subplots(2, 3)
+    slices, (spectra, *differences) = figure.subplots(2, 3)
     titles = ["without noise", *(title for title, _ in DOMAINS.values())]
-    slices = [hu, *((hu + noise).astype(np.int16) for noise in noises.values())]
-    for axes, image, title in zip(grid[0], slices, titles, strict=True):
+    images = [hu, *((hu + noise).astype(np.int16) for noise in noises.values())]
+    for axes, image, title in zip(slices, images, titles, strict=True):
         picture(axes, window(image, *LUNG))
         axes.set_title(title, fontsize=NORMAL, weight="bold")
-    for axes, (domain, noise) in zip(grid[1, 1:], noises.items(), strict=True):
-        measured = table[table["domain"] == domain].iloc[0]
-        sd, correlation = measured["sd_hu"], measured["neighbour_autocorrelation"].round(2) + 0
-        shown = picture(axes, noise / sd, low=-SHOWN_SDS, high=SHOWN_SDS)
-        text = f"sd {sd:.1f} HU, neighbours correlate {correlation:+.2f}".replace("-", "\u2212")
+    for axes, (domain, noise) in zip(differences, noises.items(), strict=True):
+        (title, look), curve = DOMAINS[domain], table[table["domain"] == domain]
+        sd, correlation = curve[["sd_hu", "neighbour_autocorrelation"]].iloc[0]
+        shown = picture(axes, noise / sd, low=-3, high=3)
+        text = f"sd {sd:.1f} HU, neighbours correlate {np.round(correlation, 2) + 0:+.2f}".replace("-", "\u2212")
         axes.set_xlabel(text, fontsize=SMALL)
-    bar = figure.colorbar(shown, ax=grid[1, 1:], shrink=0.8, aspect=25, pad=0.02)
-    bar.set_label("added, in sd of its own", fontsize=SMALL)
-    bar.ax.tick_params(labelsize=SMALL, length=2.5)
-    bar.outline.set_visible(False)
-    _spectra(grid[1, 0], table)
-    photons = f"N\u2080 = {n0:.2g} photons per pixel (image) and per ray (projections)"
-    figure.suptitle(f"{note}\n{photons}".lstrip(), fontsize=NORMAL)
-    return figure
-
-
-def _spectra(axes: Axes, table: pd.DataFrame) -> None:
-    table = table.assign(relative=table["power"] / table["sd_hu"] ** 2)
-    for domain, curve in table.groupby("domain", sort=False):
-        title, look = DOMAINS[domain]
-        axes.plot(
+        spectra.plot(
             curve["frequency"], curve["relative"], label=title, color=look.color,
             linestyle=look.linestyle, marker=look.marker, markersize=3, linewidth=1.3,
         )  # fmt: skip
-    axes.set(xlim=(0, 0.5), ylim=(0, 1.35 * table["relative"].max()), box_aspect=1)
-    axes.set_xlabel("frequency, cycles per px", fontsize=SMALL)
-    axes.set_ylabel("noise power / variance, px\u00b2", fontsize=SMALL)
-    axes.legend(frameon=False, fontsize=SMALL, loc="upper left", handlelength=3.2)
-    frame(axes)
+    bar = figure.colorbar(shown, ax=differences, shrink=0.8, aspect=25, pad=0.02)
+    bar.set_label("added, in sd of its own", fontsize=SMALL)
+    bar.ax.tick_params(labelsize=SMALL, length=2.5)
+    bar.outline.set_visible(False)
+    spectra.set(xlim=(0, 0.5), ylim=(0, 1.35 * table["relative"].max()), box_aspect=1)
+    spectra.set_xlabel("frequency, cycles per px", fontsize=SMALL)
+    spectra.set_ylabel("noise power / variance, px\u00b2", fontsize=SMALL)
+    spectra.legend(frameon=False, fontsize=SMALL, loc="upper left", handlelength=3.2)
+    frame(spectra)
+    photons = f"N\u2080 = {n0:.2g} photons per pixel (image) and per ray (projections)"
+    figure.suptitle(f"{note}\n{photons}".lstrip(), fontsize=NORMAL)
+    return figure

@@ -5,9 +5,8 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-import scipy.special
 from matplotlib.figure import Figure
-from scipy.special import ndtri
+from scipy.special import expit, logit, ndtri
 
 from sourcematters import confounders, metrics
 from sourcematters.confounders import taxonomy
@@ -28,10 +27,7 @@ def miccat_table() -> pd.DataFrame:
 
 
 def miccat() -> Figure:
-    """Fig. 1: the taxonomy from left to right, root, level, branch, leaf, and the confounder that implements it.
-
-    Leaves of which the paper tests an instance are bold.
-    """
+    """Fig. 1: the taxonomy from left to right, root, level, branch, leaf, and the confounder that implements it."""
     table = miccat_table()
     # A gap between branches and a wider one between levels, so that the groups are seen before they are read.
     gaps = sum(table[of].ne(table[of].shift()).cumsum() - 1 for of in ("level", "branch"))
@@ -73,56 +69,45 @@ def miccat() -> Figure:
 
 
 def binormal(*, negatives: int, positives: int, auc: float) -> pd.DataFrame:
-    """Predictions of an idealised, calibrated network: `label, score`, logits from two normals a distance apart.
+    """Predictions of an idealised, calibrated network: `label, score`, with the binary AUC `auc`.
 
-    Log-likelihood ratios are the quantiles of N(-m, 2m) and N(m, 2m) (variances), with m such that the binary AUC,
-    Phi(sqrt m), is `auc`; the logit adds the log odds of the classes (Bayes).
+    Logits are quantiles of N(-m, 2m) and N(m, 2m) (variances), Phi(sqrt m) = auc, plus the classes' log odds (Bayes).
     """
-    prior = np.log(positives / negatives)
-    mean = ndtri(auc) ** 2
-    sizes, means = (negatives, positives), (-mean, mean)
-    logits = [m + np.sqrt(2 * mean) * ndtri((np.arange(n) + 0.5) / n) for n, m in zip(sizes, means, strict=True)]
-    return pd.DataFrame(
-        {"label": np.repeat([0, 1], sizes), "score": scipy.special.expit(np.concatenate(logits) + prior)}
-    )
+    prior, mean = np.log(positives / negatives), ndtri(auc) ** 2
+    sides = ((negatives, -mean), (positives, mean))
+    logits = np.concatenate([m + np.sqrt(2 * mean) * ndtri((np.arange(n) + 0.5) / n) for n, m in sides])
+    return pd.DataFrame({"label": np.repeat([0, 1], (negatives, positives)), "score": expit(logits + prior)})
 
 
 def calibration_table(*, predictions: pd.DataFrame, shifts: Iterable[float]) -> pd.DataFrame:
     """Both AUCs of `predictions` (label, score) with every logit moved by each of `shifts`: shift, auc, auc_keras."""
-    logits = scipy.special.logit(predictions["score"].to_numpy(float))
-    moved = [(shift, predictions.assign(score=scipy.special.expit(logits + shift))) for shift in shifts]
+    logits = logit(predictions["score"].to_numpy(float))
+    moved = [(shift, predictions.assign(score=expit(logits + shift))) for shift in shifts]
     rows = [(shift, metrics.auc(table), metrics.auc_keras(table)) for shift, table in moved]
     return pd.DataFrame(rows, columns=["shift", *metrics.METRICS])
 
 
-def calibration_shift(*, data: pd.DataFrame, majority: float, note: str = "") -> Figure:
-    """How the two AUCs part ways when all logits shift: the ranking stays, the calibration goes.
-
-    `data` is the table of `calibration_table`, `majority` the share of the negatives, 0..1: what Keras's AUC tends
-    to when the network calls nobody ill; 1 - majority when it calls everybody ill.
-    """
+def calibration_shift(*, data: pd.DataFrame, majority: float) -> Figure:
+    """How the two AUCs of `calibration_table` part ways as all logits shift; `majority`: the negatives' share, 0..1."""
     figure = Figure(figsize=(5.4, 3.3), layout="constrained")
     axes = figure.subplots()
-    first, last = data.iloc[0], data.iloc[-1]
-    for level, share, side, x in (
-        (majority, "all called negative: share of negatives", "left", first["shift"]),
-        (1 - majority, "all called positive: share of positives", "right", last["shift"]),
-    ):
+    low, high = data["shift"].iloc[[0, -1]]
+    for level, called, side, x in ((majority, "negative", "left", low), (1 - majority, "positive", "right", high)):
         axes.axhline(level, zorder=0, **CHANCE | {"linestyle": ":"})
-        axes.text(x, level - 0.012, f" {share} ", fontsize=SMALL, color=_SOFT, ha=side, va="top")
-    beside = data.iloc[(data["shift"] - 2).abs().argmin()]
-    for metric, look, label, at, offset, side in (
-        ("auc", NATURAL, "binary ROC AUC", last, (-2, 5), "right"),
-        ("auc_keras", RADIOLOGY, "Keras's AUC over both\ncolumns, as published", beside, (8, 0), "left"),
+        text = f" all called {called}: share of {called}s "
+        axes.text(x, level - 0.012, text, fontsize=SMALL, color=_SOFT, ha=side, va="top")
+    for metric, look, label, shift, offset, side in (
+        ("auc", NATURAL, "binary ROC AUC", high, (-2, 5), "right"),
+        ("auc_keras", RADIOLOGY, "Keras's AUC over both\ncolumns, as published", 2, (8, 0), "left"),
     ):
         axes.plot(data["shift"], data[metric], color=look.color, linestyle=look.linestyle, linewidth=1.8)
+        at = data.iloc[(data["shift"] - shift).abs().argmin()]
         axes.annotate(
             label, (at["shift"], at[metric]), xytext=offset, textcoords="offset points", ha=side, color=look.color,
             fontsize=NORMAL, weight="bold",
         )  # fmt: skip
-    axes.set(ylim=(0.3, 1.0), xlim=(first["shift"], last["shift"]))
+    axes.set(ylim=(0.3, 1.0), xlim=(low, high))
     axes.set_xlabel("shift of all logits (0: calibrated)", fontsize=NORMAL)
     axes.set_ylabel("AUC of the same ranking", fontsize=NORMAL)
-    axes.set_title(note, fontsize=NORMAL, weight="bold")
     frame(axes)
     return figure

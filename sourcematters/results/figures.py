@@ -1,13 +1,12 @@
-"""The paper's curves: a tidy table in, a matplotlib Figure out, in the house style (see `style`).
+"""The paper's curves: a tidy table in, a matplotlib Figure out; nothing touches pyplot or any global setting.
 
-Nothing here touches pyplot or any global setting. `save` and `caption` serve every figure of the package.
+`save` and `caption` serve every figure of the package.
 """
 
 import itertools
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sourcematters import files, metrics
+from sourcematters import files
 from sourcematters.errors import StudyError
 from sourcematters.results import published
 from sourcematters.results.style import BASELINE, CHANCE, NORMAL, SMALL, Style, frame, styles, title_of
@@ -23,89 +22,66 @@ from sourcematters.results.style import BASELINE, CHANCE, NORMAL, SMALL, Style, 
 ROWS = {"ood": "o.o.d. test", "iid": "i.i.d. test"}
 PUBLISHED = "published state of the art"
 
-Levels = float | Mapping[str, float] | None
-"""The published state of the art, an AUC: for all tasks, or by task."""
+Levels = Mapping[str, float]
+"""The published state of the art by task, an AUC, 0..1."""
 Labels = tuple[str, Mapping[str, str]]
 """A column of the table, and what to print for each of its values, in the order in which they are drawn."""
 
 
 def caption(cautions: Iterable[str]) -> str:
-    """What a figure must say of its data and sources: the distinct cautions of a table's column `caution`.
-
-    >>> caption(["drawn by hand", "", "drawn by hand; not what it seems"])
-    'drawn by hand; not what it seems'
-    """
+    """What a figure must say of its data and sources: the distinct cautions of a table's column `caution`."""
     # pandas reads an empty cell as NaN, which is no text.
     parts = (part for caution in cautions if isinstance(caution, str) for part in caution.split("; "))
     return "; ".join(dict.fromkeys(filter(None, parts)))
 
 
-def levels(given: Mapping[str, Any], tasks: Iterable[str]) -> dict[str, float]:
-    """The published state of the art by task, as `robustness` takes it: an AUC, 0..1, for any of the `tasks`.
-
-    Raises StudyError for a task that is none of them, or a value that is no AUC.
-    """
+def levels(given: dict[str, float], tasks: Iterable[str]) -> dict[str, float]:
+    """`given`, unless it names a task that is none of `tasks`: then it raises StudyError."""
     known = sorted(set(tasks))
-    if unknown := sorted(str(task) for task in given if task not in known):
+    if unknown := sorted(set(given) - set(known)):
         raise StudyError(
             f"state_of_the_art: no result of task {', '.join(unknown)}. Name a task that was run: {', '.join(known)}."
         )
-    for task, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise StudyError(f"state_of_the_art of {task}: {value!r} is no AUC. Give a number in 0..1, such as 0.9.")
-    return {task: float(value) for task, value in given.items()}
+    return given
 
 
 def robustness(
-    *, data: pd.DataFrame, confounders: Iterable[str] | None = None, baseline: Levels = None, note: str = ""
+    *, data: pd.DataFrame, confounders: Iterable[str] = (), baseline: Mapping[str, float] = {}, note: str = ""
 ) -> Figure:
     """Fig. 3: AUC against the confounder's strength, o.o.d. row over i.i.d. row, a column a confounder.
 
     `data` is the table of `metrics.summarise` for one backbone: mean over folds, with the 95 % interval as
     error bars (cut at 0 and 1, shifted sideways by source so that they do not hide each other). `confounders`
-    picks and orders the columns: `["noise", "noise_high_vs_low"]` draws the X-ray half of Fig. 4. `baseline`
-    is the published state of the art, a dotted line, for all columns or by task (see `levels`). `note` is printed
-    on top, e.g. what `caption` returns. A panel says so where the cohort has no such test. Raises StudyError for a
-    missing column, a mean or baseline outside 0..1, an unknown confounder, or a panel that would mix tasks or
-    backbones.
+    picks and orders the columns, all if empty. `baseline` is drawn as a dotted line, `note` printed on top, e.g. what
+    `caption` returns. Raises StudyError if a panel would mix tasks or backbones.
     """
-    _check(data)
-    names = list(dict.fromkeys(data["confounder"] if confounders is None else confounders))
-    data = data[data["confounder"].isin(names) & data["test_set"].isin(list(ROWS))]
-    tasks = {name: _task(data, name) for name in names}
+    names = list(dict.fromkeys(confounders or data["confounder"]))
+    data = _chosen(data, names, ROWS, alike=("task", "backbone"))
+    tasks = dict(zip(data["confounder"], data["task"], strict=True))
     several = len(set(tasks.values())) > 1
-    level = _levels(baseline, list(tasks.values()))
     return _panels(
         data,
         rows=("test_set", {test_set: f"{label}\nAUC" for test_set, label in ROWS.items()}),
-        columns=("confounder", {name: title_of(name) + f"\n{task}" * several for name, task in tasks.items()}),
-        levels={(row, name): level[task] for row in ROWS for name, task in tasks.items() if task in level},
+        columns=("confounder", {name: title_of(name) + f"\n{tasks[name]}" * several for name in names}),
+        levels={(row, name): baseline[task] for row in ROWS for name, task in tasks.items() if task in baseline},
         empty="the cohort has no such test",
         note=note,
     )
 
 
-def by_task(
-    *, data: pd.DataFrame, confounders: Iterable[str], test_set: str = "ood", baseline: Levels = None, note: str = ""
-) -> Figure:
-    """Fig. 4: AUC of one test set against the confounder's strength, a row a task, a column a confounder.
+def by_task(*, data: pd.DataFrame, confounders: Iterable[str], baseline: Levels, note: str = "") -> Figure:
+    """Fig. 4: o.o.d. AUC against the confounder's strength, a row a task, a column a confounder.
 
-    `data` is the table of `metrics.summarise` for one backbone, `baseline` as in `robustness`. With X-ray and CT as
-    tasks, and the two designs of noise as `confounders`, it is the paper's figure. Raises StudyError as `robustness`
-    does, and if nothing is left to draw.
+    As `robustness`; with X-ray and CT as tasks, and the two designs of noise as `confounders`, it is the paper's.
     """
-    _check(data)
     names = list(confounders)
-    data = data[data["confounder"].isin(names) & (data["test_set"] == test_set)]
-    if data.empty or data["backbone"].nunique() > 1:
-        found = ", ".join(sorted(data["backbone"].unique())) or "no row"
-        raise StudyError(f"figure: {', '.join(names)} in test set {test_set}: {found}; one backbone is drawn.")
+    data = _chosen(data, names, ["ood"], alike=("backbone",))
     tasks = list(dict.fromkeys(data["task"]))
     return _panels(
         data,
-        rows=("task", {task: f"{task}\n{ROWS[test_set]}\nAUC" for task in tasks}),
+        rows=("task", {task: f"{task}\n{ROWS['ood']}\nAUC" for task in tasks}),
         columns=("confounder", {name: title_of(name) for name in names}),
-        levels={(task, name): level for task, level in _levels(baseline, tasks).items() for name in names},
+        levels={(task, name): baseline[task] for task in tasks if task in baseline for name in names},
         empty="no such runs",
         note=note,
     )
@@ -115,11 +91,9 @@ def against(*, data: pd.DataFrame, note: str = "") -> Figure:
     """Our curves on the published ones: o.o.d. row over i.i.d. row, a column a panel of Figs. 3 and 4.
 
     `data` is the table of `published.compare`. Ours as in `robustness`; the published means are hollow markers,
-    their bars the error of reading them off the paper's figures. `note` is printed on top: what the comparison is
-    worth. Raises StudyError for a missing column.
+    their bars the error of reading them off the paper's figures. `note` says on top what the comparison is worth.
     """
-    metrics.check(data, published.COMPARISON, "figure")
-    titles = published.panels()["title"].loc[data["panel"].unique()]
+    titles = published.table("panels").set_index("panel")["title"].loc[data["panel"].unique()]
     return _panels(
         data.rename(columns={"ours": "mean"}),
         rows=("test_set", {test_set: f"{label}\nAUC as published" for test_set, label in ROWS.items()}),
@@ -130,28 +104,15 @@ def against(*, data: pd.DataFrame, note: str = "") -> Figure:
     )
 
 
-def _check(data: pd.DataFrame) -> None:
-    metrics.check(data, metrics.SUMMARY, "figure")
-    if not (proper := data["mean"].between(0, 1)).all():
-        raise StudyError(f"figure: a mean AUC of {data['mean'][~proper].iloc[0]} is outside 0..1. Summarise again.")
-
-
-def _task(data: pd.DataFrame, confounder: str) -> str:
-    part = data[data["confounder"] == confounder]
-    if part.empty:
-        raise StudyError(f"figure: the table has no o.o.d. or i.i.d. row for confounder {confounder!r}.")
-    for column in ("task", "backbone"):
+def _chosen(data: pd.DataFrame, names: list[str], test_sets: Iterable[str], alike: Iterable[str]) -> pd.DataFrame:
+    data = data[data["confounder"].isin(names) & data["test_set"].isin(list(test_sets))]
+    for (name, part), column in itertools.product(data.groupby("confounder"), alike):
         if len(found := sorted(part[column].unique())) > 1:
             raise StudyError(
-                f"figure: {confounder} has more than one {column} ({', '.join(found)}). Draw one at a time: "
+                f"figure: {name} has more than one {column} ({', '.join(found)}). Draw one at a time: "
                 f"data[data.{column} == {found[0]!r}]."
             )
-    return str(part["task"].iloc[0])
-
-
-def _levels(baseline: Levels, tasks: list[str]) -> dict[str, float]:
-    given = baseline if isinstance(baseline, Mapping) else dict.fromkeys(tasks, baseline)
-    return levels({task: given[task] for task in tasks if given.get(task) is not None}, tasks)
+    return data
 
 
 def _panels(
@@ -159,14 +120,12 @@ def _panels(
 ) -> Figure:
     """A grid of panels with a curve a source, under one legend; `levels` are dotted lines, by row and column.
 
-    Where `data` tells also what was published (`published.compare`), that stands beside ours, and chance has no line.
-    A panel without any row says `empty`.
+    A panel without any row says `empty`. Beside what was published (`published.compare`) chance has no line.
     """
     (row_of, labels), (column_of, titles) = rows, columns
-    theirs = "published" in data
-    style = styles(data["source"])
-    height = (21 * len(labels) + (8 if theirs else 4)) / 10
-    figure = Figure(figsize=(1.0 + 1.75 * max(len(titles), 2), height), layout="constrained")
+    theirs, style = "published" in data, styles(data["source"])
+    size = 1.0 + 1.75 * max(len(titles), 2), (21 * len(labels) + (8 if theirs else 4)) / 10
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(labels), len(titles), sharex="col", sharey=True, squeeze=False)
     for axes, (row, column) in zip(grid.flat, itertools.product(labels, titles), strict=True):
         if not theirs:
@@ -174,28 +133,39 @@ def _panels(
         if (level := levels.get((row, column))) is not None:
             axes.axhline(level, zorder=0, label=PUBLISHED, **BASELINE)
         panel = data[(data[row_of] == row) & (data[column_of] == column)]
-        _ours(axes, panel, style)
-        if theirs:
-            _theirs(axes, panel, style)
+        _curves(axes, panel, style)
         if panel.empty:
             axes.text(0.5, 0.25 if theirs else 0.7, empty, ha="center", fontsize=SMALL, color="#707070")
         axes.set(xlim=(-0.06, 1.06), ylim=(-0.02, 1.02), yticks=np.linspace(0, 1, 6))
         axes.grid(axis="y", color="#EBEBEB", linewidth=0.6)
         axes.set_axisbelow(True)
         frame(axes)
-    for top, bottom, column in zip(grid[0], grid[-1], titles, strict=True):
-        top.set_title(titles[column], fontsize=NORMAL, weight="bold")
+    for top, bottom, (column, title) in zip(grid[0], grid[-1], titles.items(), strict=True):
+        top.set_title(title, fontsize=NORMAL, weight="bold")
         strengths = sorted(data.loc[data[column_of] == column, "p_art"].unique())
         bottom.set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
     for axes, label in zip(grid[:, 0], labels.values(), strict=True):
         axes.set_ylabel(label, fontsize=NORMAL)
-    folds = f"{'ours: ' * theirs}{_folds(data)}"
+    fewest, most = data["folds"].min(), data["folds"].max()
+    interval = f"mean of {most if fewest == most else f'{fewest} to {most}'} folds, 95 % confidence interval"
+    folds = "ours: " * theirs + ("one fold: no confidence interval" if most == 1 else interval)
     figure.supxlabel(f"strength of the correlation, $p_\\mathrm{{art}}$\n{folds}", fontsize=SMALL + 0.5)
-    _legend(figure, note)
+    # One legend above all panels, under the note: the sources first, then the reference lines.
+    handles = {h.get_label(): h for axes in figure.axes for h in axes.get_legend_handles_labels()[0]}
+    ordered = sorted(handles.values(), key=lambda handle: handle.get_label() in ("chance", PUBLISHED))
+    figure.legend(
+        handles=[*ordered[0::3], *ordered[1::3], *ordered[2::3]],  # matplotlib fills column by column, people read rows
+        ncols=3, loc="outside upper center", frameon=False, handlelength=3.2, fontsize=SMALL + 0.5, title=note,
+        title_fontproperties={"weight": "bold", "size": NORMAL},
+    )  # fmt: skip
     return figure
 
 
-def _ours(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None:
+def _curves(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None:
+    """A curve a source, and each published one (where `panel` has them) once, beside our first source laid on it."""
+    # Curves stand side by side, so that error bars do not hide each other.
+    step = min(0.025, 0.25 * min(np.diff(np.sort(panel["p_art"].unique())), default=0.1))
+    aside = {source: (k - (len(style) - 1) / 2) * step for k, source in enumerate(style)}
     for source, look in style.items():
         curve = panel[panel["source"] == source].sort_values("p_art")
         if curve.empty:
@@ -204,57 +174,26 @@ def _ours(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None:
         low = (curve["mean"] - curve["ci_low"].clip(0, 1)).clip(lower=0)
         high = (curve["ci_high"].clip(0, 1) - curve["mean"]).clip(lower=0)
         axes.errorbar(
-            curve["p_art"] + _aside(panel, source, style), curve["mean"], yerr=[low, high],
+            curve["p_art"] + aside[source], curve["mean"], yerr=[low, high],
             label=source, color=look.color, marker=look.marker, linestyle=look.linestyle, linewidth=1.3,
             markersize=4, markerfacecolor="white" if look.hollow else look.color,
             markeredgecolor=look.color if look.hollow else "white", markeredgewidth=0.8 if look.hollow else 0.5,
             elinewidth=0.9, capsize=1.8, clip_on=False, zorder=3,
         )  # fmt: skip
-
-
-def _theirs(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None:
-    """The published means, each curve once, beside our first source that is laid on it."""
+    if "published" not in panel:
+        return
     for source, curve in panel.drop_duplicates(["published_source", "p_art"]).groupby("source", sort=False):
         curve, look = curve.sort_values("p_art"), style[source]
         axes.errorbar(
-            curve["p_art"] + _aside(panel, source, style), curve["published"], yerr=curve["read_error"],
+            curve["p_art"] + aside[source], curve["published"], yerr=curve["read_error"],
             label=f"{curve['published_source'].iloc[0]}, published", color=look.color, marker=look.marker,
             linestyle=(0, (1, 2)), linewidth=0.8, markersize=4.5, markerfacecolor="white", markeredgewidth=0.9,
             elinewidth=2.5, clip_on=False, zorder=4,
         )  # fmt: skip
 
 
-def _aside(panel: pd.DataFrame, source: str, style: Mapping[str, Style]) -> float:
-    """How far a source stands beside its strength, so that error bars do not hide each other."""
-    step = min(0.025, 0.25 * min(np.diff(np.sort(panel["p_art"].unique())), default=0.1))
-    return (list(style).index(source) - (len(style) - 1) / 2) * step
-
-
-def _legend(figure: Figure, note: str) -> None:
-    """One legend above all panels, under the note: the sources first, then the reference lines."""
-    handles = {h.get_label(): h for axes in figure.axes for h in axes.get_legend_handles_labels()[0]}
-    ordered = sorted(handles.values(), key=lambda handle: handle.get_label() in ("chance", PUBLISHED))
-    figure.legend(
-        handles=[*ordered[0::3], *ordered[1::3], *ordered[2::3]],  # matplotlib fills column by column, people read rows
-        ncols=3, loc="outside upper center", frameon=False, handlelength=3.2, fontsize=SMALL + 0.5, title=note,
-        title_fontproperties={"weight": "bold", "size": NORMAL},
-    )  # fmt: skip
-
-
-def _folds(data: pd.DataFrame) -> str:
-    fewest, most = int(data["folds"].min()), int(data["folds"].max())
-    if most == 1:
-        return "one fold: no confidence interval"
-    return f"mean of {most if fewest == most else f'{fewest} to {most}'} folds, 95 % confidence interval"
-
-
-def save(figure: Figure, path: str | Path, table: pd.DataFrame) -> list[Path]:
-    """Write `path`.png (200 dpi), `path`.pdf and `path`.csv (the tidy table); return the three.
-
-    `path` has no suffix. The same figure gives the same bytes: no date is written. Raises StudyError if the
-    place cannot be written.
-    """
-    path = Path(path)
+def save(figure: Figure, path: Path, table: pd.DataFrame) -> list[Path]:
+    """Write `path`.png (200 dpi), .pdf and .csv (the tidy table), always the same bytes, and return the three paths."""
     png, pdf, csv = (path.with_name(f"{path.name}{suffix}") for suffix in (".png", ".pdf", ".csv"))
     with files.replacing(png) as beside:
         figure.savefig(beside, dpi=200)

@@ -6,16 +6,18 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from sourcematters.confounders import ORIGINAL, Confounder, Hounsfield, Pixels, key_for
+from sourcematters.confounders import ORIGINAL, Confounder, Pixels, key_for
 from sourcematters.errors import StudyError
 from sourcematters.results.style import NORMAL, OTHERS, SMALL, picture, title_of
-from sourcematters.training.image_bank import LUNG, altered_grey
+from sourcematters.training.image_bank import altered_grey
+
+ZOOM = 8
+PER_CLASS = 8
 
 
 class Effect(NamedTuple):
@@ -29,17 +31,12 @@ class Effect(NamedTuple):
 
 
 def effects(
-    *,
-    image: Pixels | Hounsfield,
-    confounders: Iterable[Confounder],
-    seed: int,
-    image_id: str,
-    window: tuple[float, float] = LUNG,
+    *, image: NDArray, confounders: Iterable[Confounder], seed: int, image_id: str, window: tuple[float, float]
 ) -> list[Effect]:
     """What each drawn confounder does to `image`, at native size, with the noise that `image_id` gets in the study.
 
     `image` is grey uint8 (H, W), or a CT slice in HU (int16), shown in `window` (centre and width in HU). Raises
-    StudyError for a sampled confounder, or for none.
+    StudyError for a sampled confounder.
     """
     made = []
     for confounder in confounders:
@@ -48,17 +45,11 @@ def effects(
         without, _ = altered_grey(image, confounder.base, key_for(seed, image_id, confounder.base), window)
         carrying, mask = altered_grey(image, confounder.carrier, key_for(seed, image_id, confounder.carrier), window)
         made.append(Effect(confounder, without, carrying, mask, carrying.astype(np.int64) - without))
-    if not made:
-        raise StudyError("gallery: no confounder to draw.")
     return made
 
 
 def gallery_table(*, effects: Iterable[Effect]) -> pd.DataFrame:
-    """What the gallery shows, in grey levels: one row a confounder.
-
-    Columns `confounder, others, carriers, masked_pixels, changed_pixels, mean_change, largest_change`; the
-    changes are absolute, the mean is over all pixels.
-    """
+    """What the gallery shows: one row a confounder, changes absolute in grey levels, their mean over all pixels."""
     rows = []
     for confounder, _, _, mask, difference in effects:
         change = np.abs(difference)
@@ -68,47 +59,38 @@ def gallery_table(*, effects: Iterable[Effect]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["confounder", "others", "carriers", *changes])
 
 
-def gallery(*, effects: Sequence[Effect], zoom: float = 8, note: str = "") -> Figure:
+def gallery(*, effects: Sequence[Effect], note: str = "") -> Figure:
     """Fig. 2: a row a drawn confounder; without it, with it, the difference, and both magnified.
 
-    The difference is signed, amplified by the factor printed under it (mid-grey is no change). The magnified detail is
-    the part, 1/`zoom` of the shorter side, that changes most; its contrast is stretched, alike on both sides. The
-    paper's Fig. 2 uses diameter 200 and n0 2e6 to make the effects visible. Raises StudyError for a zoom below 1.
+    The difference is signed, amplified by the factor printed under it. The magnified detail is the part, 1/`ZOOM` of
+    the shorter side, that changes most; its contrast is stretched, alike on both sides.
     """
-    if not zoom >= 1:
-        raise StudyError(f"gallery: zoom={zoom!r} must be 1 or more.")
-    titles = ["without", "with", "difference", f"without, \u00d7 {zoom:g}", f"with, \u00d7 {zoom:g}"]
+    titles = ["without", "with", "difference", f"without, \u00d7 {ZOOM}", f"with, \u00d7 {ZOOM}"]
     figure = Figure(figsize=(7.2, 0.4 + 1.5 * len(effects)), layout="constrained")
     grid = figure.subplots(len(effects), len(titles), squeeze=False)
     for axes, text in zip(grid[0], titles, strict=True):
         axes.set_title(text, fontsize=NORMAL, weight="bold")
-    for row, effect in zip(grid, effects, strict=True):
-        _gallery_row(row, effect, side=max(1, round(min(effect.without.shape) / zoom)))
+    for (without, carrying, difference, *details), effect in zip(grid, effects, strict=True):
+        change = np.abs(effect.difference)
+        strong = np.percentile(change[change > 0], 95) if change.any() else 0
+        factor = max(f for f in (1, 2, 4, 8, 16, 32) if f == 1 or f * strong <= 127)
+        picture(difference, 128 + factor * effect.difference)
+        difference.set_xlabel(f"\u00d7 {factor} (mid-grey: no change)", fontsize=SMALL)
+
+        side = max(1, round(min(change.shape) / ZOOM))
+        top, left = _strongest_part(change, side)
+        both = np.stack([effect.without, effect.carrying])
+        part = both[:, top : top + side, left : left + side]
+        for whole, detail, image, zoomed in zip((without, carrying), details, both, part, strict=True):
+            picture(whole, image)
+            whole.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=OTHERS[3].color, linewidth=0.9))
+            picture(detail, zoomed, low=part.min(), high=part.max(), interpolation="nearest")
+
+        carrier, base = effect.confounder.carrier, effect.confounder.base
+        drawn = carrier.label if base == ORIGINAL else f"{carrier.label} against {base.label}"
+        without.set_ylabel(f"{title_of(effect.confounder.name)}\n{textwrap.fill(drawn, 32)}", fontsize=SMALL - 0.5)
     figure.suptitle(note, fontsize=NORMAL, weight="bold")
     return figure
-
-
-def _gallery_row(row: Iterable[Axes], effect: Effect, side: int) -> None:
-    without, carrying, difference, *details = row
-    picture(without, effect.without)
-    picture(carrying, effect.carrying)
-
-    change = np.abs(effect.difference)
-    strong = np.percentile(change[change > 0], 95) if change.any() else 0
-    factor = max(f for f in (1, 2, 4, 8, 16, 32) if f == 1 or f * strong <= 127)
-    picture(difference, 128 + factor * effect.difference)
-    difference.set_xlabel(f"\u00d7 {factor} (mid-grey: no change)", fontsize=SMALL)
-
-    top, left = _strongest_part(change, side)
-    both = np.stack([effect.without, effect.carrying])[:, top : top + side, left : left + side]
-    for axes, part in zip(details, both, strict=True):
-        picture(axes, part, low=both.min(), high=both.max(), interpolation="nearest")
-    for axes in (without, carrying):
-        axes.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=OTHERS[3].color, linewidth=0.9))
-
-    carrier, base = effect.confounder.carrier, effect.confounder.base
-    drawn = carrier.label if base == ORIGINAL else f"{carrier.label} against {base.label}"
-    without.set_ylabel(f"{title_of(effect.confounder.name)}\n{textwrap.fill(drawn, 32)}", fontsize=SMALL - 0.5)
 
 
 def _strongest_part(change: NDArray[np.int64], side: int) -> tuple[int, int]:
@@ -124,26 +106,22 @@ def _strongest_part(change: NDArray[np.int64], side: int) -> tuple[int, int]:
     return int(top), int(left)
 
 
-def sheet_table(*, cohort: pd.DataFrame, per_class: int = 8) -> pd.DataFrame:
-    """The images that `sheet` shows: of each class the first of `per_class` patients, and their `row`."""
+def sheet_table(*, cohort: pd.DataFrame) -> pd.DataFrame:
+    """The images that `sheet` shows: of each class the first of `PER_CLASS` patients, and their `row`."""
     table = cohort.assign(row=np.arange(len(cohort)))
     first = table.sort_values(["label", "image_id"]).drop_duplicates(["label", "patient_id"])
-    return first.groupby("label").head(per_class).drop(columns="path")
+    return first.groupby("label").head(PER_CLASS).drop(columns="path")
 
 
-def sheet(*, cohort: pd.DataFrame, bank: NDArray[np.uint8], per_class: int = 8, note: str = "") -> Figure:
-    """A contact sheet of the cohort as the network sees it: a row a class, a column a patient.
-
-    `bank` is uint8 (N, size, size) in the cohort's order.
-    """
-    shown = sheet_table(cohort=cohort, per_class=per_class)
-    figure = Figure(figsize=(0.3 + 0.9 * per_class, 2.3), layout="constrained")
-    grid = figure.subplots(2, per_class, squeeze=False)
-    for label, (name, axes_row) in enumerate(zip(("negative", "positive"), grid, strict=True)):
-        axes_row[0].set_ylabel(name, fontsize=NORMAL)
-        for axes in axes_row:
-            axes.set(xticks=[], yticks=[], frame_on=False)
-        for axes, row in zip(axes_row, shown.loc[shown["label"] == label, "row"], strict=False):
+def sheet(*, cohort: pd.DataFrame, bank: NDArray[np.uint8], note: str = "") -> Figure:
+    """The cohort as the network sees it, `bank` (N, size, size) in its order: a row a class, a column a patient."""
+    shown = sheet_table(cohort=cohort)
+    figure = Figure(figsize=(0.3 + 0.9 * PER_CLASS, 2.3), layout="constrained")
+    for label, (name, grid) in enumerate(zip(("negative", "positive"), figure.subplots(2, PER_CLASS), strict=True)):
+        grid[0].set_ylabel(name, fontsize=NORMAL)
+        for axes, row in zip(grid, shown.loc[shown["label"] == label, "row"], strict=False):
             picture(axes, bank[row])
+    for axes in figure.axes:
+        axes.set(xticks=[], yticks=[], frame_on=False)
     figure.suptitle(note, fontsize=NORMAL, weight="bold")
     return figure

@@ -1,16 +1,14 @@
 """Is the difference between two sources more than chance? Four views, from the results table and predictions.
 
-- `permutation_tests` with `holm`: the paper's test, over folds. It asks whether the source explains how networks
-  differ that were trained on different folds. Folds share most of their training images and all test patients, so
-  its p-values are optimistic.
+- `permutation_tests` with `holm`: the paper's test, over folds. They share most of their training images and all
+  test patients, so its p-values are optimistic.
 - `bootstrap`: over patients, for the networks at hand. It asks how the difference would vary with other patients.
 - `mixed_model`: all strengths at once, folds as groups; a secondary view, for AUC is neither linear nor normal.
 - `by_source`: one row a source.
 
-A difference is always source `a` minus source `b`.
+A difference is always source `a` minus source `b`. All raise StudyError as `metrics.of_tests` does.
 """
 
-import functools
 import itertools
 import math
 import warnings
@@ -24,102 +22,75 @@ from numpy.typing import NDArray
 
 from sourcematters import seeds
 from sourcematters.errors import StudyError
-from sourcematters.metrics import check
+from sourcematters.metrics import SOURCE, of_tests, weighted_auc
 
-Pair = tuple[str, str]
+Names = Sequence[str]
+Values = NDArray[np.float64]
+Pairs = Sequence[tuple[str, str]]
 
 CURVE = ["task", "confounder", "backbone", "test_set"]
 CELL = [*CURVE, "p_art"]
-COLUMNS = [*CELL, "source", "fold"]
 TESTED = ["image_id", "patient_id", "label", "carries"]
-FAMILY = ("backbone", "test_set", "a", "b")
+OOD = ("ood",)
 CONFIDENCE = 0.95
-# Values that differ by rounding alone are ties.
-DECIMALS = 12
+DECIMALS = 12  # values that differ by rounding alone are ties
 
 
-def pairs(sources: Sequence[str], reference: str = "") -> list[Pair]:
-    """Every pair of sources, in the order given; with `reference`, that one against each other.
-
-    A single source has no pair. Raises StudyError if `reference` is not among them.
-    """
+def pairs(sources: Names, reference: str = "") -> list[tuple[str, str]]:
+    """Every pair of sources, in the order given; with `reference`, that one against each other."""
     names = list(dict.fromkeys(sources))
-    if reference and reference not in names:
+    if not reference:
+        return list(itertools.combinations(names, 2))
+    if reference not in names:
         raise StudyError(f"reference = {reference!r} is not one of the sources: {', '.join(names)}.")
-    if reference:
-        return [(reference, name) for name in names if name != reference]
-    return list(itertools.combinations(names, 2))
-
-
-def _cells(results: pd.DataFrame, metric: str, test_sets: Sequence[str]) -> pd.DataFrame:
-    check(results, [*COLUMNS, metric], "results")
-    chosen = results[results["test_set"].isin(list(test_sets))]
-    check(chosen, COLUMNS, f"results of the tests {', '.join(test_sets)}")
-    if (holes := chosen[metric].isna()).any():
-        raise StudyError(f"results: no {metric} in run {chosen[holes].iloc[0].get('run_id', '?')}. Run it again.")
-    if (twice := chosen.duplicated(COLUMNS)).any():
-        where = ", ".join(f"{column} {chosen[twice].iloc[0][column]}" for column in COLUMNS)
-        raise StudyError(f"results: two runs for {where}. Two settings are mixed in one table: test them apart.")
-    return chosen
+    return [(reference, name) for name in names if name != reference]
 
 
 def permutation_tests(
-    results: pd.DataFrame,
-    *,
-    pairs: Sequence[Pair],
-    metric: str = "auc",
-    test_sets: Sequence[str] = ("ood",),
-    resamples: int = 9999,
-    seed: int = 0,
+    results: pd.DataFrame, *, pairs: Pairs, test_sets: Names = OOD, resamples: int = 9999, seed: int = 0
 ) -> pd.DataFrame:
-    """The paper's permutation t-test, two-sided, for each pair of sources at each strength.
+    """The paper's permutation t-test of the binary AUC, two-sided, for each pair of sources at each strength.
 
     One row a test: `CELL`, a, b, folds_a, folds_b, mean_a, mean_b, difference, t (Student's, equal variances; NaN
     where nothing varies), p, floor, exact, permutations. If there are at most `resamples` ways to deal the folds
     to the two sources, all of them are tried and p is exact; else so many are drawn. `floor` is the smallest p
-    that this number of folds can give: 2/252 = .0079 for 5 against 5, so a p of .0079 says "all folds of one
-    source above all of the other" and nothing more. One fold a side tells nothing: p is 1.
-    A source is compared where it was run; without any pair the table is empty.
-
-    Raises StudyError for a missing or repeated value.
+    that this number of folds can give: 2/252 = .0079 for 5 against 5, when all folds of one source lie above all of
+    the other. One fold a side tells nothing: p is 1. A source is compared where it was run.
     """
     rows = []
-    for cell, group in _cells(results, metric, test_sets).groupby(CELL, sort=True):
-        values = {source: part[metric].to_numpy(float) for source, part in group.groupby("source")}
+    for cell, group in of_tests(results, "auc", test_sets).groupby(CELL, sort=True):
+        aucs = {source: part["auc"].to_numpy(float) for source, part in group.groupby("source")}
         for a, b in pairs:
-            if a in values and b in values:
+            if a in aucs and b in aucs:
                 rng = seeds.generator(seed, "permutation", *map(str, cell), a, b)
-                rows.append((*cell, a, b, *_permutation_test(values[a], values[b], resamples, rng)))
+                rows.append((*cell, a, b, *_permutation_test(aucs[a], aucs[b], resamples, rng)))
     measures = ["folds_a", "folds_b", "mean_a", "mean_b", "difference", "t", "p", "floor", "exact", "permutations"]
     return pd.DataFrame(rows, columns=[*CELL, "a", "b", *measures])
 
 
-def _permutation_test(
-    a: NDArray[np.float64], b: NDArray[np.float64], resamples: int, rng: np.random.Generator
-) -> tuple:
+def _permutation_test(a: Values, b: Values, resamples: int, rng: np.random.Generator) -> tuple:
     ways = math.comb(len(a) + len(b), len(a))
     exact = ways <= resamples
-    measured = (len(a), len(b), a.mean(), b.mean(), a.mean() - b.mean())
+    measured = len(a), len(b), a.mean(), b.mean(), a.mean() - b.mean()
     if min(len(a), len(b)) < 2:
         return *measured, math.nan, 1.0, 1.0, exact, ways
 
-    # With the folds given, |t| of a permutation grows with the difference of means and with nothing else, so both
-    # order the permutations alike; the difference is also defined where nothing varies.
-    def distance(x: NDArray[np.float64], y: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    # |t| of a permutation grows with the difference of means, which is also defined where nothing varies.
+    def distance(x: Values, y: Values, axis: int = -1) -> Values:
         return np.round(np.abs(x.mean(axis) - y.mean(axis)), DECIMALS)
 
-    found = scipy.stats.permutation_test(
+    p = scipy.stats.permutation_test(
         (a, b), distance, permutation_type="independent", alternative="greater",
         n_resamples=np.inf if exact else resamples, rng=rng, vectorized=True, batch=1000,
-    )  # fmt: skip
+    ).pvalue  # fmt: skip
     varies = np.ptp(np.round(np.concatenate([a - a.mean(), b - b.mean()]), DECIMALS)) > 0
     t = scipy.stats.ttest_ind(a, b).statistic if varies else math.nan
     extreme = (2 if len(a) == len(b) else 1) / ways
     floor = extreme if exact else max(extreme, 1 / (resamples + 1))
-    return *measured, t, found.pvalue, floor, exact, ways if exact else resamples
+    return *measured, t, p, floor, exact, ways if exact else resamples
 
 
-def holm(tests: pd.DataFrame, by: Sequence[str] = FAMILY) -> pd.DataFrame:
+def holm(tests: pd.DataFrame, by: Names = ("backbone", "test_set", "a", "b")) -> pd.DataFrame:
     """`tests` with Holm's correction: columns family (in words), family_size, p_holm, floor_holm.
 
     A family is all tests that agree in the columns `by`; as declared, all strengths and all confounders of one
@@ -139,71 +110,34 @@ def holm(tests: pd.DataFrame, by: Sequence[str] = FAMILY) -> pd.DataFrame:
     )
 
 
-def weighted_auc(
-    labels: NDArray[np.int64], scores: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Binary AUC under each row of `weights`, shape (B, n): image k counts weights[b, k] times; ties count half.
-
-    `labels` (0/1) and `scores` have shape (n,); returns (B,), NaN where a class has no weight. By ranks, in
-    O(n log n + B n).
-    """
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])
-    ordered, positive = weights[:, order], labels[order] == 1
-    gained = np.add.reduceat(ordered * positive, starts, axis=1)
-    passed = np.add.reduceat(ordered * ~positive, starts, axis=1)
-    below = np.cumsum(passed, axis=1) - passed
-    with np.errstate(invalid="ignore"):
-        return (gained * (below + passed / 2)).sum(1) / (gained.sum(1) * passed.sum(1))
-
-
 def bootstrap(
-    results: pd.DataFrame,
-    runs: str | Path,
-    *,
-    pairs: Sequence[Pair],
-    test_sets: Sequence[str] = ("ood",),
-    resamples: int = 2000,
-    seed: int = 0,
+    results: pd.DataFrame, runs: Path, *, pairs: Pairs, test_sets: Names = OOD, resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
     """Difference in binary AUC between two sources, with a bootstrap interval over test patients.
 
-    In each resample as many patients as there are are drawn with replacement, all images of a patient together;
-    both sources and all folds are scored on the same patients (paired), and the difference is the mean over the
-    folds that both have. One row a pair and cell: `CELL`, a, b, folds, patients, difference, ci_low, ci_high
-    (95 %, percentiles), resamples (those in which both classes occur). The networks are taken as given, so it is
-    the test patients' share of the uncertainty, not the folds'.
-
-    `runs` is the folder of run folders; predictions are read from `runs`/<run_id>/predictions.csv. Raises
-    StudyError if two sources of a fold were not tested on the same images.
+    As many patients as there are are drawn with replacement, all images of a patient together; both sources and all
+    folds are scored on the same patients (paired), and the difference is the mean over the folds that both have. One
+    row a pair and cell: `CELL`, a, b, folds, patients, difference, ci_low, ci_high (95 %, percentiles), resamples
+    (those with both classes). `runs` is the folder of the run folders. Raises StudyError if two sources of a fold were
+    not tested on the same images.
     """
-    if resamples < 40:
-        raise StudyError(f"resamples = {resamples}: a 95 % interval needs at least 40, better 2000.")
-    chosen = _cells(results, "auc", test_sets)
-    check(chosen, ["run_id"], "results")
-
-    @functools.cache
-    def predictions(run_id: str) -> pd.DataFrame:
-        path = Path(runs) / run_id / "predictions.csv"
-        if not path.exists():
-            raise StudyError(f"{path}: no such file. Run the grid again, or give the folder of the runs.")
-        return pd.read_csv(path, dtype={"image_id": str, "patient_id": str}).sort_values("image_id")
-
+    chosen, text = of_tests(results, "auc", test_sets), {"image_id": str, "patient_id": str}
+    read = {run_id: pd.read_csv(runs / run_id / "predictions.csv", dtype=text) for run_id in chosen["run_id"].unique()}
+    scores = pd.concat(read, names=["run_id"]).reset_index("run_id").sort_values("image_id")
     rows = []
-    for cell, group in chosen.groupby(CELL, sort=True):
-        parts = {}
-        for run in group.itertuples(index=False):
-            made = predictions(run.run_id)
-            parts[run.source, run.fold] = made[made["test_set"] == run.test_set].reset_index(drop=True)
-        patients = np.unique(np.concatenate([part["patient_id"].to_numpy(str) for part in parts.values()]))
+    for cell, group in chosen[[*CELL, "source", "fold", "run_id"]].merge(scores).groupby(CELL, sort=True):
+        parts = {run: part.reset_index(drop=True) for run, part in group.groupby(["source", "fold"])}
+        patients = np.unique(group["patient_id"].to_numpy(str))
         # The same patients get the same weights at every strength, so curves move together.
         rng = seeds.generator(seed, "bootstrap", *map(str, cell[:-1]))
         drawn = rng.multinomial(len(patients), np.full(len(patients), 1 / len(patients)), size=resamples)
         counts = np.vstack([np.ones(len(patients)), drawn])  # (1 + resamples, patients); the first is the sample itself
-        aucs = {key: _aucs(part, patients, counts) for key, part in parts.items()}
+        aucs = {}
+        for key, part in parts.items():
+            weights = counts[:, np.searchsorted(patients, part["patient_id"].to_numpy(str))]
+            aucs[key] = weighted_auc(part["label"].to_numpy(int), part["score"].to_numpy(float), weights)
         for a, b in pairs:
-            folds = sorted({fold for source, fold in parts if source == a and (b, fold) in parts})
-            if not folds:
+            if not (folds := sorted({fold for source, fold in parts if source == a and (b, fold) in parts})):
                 continue
             for fold in folds:
                 if not parts[a, fold][TESTED].equals(parts[b, fold][TESTED]):
@@ -219,29 +153,22 @@ def bootstrap(
     return pd.DataFrame(rows, columns=[*CELL, "a", "b", *measures])
 
 
-def _aucs(part: pd.DataFrame, patients: NDArray[np.str_], counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    weights = counts[:, np.searchsorted(patients, part["patient_id"].to_numpy(str))]
-    return weighted_auc(part["label"].to_numpy(int), part["score"].to_numpy(float), weights)
-
-
-def mixed_model(
-    results: pd.DataFrame, *, reference: str, metric: str = "auc", test_sets: Sequence[str] = ("ood",)
-) -> pd.DataFrame:
+def mixed_model(results: pd.DataFrame, *, reference: str, test_sets: Names = OOD) -> pd.DataFrame:
     """AUC ~ source x p_art with the fold as random intercept (REML), for each confounder and test set.
 
-    One row a fixed effect: task, confounder, backbone, test_set, term, estimate, ci_low, ci_high (95 %, normal),
-    p (Wald), converged, problem (what statsmodels warned of, or why there is no fit), runs, folds. Terms: level
-    and slope of `reference`, then how each other source differs from it in both. A straight line in p_art and
-    normal errors are approximations, and few folds estimate the fold's variance badly: read it beside the tests.
+    One row a fixed effect: `CURVE`, term, estimate, ci_low, ci_high (95 %, normal), p (Wald), converged, problem
+    (what statsmodels warned of, or why there is no fit), runs, folds. Terms: level and slope of `reference`, then
+    how each other source differs from it in both. A straight line in p_art and normal errors are approximations,
+    and few folds estimate the fold's variance badly: read it beside the tests.
     """
     rows = []
-    for names, group in _cells(results, metric, test_sets).groupby(CURVE, sort=True):
-        rows += [(*names, *row, len(group), group["fold"].nunique()) for row in _fit(group, reference, metric)]
+    for names, group in of_tests(results, "auc", test_sets).groupby(CURVE, sort=True):
+        rows += [(*names, *row, len(group), group["fold"].nunique()) for row in _fit(group, reference)]
     measures = ["term", "estimate", "ci_low", "ci_high", "p", "converged", "problem", "runs", "folds"]
     return pd.DataFrame(rows, columns=[*CURVE, *measures])
 
 
-def _fit(group: pd.DataFrame, reference: str, metric: str) -> list[tuple]:
+def _fit(group: pd.DataFrame, reference: str) -> list[tuple]:
     from statsmodels.regression.mixed_linear_model import MixedLM
 
     def none(problem: str) -> list[tuple]:
@@ -260,7 +187,7 @@ def _fit(group: pd.DataFrame, reference: str, metric: str) -> list[tuple]:
         warnings.simplefilter("always")
         try:
             # In percent: statsmodels calls any variance below .01 a boundary, whatever the unit.
-            model = MixedLM(100 * group[metric].to_numpy(float), pd.DataFrame(design), groups=group["fold"].to_numpy())
+            model = MixedLM(100 * group["auc"].to_numpy(float), pd.DataFrame(design), groups=group["fold"].to_numpy())
             fit = model.fit(reml=True)
             bounds = fit.conf_int().to_numpy()[: len(design)]
         except (np.linalg.LinAlgError, ValueError) as error:
@@ -270,26 +197,22 @@ def _fit(group: pd.DataFrame, reference: str, metric: str) -> list[tuple]:
     return [(term, *row, bool(fit.converged), problem) for term, row in zip(design, measured.tolist(), strict=True)]
 
 
-def by_source(results: pd.DataFrame, *, metric: str = "auc") -> pd.DataFrame:
+def by_source(results: pd.DataFrame) -> pd.DataFrame:
     """Each source in one row a confounder: how it does where the confounder misleads, averaged over strengths.
 
-    Columns: task, confounder, backbone, source, strengths, folds, iid, ood (mean over folds of the mean over
-    p_art), ood_low, ood_high, gap (i.i.d. minus o.o.d.), gap_low, gap_high. Intervals are 95 %, Student's t over
-    folds, NaN for one fold. Raises StudyError unless every fold has every strength on both tests.
+    Columns: `SOURCE`, strengths, folds, iid, ood (mean AUC over folds of the mean over p_art), ood_low, ood_high,
+    gap (i.i.d. minus o.o.d.), gap_low, gap_high. Intervals are 95 %, Student's t over folds, NaN for one fold.
+    Raises StudyError unless every fold has every strength on both tests.
     """
     rows = []
-    keys = ["task", "confounder", "backbone", "source"]
-    for names, group in _cells(results, metric, ("iid", "ood")).groupby(keys, sort=False):
-        grid = group.pivot(index="fold", columns=["test_set", "p_art"], values=metric)
+    for names, group in of_tests(results, "auc", ("iid", "ood")).groupby(SOURCE, sort=False):
+        grid = group.pivot(index="fold", columns=["test_set", "p_art"], values="auc")
         if grid.isna().any(axis=None) or {"iid", "ood"} - set(group["test_set"]):
             raise StudyError(f"results: {', '.join(names)} lacks a strength, fold or test. Run the grid again.")
-        iid, ood = grid["iid"].mean(axis=1), grid["ood"].mean(axis=1)
-        bounds = [*_interval(ood), (iid - ood).mean(), *_interval(iid - ood)]
-        rows.append((*names, grid["ood"].shape[1], len(grid), iid.mean(), ood.mean(), *bounds))
+        row = [*names, grid["ood"].shape[1], len(grid), grid["iid"].mean(axis=1).mean()]
+        for values in (grid["ood"].mean(axis=1), grid["iid"].mean(axis=1) - grid["ood"].mean(axis=1)):
+            half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.sem()
+            row += [values.mean(), values.mean() - half, values.mean() + half]
+        rows.append(row)
     measures = ["strengths", "folds", "iid", "ood", "ood_low", "ood_high", "gap", "gap_low", "gap_high"]
-    return pd.DataFrame(rows, columns=[*keys, *measures])
-
-
-def _interval(values: pd.Series) -> tuple[float, float]:
-    half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.sem()
-    return values.mean() - half, values.mean() + half
+    return pd.DataFrame(rows, columns=[*SOURCE, *measures])

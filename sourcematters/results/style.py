@@ -1,7 +1,6 @@
 """The house style: how sources, pictures and axes look in every figure, and what confounders are called.
 
-Colours of Okabe and Ito (https://jfly.uni-koeln.de/color/), told apart by the colour-blind, and for each source a
-marker and a line style of its own, so that a grey print can be read too.
+Okabe and Ito's colours (https://jfly.uni-koeln.de/color/) for the colour-blind, markers and lines for grey prints.
 """
 
 from collections.abc import Iterable
@@ -44,23 +43,18 @@ SMALL, NORMAL = 7, 8.5  # points, at the size of a journal page
 
 
 def styles(sources: Iterable[str]) -> dict[str, Style]:
-    """A distinct style for each source: those of the paper's curves first, in their order, the others by name.
-
-    Raises StudyError for more sources than can be told apart.
-    """
+    """A distinct style for each source: those of the paper's curves first, in their order, the others by name."""
     names, published = set(sources), known()
     plains = {plain(name) for name in names}
     curves = {name: curve for curve in CURVES for name, source in published.items() if source.curve == curve}
-    chosen: dict[str, Style] = {}
+    found: dict[str, Style] = {}
     for name in [*(name for name in curves if name in plains), *sorted(plains - set(curves))]:
         own = [CURVES[curves[name]]] if name in curves else []
-        free = [style for style in (*own, *OTHERS) if style not in chosen.values()]
+        free = [style for style in (*own, *OTHERS) if style not in found.values()]
         if not free:
             raise StudyError(f"figure: {len(plains)} sources are more than can be told apart: draw fewer at once.")
-        chosen[name] = free[0]
-    matched = {name + MATCHED: style._replace(linestyle=(0, (1, 1)), hollow=True) for name, style in chosen.items()}
-    every = chosen | matched
-    return {name: every[name] for first in chosen for name in (first, first + MATCHED) if name in names}
+        found |= {name: free[0], name + MATCHED: free[0]._replace(linestyle=(0, (1, 1)), hollow=True)}
+    return {name: style for name, style in found.items() if name in names}
 
 
 def title_of(confounder: str) -> str:

@@ -1,12 +1,13 @@
 """Table 1 of the paper, from the runs: what the networks were trained and tested on, and how."""
 
-from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import pandas as pd
 
 from sourcematters import metrics
 from sourcematters.confounders import Attribute, design
+from sourcematters.files import read_json
 from sourcematters.results import published
 from sourcematters.runs.run_folder import Workspace, open_registered
 
@@ -18,68 +19,52 @@ COLUMNS = ["data", "task", "confounders", *COUNTS, "size", "batch_size", "folds"
 
 
 def summarise(results: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
-    """Table 1: `COLUMNS` and, where the task is the paper's, its own values (`published.targets`) as `paper_...`.
+    """Table 1: `COLUMNS` and, where data and task are the paper's, its own values as `paper_...`.
 
     One row a data and task; confounders whose numbers are alike share it (comma list), others have a row of their own.
-    `results` is the table of `grids.collect_plans`, so grids that are not done are left out.
-
-    Images, positives and negatives are those of *one run*: `design.sets` draws its sets again from its spec.json and
-    the registered cohort. A drawn confounder uses every image of the cohort, a sampled one (gender) fewer, and each
-    of its test sets has the size given. `patients` counts those in any set of the run. Where folds or strengths
-    differ, the count is the text "fewest to most". `size` is in px; `strengths` lists p_art; `cohort` is the digest
-    under which the cohort is kept. `paper_recalled` names those of the paper's values that are recalled from it, not
-    checked against its files.
-
-    Raises StudyError for a missing column or no row, or if a run's spec.json or its cohort is not there.
+    Images, positives and negatives are those of *one run*, `patients` those in any of its sets: `design.sets` draws
+    them again from its spec.json and the registered cohort. A drawn confounder uses every image of the cohort, a
+    sampled one (gender) fewer. Where folds or strengths differ, the count is the text "fewest to most". `size` is in
+    px; `strengths` lists p_art; `cohort` is the digest under which the cohort is kept; `paper_recalled` names values
+    recalled from the paper, not checked against its files. Raises StudyError if the cohort of a run is not there.
     """
     metrics.check(results, ["run_id", "data", "task", "confounder", "p_art", "fold"], "results")
-    runs = results[["run_id", "confounder", "p_art", "fold"]].drop_duplicates("run_id").to_dict("records")
-    counted: dict[tuple, dict[str, int]] = {}
+
+    @cache
+    def counts(cohort: str, confounder: Attribute | None, **drawing: Any) -> dict[str, int]:
+        sets = design.sets(open_registered(cohort, workspace), confounder, **drawing)
+        # All test sets have one size; the o.o.d. test is the one that no cohort lacks.
+        parts = {"train_val": ["train", "val"], "test": ["ood" if confounder else "clean"]}
+        row = {"patients": sets["patient_id"].nunique()}
+        for name, chosen in parts.items():
+            labels = sets.loc[sets["part"].isin(chosen), "label"]
+            row |= {name: len(labels), f"{name}_positives": labels.sum(), f"{name}_negatives": (labels == 0).sum()}
+        return row
+
     rows = []
-    for run in runs:
-        spec = published.spec_of(run["run_id"], workspace.shared("runs"))
-        settings = {name: spec[name] for name in ("data", "task", "cohort")}
-        settings |= {name: spec["training"][name] for name in ("size", "batch_size")}
-        rows.append(run | settings | _counts(spec, workspace, counted))
+    for run in results[["run_id", "confounder", "p_art", "fold"]].drop_duplicates("run_id").to_dict("records"):
+        spec = read_json(workspace.shared("runs") / run["run_id"] / "spec.json")
+        about = spec["confounder"] or {}
+        # A drawn confounder alters pixels, not sets: they are the same images at any strength, and without it.
+        confounder = Attribute(**about) if "attribute" in about else None
+        drawing = {key: spec[key] for key in ("fold", "seed", "val_fraction", "split_seed")}
+        run |= counts(spec["cohort"], confounder, p_art=spec["p_art"] if confounder else 0, **drawing)
+        rows.append(spec | spec["training"] | run)
     each = pd.DataFrame(rows).groupby([*SHARED, "confounder"], sort=False)
     table = each[COUNTS].agg(_span).reset_index()
     table["folds"] = each["fold"].nunique().to_numpy()
     table["strengths"] = [", ".join(f"{p:g}" for p in sorted(values.unique())) for _, values in each["p_art"]]
     alike = [column for column in table if column != "confounder"]
     table = table.groupby(alike, sort=False)["confounder"].agg(", ".join).rename("confounders").reset_index()
-    return table[COLUMNS].join(_papers(table))
-
-
-def _counts(spec: Mapping[str, Any], workspace: Workspace, counted: dict[tuple, dict[str, int]]) -> dict[str, int]:
-    """Images and patients in the sets of one run, `COUNTS`; `counted` keeps what was counted before."""
-    about = spec["confounder"] or {}
-    # A drawn confounder alters pixels, not sets: they are the same images at any strength, and without it.
-    confounder = Attribute(**about) if "attribute" in about else None
-    drawing = {key: spec[key] for key in ("fold", "seed", "val_fraction", "split_seed")}
-    drawing["p_art"] = spec["p_art"] if confounder else 0
-    key = (spec["cohort"], confounder, *drawing.values())
-    if key not in counted:
-        sets = design.sets(open_registered(spec["cohort"], workspace), confounder, **drawing)
-        # All test sets have one size; the o.o.d. test is the one that no cohort lacks.
-        test = sets["part"] == ("ood" if confounder else "clean")
-        row: dict[str, int] = {}
-        for name, chosen in (("train_val", sets["part"].isin(["train", "val"])), ("test", test)):
-            labels = sets.loc[chosen, "label"]
-            row |= {name: len(labels), f"{name}_positives": labels.sum(), f"{name}_negatives": (labels == 0).sum()}
-        counted[key] = row | {"patients": sets["patient_id"].nunique()}
-    return counted[key]
+    targets = published.table("table1")
+    papers: list[dict[str, Any]] = [
+        next((row for row in targets.to_dict("records") if data.startswith(row["data"]) and task == row["task"]), {})
+        for data, task in zip(table["data"], table["task"], strict=True)
+    ]
+    paper = pd.DataFrame(papers, columns=targets.columns.drop(["data", "task"])).convert_dtypes().add_prefix("paper_")
+    return table[COLUMNS].join(paper)
 
 
 def _span(counts: pd.Series) -> int | str:
     fewest, most = int(counts.min()), int(counts.max())
     return fewest if fewest == most else f"{fewest} to {most}"
-
-
-def _papers(table: pd.DataFrame) -> pd.DataFrame:
-    """The paper's values beside each row of `table`; none where data or task is another."""
-    targets = published.targets()
-    rows: list[dict[str, Any]] = [
-        next((row for row in targets.to_dict("records") if data.startswith(row["data"]) and task == row["task"]), {})
-        for data, task in zip(table["data"], table["task"], strict=True)
-    ]
-    return pd.DataFrame(rows, columns=targets.columns.drop(["data", "task"])).convert_dtypes().add_prefix("paper_")

@@ -119,7 +119,7 @@ def aucs() -> dict[str, float]:
 
 def tests() -> dict[str, float]:
     """The 18 published permutation tests: floor, and what is left of them after Holm."""
-    table = published.tests().assign(floor=2 / 252, family="published")
+    table = published.table("tests").assign(floor=2 / 252, family="published")
     holm = statistics.holm(table.rename(columns={"p_permutation": "p"}), by=["family"])
     return {
         "tests": len(holm),
@@ -135,8 +135,8 @@ def tests() -> dict[str, float]:
 
 def published_numbers() -> dict[str, float]:
     """What the published numbers say of each other: the gender gap in points of AUC, folds against figures."""
-    folds = published.folds().groupby(["panel", "test_set", "source", "p_art"])["auc"].mean()
-    means = published.means().set_index(["panel", "test_set", "source", "p_art"])
+    folds = published.table("folds").groupby(["panel", "test_set", "source", "p_art"])["auc"].mean()
+    means = published.table("means").set_index(["panel", "test_set", "source", "p_art"])
     strengths = (0.1, 0.2, 0.5, 0.8, 1.0)
     gaps = {
         p: means["mean_auc"]["gender", "ood", "RadImageNet", p] - folds["gender", "ood", "ImageNet", p]
@@ -146,7 +146,7 @@ def published_numbers() -> dict[str, float]:
     noise = off.xs("noise_xray")
     random = np.random.default_rng(0)
     ratios = []
-    for _, part in published.folds().groupby(["panel", "p_art"]):
+    for _, part in published.table("folds").groupby(["panel", "p_art"]):
         values = part["auc"].to_numpy()
         resampled = random.choice(values, (1000, len(values))).mean(axis=1)  # as seaborn draws its bands
         low, high = np.percentile(resampled, [2.5, 97.5])

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from sourcematters import metrics
 from sourcematters.errors import StudyError
 from sourcematters.results import statistics
 
@@ -136,7 +137,7 @@ def test_each_pair_is_a_family_and_its_floor_grows_with_it():
 )
 def test_weighted_auc_is_the_auc_of_repeated_images(rows):
     labels, scores, weights = (np.array(column) for column in zip(*rows, strict=True))
-    (found,) = statistics.weighted_auc(labels, scores, weights[None].astype(float))
+    (found,) = metrics.weighted_auc(labels, scores, weights[None].astype(float))
     repeated = np.repeat(labels, weights), np.repeat(scores, weights)
     if len(set(repeated[0])) == 2:
         assert found == pytest.approx(roc_auc_score(*repeated))
@@ -224,11 +225,6 @@ def test_bootstrap_refuses_what_cannot_be_paired(runs):
     pd.read_csv(path).iloc[1:].to_csv(path, index=False)
     with pytest.raises(StudyError, match="natural and radiology, fold 0.*not tested on the same images"):
         statistics.bootstrap(table, folder, pairs=PAIR)
-    path.unlink()
-    with pytest.raises(StudyError, match="no such file"):
-        statistics.bootstrap(table, folder, pairs=PAIR)
-    with pytest.raises(StudyError, match="at least 40"):
-        statistics.bootstrap(table, folder, pairs=PAIR, resamples=5)
 
 
 def graded(rng, folds=5):

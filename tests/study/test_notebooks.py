@@ -153,7 +153,7 @@ def test_the_paper_profile_is_every_run_of_figures_3_and_4():
 
 def test_the_paper_profile_agrees_with_the_settings_that_published_results_are_compared_at():
     runs = [spec for specs in runs_of("paper").values() for spec in specs]
-    for name, panel in published.panels().iterrows():
+    for name, panel in published.table("panels").set_index("panel").iterrows():
         specs = [s for s in runs if (s.task, s.confounder.name) == (panel["task"], panel["confounder"])]
         assert len(specs) == 90, name
         settings = [key for key in panel.dropna().index if key in type(specs[0].training).model_fields]
