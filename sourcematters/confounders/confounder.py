@@ -46,7 +46,7 @@ class Alteration:
     space: np.dtype = field(default=GREY, repr=False, compare=False)
 
     @classmethod
-    def of(cls, name: str, draw: Draw, space: np.dtype, **parameters: Any) -> Self:
+    def of(cls, name: str, draw: Draw, space: np.dtype, /, **parameters: Any) -> Self:
         """With the parameters sorted by name, and whole numbers as integers: one meaning, one text."""
         whole = {key: int(x) for key, x in parameters.items() if isinstance(x, float) and x.is_integer()}
         return cls(name, tuple(sorted({**parameters, **whole}.items())), draw, space)

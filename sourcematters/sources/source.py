@@ -52,10 +52,7 @@ class Source:
         return {}
 
     def fetch(self, backbone: str) -> None:
-        """Bring the weights onto this machine (download, train), once, before workers need them.
-
-        Raises StudyError with a recipe when that fails.
-        """
+        """Bring the weights onto this machine, once, before workers need them; StudyError with a recipe if it fails."""
 
     def file(self) -> str:
         """The weights' file on this machine."""
@@ -72,8 +69,7 @@ class Source:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: all that the identity of a run depends on."""
-        names = ("name", "kind", "identity", "mean", "std")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("name", "kind", "identity", "mean", "std")}
 
 
 def plain(name: str) -> str:
