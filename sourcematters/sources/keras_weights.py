@@ -51,14 +51,11 @@ class KerasWeights(Source):
 
 
 def converted(path: Path, digest: str, backbone: str, folder: Path) -> Path:
-    """The Keras file at `path`, whose SHA-256 is `digest`, converted into `folder` unless that was done before.
+    """The Keras file at `path`, whose SHA-256 is `digest`, converted into `folder` unless that was done before."""
+    from safetensors.torch import save_file
 
-    Raises StudyError for a file that is not exactly this backbone's.
-    """
     file = folder / f"keras-{backbone}-{digest[:16]}.safetensors"
     if not file.exists():
-        from safetensors.torch import save_file
-
         state = convert(path, backbone)
         with replacing(file) as beside:
             save_file(state, beside)
@@ -66,10 +63,9 @@ def converted(path: Path, digest: str, backbone: str, folder: Path) -> Path:
 
 
 def convert(path: str | Path, backbone: str) -> dict[str, "torch.Tensor"]:
-    """The weights of a Keras file under timm's names, for a network that `as_keras` has changed.
+    """The weights of a file of Keras 2 (`save_weights` or `save`) under timm's names, for what `as_keras` has changed.
 
-    `path` is what Keras 2 writes by `save_weights` or `save` for keras.applications' ResNet50, DenseNet121, InceptionV3
-    or InceptionResNetV2 without top. Raises StudyError naming the layers when it is not exactly that.
+    Raises StudyError naming the layers when it is not exactly keras.applications' network without top.
     """
     import torch
 
@@ -104,10 +100,7 @@ def convert(path: str | Path, backbone: str) -> dict[str, "torch.Tensor"]:
 
 
 def as_keras(model: "torch.nn.Module", backbone: str) -> None:
-    """Change a timm network in place, so that it computes what keras.applications' does; its keys stay timm's.
-
-    Whoever fine-tunes it chooses the momentum of the running statistics: that is left alone.
-    """
+    """Change a timm network in place, so that it computes what keras.applications' does; its keys stay timm's."""
     import torch
 
     for place, module in model.named_modules():
@@ -123,12 +116,10 @@ def as_keras(model: "torch.nn.Module", backbone: str) -> None:
 def _padding_left_out(module: "torch.nn.Module", inputs: tuple["torch.Tensor"]) -> "torch.Tensor":
     # timm averages 3 x 3 pixels, zero padding included, in the middle of a function: divide by the share inside.
     import torch
-    from torch.nn import functional
 
     (pooled,) = inputs
-    precision = torch.promote_types(pooled.dtype, torch.float32)
-    inside = torch.ones((1, 1, *pooled.shape[2:]), device=pooled.device, dtype=precision)
-    return pooled / functional.avg_pool2d(inside, kernel_size=3, stride=1, padding=1)
+    inside = torch.ones_like(pooled[:1, :1], dtype=torch.promote_types(pooled.dtype, torch.float32))
+    return pooled / torch.nn.functional.avg_pool2d(inside, kernel_size=3, stride=1, padding=1)
 
 
 def _read(path: str | Path) -> dict[str, NDArray[Any]]:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def read_tensors(path: str | Path) -> dict[str, "torch.Tensor"]:
     """Read a checkpoint's tensors by name: safetensors, or a .pt/.pth that holds tensors and nothing executable.
 
-    A wrapping `state_dict` or `model` entry and DataParallel's `module.` prefix are removed.
-    Raises StudyError when the file is damaged, or holds objects that only unpickling code could restore.
+    A wrapping `state_dict` or `model` entry and DataParallel's `module.` prefix are removed. Raises StudyError when the
+    file is damaged, or holds objects that only unpickling code could restore.
     """
     import torch
     from safetensors import SafetensorError
@@ -24,10 +24,8 @@ def read_tensors(path: str | Path) -> dict[str, "torch.Tensor"]:
 
     state: Any
     try:
-        if Path(path).suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        safe = Path(path).suffix == ".safetensors"
+        state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise StudyError(
             f"{path}: is not a file of plain tensors, and loading it would run code from the file. Save "
@@ -46,8 +44,8 @@ def read_tensors(path: str | Path) -> dict[str, "torch.Tensor"]:
 def load_exactly(model: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], backbone: str, *, origin: str) -> None:
     """Load `state` into a backbone and prove it: nothing missing, nothing left over but the file's classifier.
 
-    Where the file numbers the network's children (`backbone.N.*`, as RadImageNet's release does), they are named
-    first. Raises StudyError naming the offending keys.
+    A file that numbers the network's children (`backbone.N.*`), as RadImageNet's release does, gets their names. Raises
+    StudyError naming the offending keys.
     """
     children = {f"backbone.{number}.": f"{name}." for number, (name, _) in enumerate(model.named_children())}
     state = {re.sub(r"^backbone\.\d+\.", lambda n: children.get(n[0], n[0]), key): state[key] for key in state}

@@ -4,6 +4,8 @@ What the Keras release leaves open is how the input was scaled. The authors' fin
 `imagenet_utils.preprocess_input` (to BGR, minus a mean) and `rescale=1/255` in one ImageDataGenerator, which rescales
 last. That the pretraining did so too is likely, not documented (issue 18 of github.com/BMEII-AI/RadImageNet asks); the
 PyTorch release is shown with [-1, 1] instead. The window of its CT images is not documented either (issue 15).
+The authors publish no checksums; one user reports, of the Keras ResNet50, the SHA-256
+1f1d1c9fe6ab6980daa5e528145fe0db249c55415f8b3e1f3e3b1624d184f159.
 """
 
 from functools import partial

@@ -3,17 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
+from pydantic import PositiveFloat
 
 from sourcematters.checked import Checked, unknown
 from sourcematters.errors import StudyError
 from sourcematters.files import sha256
 from sourcematters.sources import keras_weights
 from sourcematters.sources.source import IMAGENET_MEAN, IMAGENET_STD, MATCHED, Channels, Source, plain
-
-Positive = Annotated[float, Field(gt=0)]
 
 
 class Checkpoint(Source):
@@ -31,13 +29,10 @@ class Weights(Checked):
 
     path: Path
     mean: Channels | None = None
-    std: tuple[Positive, Positive, Positive] | None = None
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
 
     def located(self, name: str, file: str, recipe: str = "Put the file there or mend the path.") -> "Weights":
-        """The same with the path of the file itself, which is called `file` in a folder.
-
-        Raises StudyError with the `recipe` of the source called `name` if it is not there.
-        """
+        """The same with the path of the file itself, called `file` in a folder. Raises StudyError if there is none."""
         path = self.path.expanduser()
         path = path / file if path.is_dir() else path
         if not path.is_file():
@@ -96,8 +91,8 @@ def resolve(
     `folder` keeps stand-in weights and Keras files converted. `NAME+matched` is NAME behind ImageNet's normalization:
     compared with NAME itself, it tells the effect of the input's scaling from that of the weights.
 
-    Raises StudyError for an unknown name, a missing file, a Keras file that is not the backbone's, a backbone the
-    source was not published for, or a matched source that is the plain one.
+    Raises StudyError for an unknown name, a missing or wrong file, a backbone the source was not published for, or a
+    matched source that is the plain one.
     """
     if name.endswith(MATCHED):
         source = resolve(plain(name), backbone, weights=weights, folder=folder)

@@ -1,7 +1,4 @@
-"""What a source is: one pretraining of one backbone, and the normalization that belongs to it.
-
-The normalization happens inside the network (`training.classifier`), so that every source sees the same pixels.
-"""
+"""What a source is: one pretraining of one backbone, and the normalization that belongs to it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +23,9 @@ class Source:
     """One pretraining of one backbone. Processes pickle it by its class, and need no registry.
 
     `identity` changes when the weights do: a timm tag, a hub file, the SHA-256 of a local file. `mean` and `std` are
-    per channel of the network, for pixels scaled to 0..1. `location` (the file on this machine, if there is one) and
-    `caution` (what every figure must say of these weights) do not belong to the identity.
-
-    A subclass names its kind, and changes how the weights are fetched or loaded.
+    per channel of the network, for pixels scaled to 0..1, and applied inside it (`training.classifier`). `location`
+    (the file on this machine, if any) and `caution` (what every figure must say of these weights) do not belong to the
+    identity. A subclass names its kind, and changes how the weights are fetched or loaded.
     """
 
     kind: ClassVar[str] = ""
@@ -87,9 +83,9 @@ def timm_config(backbone: str) -> Any:
 
 
 def create(backbone: str, *, size: int | None, **options: Any) -> "torch.nn.Module":
-    """An untrained timm backbone with pooled features and no classifier. Raises StudyError if timm lacks it.
+    """A timm backbone with pooled features and no classifier, untrained unless `options` of `timm.create_model` differ.
 
-    `size` in px matters to backbones of a fixed input size only. `options` go to `timm.create_model`.
+    `size` in px matters to backbones of a fixed input size only. Raises StudyError if timm lacks it.
     """
     import timm
 
