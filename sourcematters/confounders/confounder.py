@@ -146,7 +146,7 @@ class Artefact(Confounder):
     space: ClassVar[np.dtype] = GREY
 
     def draw(self, image: NDArray, key: int) -> Drawn:
-        """A new image, and the mask of every pixel that may have changed, as an `Alteration` draws them."""
+        """A new image, and the mask of every pixel that may have changed: see `Alteration`."""
         raise NotImplementedError
 
     @property
@@ -161,15 +161,10 @@ _REGISTRY: dict[str, type[Confounder]] = {}
 
 
 def register(kind: Kind) -> Kind:
-    """Make a class of confounders known by its name (a decorator), again if its cell or module is run again.
-
-    Raises StudyError if another has that name, or if it lacks a name, a title or a practice.
-    """
+    """Make a class of confounders known by its name (a decorator), again if its cell or module is run again."""
     name, place = _default(kind, "name"), f"{kind.__module__}.{kind.__qualname__}"
     if not (isinstance(name, str) and hasattr(kind, "title") and hasattr(kind, "practice")):
-        raise StudyError(
-            f"{place}: give it a name (`name: str = ...`), a title and a practice, as `confounders` shows."
-        )
+        raise StudyError(f"{place}: give it a name (`name: str = ...`), a title and a practice: see `confounders`.")
     former = _REGISTRY.get(name, kind)
     if (taken := f"{former.__module__}.{former.__qualname__}") != place:
         raise StudyError(f"{place}: the name {name} is taken by {taken}.")

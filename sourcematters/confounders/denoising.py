@@ -30,10 +30,7 @@ class Denoising(Artefact):
     truncate: bool = Field(False, description="cut decimals off as the authors' code does, half a grey level darker")
 
     def draw(self, image: Pixels, key: int) -> Drawn:
-        """Filter, clip to [0, 255] and round; the mask is all True. The same for every key.
-
-        Raises StudyError if the disc holds the image's whole spectrum, for then nothing would happen.
-        """
+        """Filter, clip to [0, 255] and round; raises StudyError if the disc holds the image's whole spectrum."""
         rows, columns = image.shape
         longer = max(rows, columns)
         index = np.arange(rows)
@@ -48,6 +45,5 @@ class Denoising(Artefact):
         # In double precision: in single, pixels near a half would round differently from machine to machine.
         spectrum = scipy.fft.rfft2(image.astype(float), workers=1)
         smooth = np.clip(scipy.fft.irfft2(spectrum * kept, s=image.shape, workers=1), 0, 255)
-        # Drop the transform's own error: an exact 80 comes back as 79.99999999999999, which truncates to 79.
-        smooth = np.round(smooth, 6)
+        smooth = np.round(smooth, 6)  # the transform's own error: an exact 80 comes back as 79.99999999999999
         return (smooth if self.truncate else np.rint(smooth)).astype(np.uint8), np.ones(image.shape, bool)

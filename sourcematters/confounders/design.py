@@ -30,13 +30,11 @@ def fold_parts(
     """The part of every row in one fold: "train", "val" or "test", indexed like `cohort`.
 
     A fold that the cohort brings (see `cohorts.cohort`) is taken as it is; a row that it leaves out is missing. Else
-    folds are repeated random splits of the development patients, stratified by label and the columns `strata`: the
-    validation sets of different folds overlap, as in the paper. Fold k is the same however many folds are used.
-
-    Raises StudyError for too few patients, a part without a class, or a cohort that brings other folds only.
+    folds are repeated random splits of the development patients, stratified by label and the columns `strata`, and
+    their validation sets overlap, as in the paper. Raises StudyError for too few patients, a part without a class, or a
+    cohort that brings other folds only.
     """
     if own := _own_folds(cohort):
-        # A strength between two of them has no folds.
         if column := own.get((fold, None)) or own.get((fold, p_art and round(p_art, 9))):
             return cohort[column]
         folds = ", ".join(map(str, sorted({number for number, _ in own})))
@@ -77,15 +75,13 @@ def sets(
     """All sets of one run, one row an image in a set.
 
     Returns columns `row` (position in `cohort`), `image_id, patient_id, label`, `part` (train, val, iid, ood, clean)
-    and `carries` (0/1). A carrier at p is one at every larger p; exactly round(p_art * n) of n positives carry. Without
+    and `carries` (0/1). Exactly round(p_art * n) of n positives carry, and still do at every larger p_art. Without
     a confounder nobody does, and the clean test is the only one. Where the cohort brings folds for each strength, the
     sets are those, whole, and the test part is the o.o.d. test.
 
-    For a sampled confounder images are chosen so that the same shares hold for the attribute. Every set of a part has
-    as many of each label as the smallest group (label, value) in them allows, whatever p. The o.o.d. test must be
-    possible; i.i.d. and clean are there if the test part has all of their groups.
-
-    Raises StudyError if `p_art` is outside 0..1, a needed group has no image, or the cohort's own sets do not fit.
+    For a sampled confounder images are chosen so that the same shares hold for the attribute, and n is the size of the
+    smallest group (label, value) in any set of a part, whatever p_art. A test set is there if the test part has all of
+    its groups; the o.o.d. test must be. Raises StudyError if it is not, or the cohort's own sets do not fit `p_art`.
     """
     if not 0 <= p_art <= 1:
         raise StudyError(f"p_art = {p_art}: the share of positives that carry the confounder lies in 0..1.")

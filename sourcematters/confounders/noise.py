@@ -60,11 +60,9 @@ def projection_noise(hu: NDArray, key: int, *, n0: float, views: int, pixel_mm: 
     one; and -ln(counts/n0) is reconstructed by filtered back-projection with the plain ramp. Where the integrals are p,
     the sd is near pi/pixel_cm * sqrt(0.0387/views) * exp(p/2)/sqrt(n0) per cm: 5.6 HU over 25 cm of water at n0 = 2e7.
 
-    Only the noise is reconstructed, noisy minus noiseless integrals: filtered back-projection is linear, so this is
-    the same, but for the blur of projecting pixels and back, which would tell carriers without any noise.
-
-    Pixels outside the largest centred circle are read as air and stay as they are; the mask is True inside. Rounded,
-    and clipped to int16. Takes 1.2 s for 512 x 512 px.
+    Only the noise, noisy minus noiseless integrals, is reconstructed, and added: the blur of projecting pixels and back
+    would tell carriers without any noise. Pixels outside the largest centred circle are read as air and stay as they
+    are; the mask is True inside. Rounded, and clipped to int16. Takes 1.2 s for 512 x 512 px.
     """
     from skimage.transform import iradon, radon  # takes long to import, and only CT needs it
 

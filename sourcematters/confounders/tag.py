@@ -33,14 +33,12 @@ class Tag(Artefact):
     reference: float = Field(1024, gt=0, description="px, side of the image that the lengths are meant for")
 
     def draw(self, image: Pixels, key: int) -> Drawn:
-        """Blend antialiased edges towards white (255); the mask is what the glyph covers in part or whole.
-
-        The same for every key. Raises StudyError if the tag is not wholly in the image, or draws nothing.
-        """
+        """Blend edges towards white; the mask is all the glyph touches. Raises StudyError if it does not fit in."""
         rows, columns = image.shape
+        where = f"in an image {columns} x {rows} px (width x height). Choose a visible letter that fits in."
         size = self.height * min(rows, columns) / self.reference
         if not 1 <= size <= min(rows, columns):
-            raise self._refused(image, f"height={self.height:g} is a font of {size:.3g} px")
+            raise StudyError(f"tag: height={self.height:g} is a font of {size:.3g} px {where}")
         origin = round(self.x * columns / self.reference), round(self.y * rows / self.reference)
         canvas = Image.new("L", (columns, rows))
         pen = ImageDraw.Draw(canvas)
@@ -49,14 +47,10 @@ class Tag(Artefact):
         font = ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
         left, top, right, bottom = pen.textbbox(origin, self.letter, font=font)
         if left < 0 or top < 0 or right > columns or bottom > rows:
-            where = f"columns {left:g} to {right:g} and rows {top:g} to {bottom:g}"
-            raise self._refused(image, f"{self.letter!r} would span {where}")
+            span = f"columns {left:g} to {right:g} and rows {top:g} to {bottom:g}"
+            raise StudyError(f"tag: {self.letter!r} would span {span} {where}")
         pen.text(origin, self.letter, fill=255, font=font)
         coverage = np.asarray(canvas, dtype=float) / 255  # (H, W), 0..1
         if not coverage.any():
-            raise self._refused(image, f"{self.letter!r} covers no pixel")
+            raise StudyError(f"tag: {self.letter!r} covers no pixel {where}")
         return np.rint(image + (255 - image.astype(float)) * coverage).astype(np.uint8), coverage > 0
-
-    def _refused(self, image: Pixels, what: str) -> StudyError:
-        size = "{1} x {0} px (width x height)".format(*image.shape)
-        return StudyError(f"tag: {what} in an image {size}. Choose a visible letter, and x, y and height that fit in.")
