@@ -40,10 +40,6 @@ class HubFile(Source):
     kind = "hub"
     at_hand = False
 
-    def fetch(self, backbone: str) -> None:
-        """Download it into the hub's cache."""
-        self.file()
-
     def file(self) -> str:
         """The file in the hub's cache, downloaded if it is not there."""
         from huggingface_hub import hf_hub_download

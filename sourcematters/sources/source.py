@@ -49,9 +49,10 @@ class Source:
 
     def fetch(self, backbone: str) -> None:
         """Bring the weights onto this machine, once, before workers need them; StudyError with a recipe if it fails."""
+        self.file()
 
     def file(self) -> str:
-        """The weights' file on this machine."""
+        """The weights' file on this machine, downloaded if need be."""
         return self.location
 
     def load(self, backbone: str, *, size: int) -> "torch.nn.Module":
