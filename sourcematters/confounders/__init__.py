@@ -35,18 +35,23 @@ Source: Juodelyte et al. 2024, Section 3 (https://arxiv.org/abs/2403.04484), and
 import importlib
 import pkgutil
 
-from sourcematters.confounders.alteration import (
+from sourcematters.confounders.attribute import Attribute, Gender
+from sourcematters.confounders.confounder import (
     GREY,
     HOUNSFIELD,
     ORIGINAL,
     Alteration,
+    Artefact,
+    Confounder,
     Hounsfield,
     Pixels,
     apply,
+    implemented,
     key_for,
-)
-from sourcematters.confounders.attribute import Attribute, Gender
-from sourcematters.confounders.confounder import Artefact, Confounder, implemented, known, make, register
+    known,
+    make,
+    register,
+)  # fmt: skip
 from sourcematters.confounders.denoising import Denoising
 from sourcematters.confounders.noise import Noise, NoiseHighVsLow
 from sourcematters.confounders.tag import Tag

@@ -1,13 +1,12 @@
 """Confounders by selection: a column of the cohort decides which images are used, and no pixel is touched."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from sourcematters.confounders.confounder import Confounder, register
 
-Text = Annotated[str, BeforeValidator(str), Field(min_length=1)]
-"""Values are compared as text: 1 is "1"."""
+Text = Annotated[str, BeforeValidator(str), Field(min_length=1)]  # values are compared as text: 1 is "1"
 
 
 @register
@@ -31,7 +30,7 @@ class Attribute(Confounder):
         return {"name": str(values["leaf"]).replace(" ", "_"), **values} if "leaf" in values else values
 
     @model_validator(mode="after")
-    def _has_two_values(self) -> "Attribute":
+    def _has_two_values(self) -> Self:
         if self.value == self.other:
             raise ValueError(f"value and other are both {self.value!r}: give two different values.")
         return self
@@ -43,7 +42,7 @@ class Attribute(Confounder):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {field: getattr(self, field) for field in ("name", "leaf", "attribute", "value", "other")}
+        return self.model_dump()
 
 
 @register

@@ -1,6 +1,12 @@
-"""Confounders: what carriers have and the others have not; and the registry where all are found by name."""
+"""What a confounder is: alterations of the images that carry it and of the others; and the registry of all by name.
+
+An alteration acts on an image of native size, in one of two pixel spaces: grey, uint8 (H, W), or Hounsfield units,
+int16 (H, W), in which a CT slice is before it is windowed.
+"""
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -8,10 +14,81 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 
+from sourcematters import seeds
 from sourcematters.checked import Checked, unknown
-from sourcematters.confounders.alteration import GREY, ORIGINAL, Alteration, Mask, plain
 from sourcematters.confounders.taxonomy import leaves
 from sourcematters.errors import StudyError
+
+Pixels = NDArray[np.uint8]
+Hounsfield = NDArray[np.int16]
+Drawn = tuple[NDArray, NDArray[np.bool_]]
+Draw = Callable[..., Drawn]
+
+GREY, HOUNSFIELD = np.dtype(np.uint8), np.dtype(np.int16)
+_NEEDS = {
+    GREY: "a grey uint8 image of shape (H, W), as PIL.Image.open(path).convert('L') or cohorts.pixels.window give it",
+    HOUNSFIELD: "a CT slice in Hounsfield units, int16 of shape (H, W), as cohorts.pixels.read gives it (for noise on "
+    "a grey image choose domain grey)",
+}
+
+
+@dataclass(frozen=True)
+class Alteration:
+    """What is done to an image: hashable, picklable, the same text everywhere; equal if name and parameters are.
+
+    `draw` is a pure function of an image (H, W) and a key: the same in any process and any order. It gives a new image
+    of that shape and type, and the mask of every pixel that may have changed, bool (H, W).
+    """
+
+    name: str
+    parameters: tuple[tuple[str, Any], ...]
+    draw: Draw = field(repr=False, compare=False)
+    space: np.dtype = field(default=GREY, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, name: str, draw: Draw, space: np.dtype, /, **parameters: Any) -> Self:
+        """With the parameters sorted by name, and whole numbers as integers: one meaning, one text."""
+        whole = {key: int(x) for key, x in parameters.items() if isinstance(x, float) and x.is_integer()}
+        return cls(name, tuple(sorted({**parameters, **whole}.items())), draw, space)
+
+    @property
+    def label(self) -> str:
+        """E.g. `low_pass(diameter=500, truncate=False)`; equal labels mean equal alterations."""
+        inside = ", ".join(f"{name}={_text(value)}" for name, value in self.parameters)
+        return f"{self.name}({inside})" if inside else self.name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"name": self.name, "parameters": dict(self.parameters)}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
+def _original(image: NDArray, key: int) -> Drawn:
+    return image.copy(), np.zeros(image.shape, bool)
+
+
+ORIGINAL = Alteration("original", (), _original)
+"""The image as it is."""
+
+
+def apply(alteration: Alteration, image: NDArray, key: int) -> Drawn:
+    """What `alteration.draw` makes of the image. Raises StudyError for an image that is not of its space."""
+    usable = isinstance(image, np.ndarray) and image.ndim == 2 and image.size > 0
+    if not usable or image.dtype != alteration.space:
+        found = f"{getattr(image, 'dtype', type(image).__name__)} of shape {np.shape(image)}"
+        raise StudyError(f"{alteration.name}: needs {_NEEDS[alteration.space]}; got {found}.")
+    return alteration.draw(image, key)
+
+
+def key_for(seed: int, image_id: str, alteration: Alteration) -> int:
+    """The key of one image under one alteration: from the seed and both identities, never from call order."""
+    return seeds.derive(seed, image_id, alteration.label)
 
 
 class Confounder(Checked):
@@ -66,17 +143,17 @@ class Artefact(Confounder):
     """A confounder that `draw` burns into its carriers; the others stay as they are."""
 
     drawing: ClassVar[str] = ""  # what is drawn, in labels and file names; the confounder's name if empty
-    spaces: ClassVar[tuple[np.dtype, ...]] = (GREY,)
+    space: ClassVar[np.dtype] = GREY
 
-    def draw(self, image: NDArray, key: int) -> tuple[NDArray, Mask]:
-        """A new image like `image`, (H, W), and the mask of every pixel that may have changed, bool (H, W)."""
+    def draw(self, image: NDArray, key: int) -> Drawn:
+        """A new image, and the mask of every pixel that may have changed: see `Alteration`."""
         raise NotImplementedError
 
     @property
     def carrier(self) -> Alteration:
         """What `draw` does; another name of this confounder is no other drawing."""
-        parameters = plain({name: getattr(self, name) for name in self.parameters()})
-        return Alteration(self.drawing or _default(type(self), "name"), parameters, self.draw, self.spaces)
+        parameters = {name: getattr(self, name) for name in self.parameters()}
+        return Alteration.of(self.drawing or _default(type(self), "name"), self.draw, self.space, **parameters)
 
 
 Kind = TypeVar("Kind", bound=type[Confounder])
@@ -84,15 +161,10 @@ _REGISTRY: dict[str, type[Confounder]] = {}
 
 
 def register(kind: Kind) -> Kind:
-    """Make a class of confounders known by its name (a decorator), again if its cell or module is run again.
-
-    Raises StudyError if another has that name, or if it lacks a name, a title or a practice.
-    """
+    """Make a class of confounders known by its name (a decorator), again if its cell or module is run again."""
     name, place = _default(kind, "name"), f"{kind.__module__}.{kind.__qualname__}"
     if not (isinstance(name, str) and hasattr(kind, "title") and hasattr(kind, "practice")):
-        raise StudyError(
-            f"{place}: give it a name (`name: str = ...`), a title and a practice, as `confounders` shows."
-        )
+        raise StudyError(f"{place}: give it a name (`name: str = ...`), a title and a practice: see `confounders`.")
     former = _REGISTRY.get(name, kind)
     if (taken := f"{former.__module__}.{former.__qualname__}") != place:
         raise StudyError(f"{place}: the name {name} is taken by {taken}.")

@@ -1,15 +1,11 @@
 """The tag: a laterality marker burnt into the image."""
 
-import functools
-from pathlib import Path
-
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import Field
 
-from sourcematters.confounders.alteration import Mask, Pixels
-from sourcematters.confounders.confounder import Artefact, register
+from sourcematters.confounders.confounder import Artefact, Drawn, Pixels, register
 from sourcematters.errors import StudyError
 
 
@@ -18,8 +14,7 @@ class Tag(Artefact):
     """A white laterality marker, as radiographers place it.
 
     Lengths are those in an image of `reference` px: another size gets them in proportion (x by its width, y by its
-    height, the font by the shorter of the two). The defaults give a glyph of 37 x 47 px in a 1024 px image. The
-    authors' code takes whichever light sans-serif font the machine has: a thinner letter, 34 x 47 px.
+    height, the font by the shorter of the two). The defaults give a glyph of 37 x 47 px in a 1024 px image.
     """
 
     name: str = "tag"
@@ -37,37 +32,25 @@ class Tag(Artefact):
     y: float = Field(200, ge=0, description="px from the top to the text's origin, its ascender line")
     reference: float = Field(1024, gt=0, description="px, side of the image that the lengths are meant for")
 
-    def draw(self, image: Pixels, key: int) -> tuple[Pixels, Mask]:
-        """Blend antialiased edges towards white (255); the mask is what the glyph covers in part or whole.
-
-        The same for every key. Raises StudyError if the tag is not wholly in the image, or draws nothing.
-        """
+    def draw(self, image: Pixels, key: int) -> Drawn:
+        """Blend edges towards white; the mask is all the glyph touches. Raises StudyError if it does not fit in."""
         rows, columns = image.shape
-        where = f"an image {columns} x {rows} px (width x height)"
+        where = f"in an image {columns} x {rows} px (width x height). Choose a visible letter that fits in."
         size = self.height * min(rows, columns) / self.reference
         if not 1 <= size <= min(rows, columns):
-            raise StudyError(
-                f"tag: height={self.height:g} is a font of {size:.3g} px in {where}. "
-                "Choose a height that is at least 1 px and fits in."
-            )
+            raise StudyError(f"tag: height={self.height:g} is a font of {size:.3g} px {where}")
         origin = round(self.x * columns / self.reference), round(self.y * rows / self.reference)
         canvas = Image.new("L", (columns, rows))
-        pen, font = ImageDraw.Draw(canvas), _font(size)
+        pen = ImageDraw.Draw(canvas)
+        # Matplotlib ships this font, and every Pillow has this layout engine: the same glyph on every machine.
+        path = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
+        font = ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
         left, top, right, bottom = pen.textbbox(origin, self.letter, font=font)
         if left < 0 or top < 0 or right > columns or bottom > rows:
-            raise StudyError(
-                f"tag: {self.letter!r} would span columns {left:g} to {right:g} and rows {top:g} to {bottom:g} "
-                f"of {where}. Choose a smaller x, y or height."
-            )
+            span = f"columns {left:g} to {right:g} and rows {top:g} to {bottom:g}"
+            raise StudyError(f"tag: {self.letter!r} would span {span} {where}")
         pen.text(origin, self.letter, fill=255, font=font)
         coverage = np.asarray(canvas, dtype=float) / 255  # (H, W), 0..1
         if not coverage.any():
-            raise StudyError(f"tag: {self.letter!r} covers no pixel. Choose a visible letter or a larger height.")
+            raise StudyError(f"tag: {self.letter!r} covers no pixel {where}")
         return np.rint(image + (255 - image.astype(float)) * coverage).astype(np.uint8), coverage > 0
-
-
-@functools.lru_cache(maxsize=32)
-def _font(size: float) -> ImageFont.FreeTypeFont:
-    # Matplotlib ships this font, and every Pillow has this layout engine: the same glyph on every machine.
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)

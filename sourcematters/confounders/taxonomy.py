@@ -1,24 +1,21 @@
 """MICCAT, the Medical Imaging Contextualized Confounder Taxonomy, as data.
 
-Source: Juodelyte et al. 2024, Fig. 1 (https://arxiv.org/abs/2403.04484). The two levels, the four branches
-and the four tested instances are the paper's; the other leaves are examples in the field's own words. Which
-confounder acts on a leaf is told by `confounders.implemented`.
+Source: Juodelyte et al. 2024, Fig. 1 (https://arxiv.org/abs/2403.04484). The levels, the branches and the tested leaves
+are the paper's; the other leaves are examples in the field's own words.
 """
 
 import pandas as pd
 
 PATIENT, ENVIRONMENT = "patient level", "environment level"
 
+# Level and branch -> the leaves on it.
 MICCAT = {
     (PATIENT, "demographic"): ("age", "gender", "ethnicity", "socioeconomic status"),
     (PATIENT, "anatomical"): ("organ size", "body composition", "anatomical variant", "comorbidity"),
     (ENVIRONMENT, "external"): ("tag", "medical device", "annotation", "patient positioning"),
     (ENVIRONMENT, "imaging"): ("noise", "denoising", "motion", "contrast", "resolution"),
 }
-"""Level and branch -> the leaves on it."""
-
-TESTED = ("gender", "tag", "noise", "denoising")
-"""The leaves of which the paper tests an instance."""
+TESTED = ("gender", "tag", "noise", "denoising")  # by the paper
 
 
 def leaves() -> tuple[str, ...]:

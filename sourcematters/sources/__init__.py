@@ -1,6 +1,6 @@
 """Pretrained weights: where they come from, which input they expect, and the proof that they were loaded.
 
-A published source is one file of this folder: `imagenet`, `radimagenet`, `radimagenet_keras`, `random_weights`. Add
+A published source is one file of this folder: `imagenet`, `radimagenet`, `random_weights`. Add
 yours beside them, or import a module from anywhere that calls `register`.
 """
 

@@ -33,8 +33,6 @@ class TimmWeights(Source):
         """The network as timm makes it. Raises StudyError with a recipe when its weights cannot be downloaded."""
         try:
             return create(self.location, size=size, pretrained=True)
-        except StudyError:
-            raise
         except Exception as error:
             raise StudyError(
                 f"the ImageNet weights {self.location!r} could not be fetched from the Hugging Face hub "
@@ -54,13 +52,5 @@ def find(backbone: str, weights: Weights | None, folder: Path) -> Source:
     return TimmWeights("imagenet", f"timm:{tag}", mean, std, tag)
 
 
-register(
-    Published(
-        "imagenet",
-        title="ImageNet",
-        curve="ImageNet",
-        where="timm downloads it (`resnet50.tv_in1k`, ...)",
-        backbones="any timm model with weights",
-        find=find,
-    )
-)
+where = "timm downloads it (`resnet50.tv_in1k`, ...)"
+register(Published("imagenet", "ImageNet", "ImageNet", where, "any timm model with weights", find))

@@ -1,9 +1,7 @@
 """Keras's networks in PyTorch: a `*_notop.h5` file of keras.applications becomes a timm network that computes the same.
 
-Files of `save_weights` or `save`, as RadImageNet's Keras release holds them. The converted network is exact when it
-is fine-tuned too:
+The converted network is exact when it is fine-tuned too:
 
-- kernels are turned from (height, width, in, out) to (out, in, height, width);
 - ResNet50's convolutions have biases: they are subtracted from the running mean of the normalization that follows,
   which cancels them in training mode anyway. Its stride is in the first 1x1 convolution of a block (version 1);
 - normalization has Keras's epsilon; where Keras has no scale (both Inceptions), ours is one and is not trained;
@@ -53,14 +51,11 @@ class KerasWeights(Source):
 
 
 def converted(path: Path, digest: str, backbone: str, folder: Path) -> Path:
-    """The Keras file at `path`, whose SHA-256 is `digest`, converted into `folder` unless that was done before.
+    """The Keras file at `path`, whose SHA-256 is `digest`, converted into `folder` unless that was done before."""
+    from safetensors.torch import save_file
 
-    Raises StudyError for a file that is not exactly this backbone's.
-    """
     file = folder / f"keras-{backbone}-{digest[:16]}.safetensors"
     if not file.exists():
-        from safetensors.torch import save_file
-
         state = convert(path, backbone)
         with replacing(file) as beside:
             save_file(state, beside)
@@ -68,10 +63,9 @@ def converted(path: Path, digest: str, backbone: str, folder: Path) -> Path:
 
 
 def convert(path: str | Path, backbone: str) -> dict[str, "torch.Tensor"]:
-    """The weights of a Keras file under timm's names, for a network that `as_keras` has changed.
+    """The weights of a file of Keras 2 (`save_weights` or `save`) under timm's names, for what `as_keras` has changed.
 
-    `path` is what Keras 2 writes by `save_weights` or `save` for keras.applications' ResNet50, DenseNet121, InceptionV3
-    or InceptionResNetV2 without top. Raises StudyError naming the layers when it is not exactly that.
+    Raises StudyError naming the layers when it is not exactly keras.applications' network without top.
     """
     import torch
 
@@ -79,39 +73,34 @@ def convert(path: str | Path, backbone: str) -> dict[str, "torch.Tensor"]:
         raise StudyError(f"{path}: a Keras file can be converted for {', '.join(EPSILON)}; not for {backbone!r}.")
     weights = _read(path)
     with torch.device("meta"):
-        network = create(backbone, size=None)
-    own = network.state_dict()
+        own = create(backbone, size=None).state_dict()
     layers = _layers(backbone, own, weights)
     wanted: dict[str, tuple[int, ...]] = {}
+    names = {}  # Keras's of an array -> timm's
     for layer, place in layers.items():
         weight = own[f"{place}.weight"]  # (out, in, height, width) of a convolution, (features,) of a normalization
         if weight.ndim == 4:
-            wanted[f"{layer}/kernel"] = tuple(weight.permute(2, 3, 1, 0).shape)
-            kinds = ["bias"] if backbone in BIASED or f"{place}.bias" in own else []
+            kinds = ["kernel", "bias"] if backbone in BIASED or f"{place}.bias" in own else ["kernel"]
         else:
             kinds = ["beta", "moving_mean", "moving_variance", *([] if backbone in UNSCALED else ["gamma"])]
-        wanted |= {f"{layer}/{kind}": (len(weight),) for kind in kinds}
+        for kind in kinds:
+            wanted[f"{layer}/{kind}"] = weight.permute(2, 3, 1, 0).shape if kind == "kernel" else weight.shape[:1]
+            names[f"{layer}/{kind}"] = f"{place}.{KINDS[kind]}"
     if complaint := differences({key: value.shape for key, value in weights.items()}, wanted):
         raise StudyError(
             f"{path}: does not hold Keras's weights of {backbone!r} without top. Layers {complaint}. "
             "Choose the backbone this file was made for, or fetch the file again."
         )
-    state = {f"{place}.weight": np.ones(len(own[f"{place}.weight"])) for place in layers.values()}
+    state = {names[key]: value.transpose(3, 2, 0, 1) if value.ndim == 4 else value for key, value in weights.items()}
     for layer, place in layers.items():
-        for kind, name in KINDS.items():
-            if (value := weights.get(f"{layer}/{kind}")) is not None:
-                state[f"{place}.{name}"] = value.transpose(3, 2, 0, 1) if kind == "kernel" else value
+        state.setdefault(f"{place}.weight", np.ones(own[f"{place}.weight"].shape))
         if backbone in BIASED and layer.endswith("_bn"):
             state[f"{place}.running_mean"] = state[f"{place}.running_mean"] - weights[f"{layer[:-2]}conv/bias"]
-    arrays = {key: np.ascontiguousarray(state[key], np.float32) for key in own if key in state}
-    return {key: torch.from_numpy(array) for key, array in arrays.items()}
+    return {key: torch.from_numpy(np.ascontiguousarray(state[key], np.float32)) for key in own if key in state}
 
 
 def as_keras(model: "torch.nn.Module", backbone: str) -> None:
-    """Change a timm network in place, so that it computes what keras.applications' does; its keys stay timm's.
-
-    Whoever fine-tunes it chooses the momentum of the running statistics: that is left alone.
-    """
+    """Change a timm network in place, so that it computes what keras.applications' does; its keys stay timm's."""
     import torch
 
     for place, module in model.named_modules():
@@ -127,12 +116,10 @@ def as_keras(model: "torch.nn.Module", backbone: str) -> None:
 def _padding_left_out(module: "torch.nn.Module", inputs: tuple["torch.Tensor"]) -> "torch.Tensor":
     # timm averages 3 x 3 pixels, zero padding included, in the middle of a function: divide by the share inside.
     import torch
-    from torch.nn import functional
 
     (pooled,) = inputs
-    precision = torch.promote_types(pooled.dtype, torch.float32)
-    inside = torch.ones((1, 1, *pooled.shape[2:]), device=pooled.device, dtype=precision)
-    return pooled / functional.avg_pool2d(inside, kernel_size=3, stride=1, padding=1)
+    inside = torch.ones_like(pooled[:1, :1], dtype=torch.promote_types(pooled.dtype, torch.float32))
+    return pooled / torch.nn.functional.avg_pool2d(inside, kernel_size=3, stride=1, padding=1)
 
 
 def _read(path: str | Path) -> dict[str, NDArray[Any]]:
@@ -146,18 +133,14 @@ def _read(path: str | Path) -> dict[str, NDArray[Any]]:
     try:
         with h5py.File(path, "r") as file:
             network = file.get("model_weights", file)
-            if "layer_names" not in network.attrs:
-                raise StudyError(
-                    f"{path}: is HDF5, but not a weight file of Keras 2 (no layer_names in it). Choose another file."
-                )
-            for layer in names(network, "layer_names"):
+            for layer in names(network, "layer_names") if "layer_names" in network.attrs else ():
                 for name in names(network[layer], "weight_names"):
                     kind = name.rsplit("/", 1)[-1].removesuffix(":0")
                     weights[f"{layer.replace('/', '_')}/{kind}"] = network[layer][name][()]
-    except StudyError:
-        raise
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise StudyError(f"{path}: damaged or not an HDF5 file ({reason(error)}). Fetch it again.") from error
+    if not weights:
+        raise StudyError(f"{path}: is HDF5, but not a weight file of Keras 2 (no layers in it). Choose another file.")
     return weights
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def read_tensors(path: str | Path) -> dict[str, "torch.Tensor"]:
     """Read a checkpoint's tensors by name: safetensors, or a .pt/.pth that holds tensors and nothing executable.
 
-    A wrapping `state_dict` or `model` entry and DataParallel's `module.` prefix are removed.
-    Raises StudyError when the file is damaged, or holds objects that only unpickling code could restore.
+    A wrapping `state_dict` or `model` entry and DataParallel's `module.` prefix are removed. Raises StudyError when the
+    file is damaged, or holds objects that only unpickling code could restore.
     """
     import torch
     from safetensors import SafetensorError
@@ -24,10 +24,8 @@ def read_tensors(path: str | Path) -> dict[str, "torch.Tensor"]:
 
     state: Any
     try:
-        if Path(path).suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        safe = Path(path).suffix == ".safetensors"
+        state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise StudyError(
             f"{path}: is not a file of plain tensors, and loading it would run code from the file. Save "
@@ -46,11 +44,11 @@ def read_tensors(path: str | Path) -> dict[str, "torch.Tensor"]:
 def load_exactly(model: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], backbone: str, *, origin: str) -> None:
     """Load `state` into a backbone and prove it: nothing missing, nothing left over but the file's classifier.
 
-    Where the file numbers the network's children (`backbone.N.*`, as RadImageNet's release does), they are named
-    first. Raises StudyError naming the offending keys.
+    A file that numbers the network's children (`backbone.N.*`), as RadImageNet's release does, gets their names. Raises
+    StudyError naming the offending keys.
     """
-    children = [name for name, _ in model.named_children()]
-    state = {_named(key, children): value for key, value in state.items()}
+    children = {f"backbone.{number}.": f"{name}." for number, (name, _) in enumerate(model.named_children())}
+    state = {re.sub(r"^backbone\.\d+\.", lambda n: children.get(n[0], n[0]), key): state[key] for key in state}
     names = getattr(model, "pretrained_cfg", {}).get("classifier") or ("fc", "classifier", "head", "head.fc")
     classifier = {names} if isinstance(names, str) else set(names)
     own = model.state_dict()
@@ -67,27 +65,18 @@ def load_exactly(model: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], 
 
 def differences(found: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence[int]]) -> str:
     """What tells a file's tensors, name to shape, from a network's, in words; empty when they are the same."""
+    shapes = {key: (tuple(found[key]), tuple(wanted[key])) for key in wanted if key in found}
     complaints = {
         "missing": [key for key in wanted if key not in found],
         "not of this network": [key for key in found if key not in wanted],
         "of another shape": [
-            f"{key} {tuple(found[key])} where {tuple(shape)} is needed"
-            for key, shape in wanted.items()
-            if key in found and tuple(found[key]) != tuple(shape)
+            f"{key} {own} where {right} is needed" for key, (own, right) in shapes.items() if own != right
         ],
     }
-    return "; ".join(
-        f"{len(keys)} {what}: {', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''}"
-        for what, keys in complaints.items()
-        if keys
-    )
+    words = {what: ", ".join(keys[:4]) + (", ..." if len(keys) > 4 else "") for what, keys in complaints.items()}
+    return "; ".join(f"{len(complaints[what])} {what}: {keys}" for what, keys in words.items() if keys)
 
 
 def reason(error: Exception) -> str:
     """The first line of an error, in at most 120 characters, or its name if it has none."""
     return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-
-
-def _named(key: str, children: Sequence[str]) -> str:
-    match = re.match(r"backbone\.(\d+)\.(.*)", key)
-    return f"{children[int(match[1])]}.{match[2]}" if match and int(match[1]) < len(children) else key

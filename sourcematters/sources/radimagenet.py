@@ -1,8 +1,14 @@
-"""RadImageNet, the PyTorch release: input scaled to [-1, 1].
+"""RadImageNet: its PyTorch release, and its Keras release, which the paper used; said to be trainings of their own.
 
-The files number the children of torchvision's networks and hold no classifier (see `loading.load_exactly`).
+What the Keras release leaves open is how the input was scaled. The authors' fine-tuning scripts give all four networks
+`imagenet_utils.preprocess_input` (to BGR, minus a mean) and `rescale=1/255` in one ImageDataGenerator, which rescales
+last. That the pretraining did so too is likely, not documented (issue 18 of github.com/BMEII-AI/RadImageNet asks); the
+PyTorch release is shown with [-1, 1] instead. The window of its CT images is not documented either (issue 15).
+The authors publish no checksums; one user reports, of the Keras ResNet50, the SHA-256
+1f1d1c9fe6ab6980daa5e528145fe0db249c55415f8b3e1f3e3b1624d184f159.
 """
 
+from functools import partial
 from pathlib import Path
 
 from sourcematters.errors import StudyError
@@ -10,19 +16,29 @@ from sourcematters.sources.keras_weights import SUFFIXES
 from sourcematters.sources.registry import Published, Weights, register
 from sourcematters.sources.source import HALF, Source, plain
 
-HUB = "Lab-Rasool/RadImageNet"
-FILES = {"resnet50": "ResNet50.pt", "densenet121": "DenseNet121.pt", "inception_v3": "InceptionV3.pt"}
+PYTORCH, KERAS, HUB = "radimagenet", "radimagenet-keras", "Lab-Rasool/RadImageNet"
+FILES = {
+    PYTORCH: {"resnet50": "ResNet50.pt", "densenet121": "DenseNet121.pt", "inception_v3": "InceptionV3.pt"},
+    KERAS: {
+        "resnet50": "RadImageNet-ResNet50_notop.h5",
+        "densenet121": "RadImageNet-DenseNet121_notop.h5",
+        "inception_v3": "RadImageNet-InceptionV3_notop.h5",
+        "inception_resnet_v2": "RadImageNet-IRV2_notop.h5",
+    },
+}
+RECIPES = {
+    PYTORCH: "Request it from the RadImageNet authors (github.com/BMEII-AI/RadImageNet, PyTorch release)",
+    KERAS: "Follow the link to the TensorFlow models in the README of github.com/BMEII-AI/RadImageNet, unpack {file},",
+}
+# Mean and standard deviation of pixels scaled to 0..1; of Keras in the network's own channel order, blue first.
+NORMALIZATION = {PYTORCH: (HALF, HALF), KERAS: ((103.939 / 255, 116.779 / 255, 123.68 / 255), (1.0, 1.0, 1.0))}
 
 
 class HubFile(Source):
-    """A file of the hub's mirror; `location` is its name there."""
+    """A file of the PyTorch release on the hub's mirror; `location` is its name there."""
 
     kind = "hub"
     at_hand = False
-
-    def fetch(self, backbone: str) -> None:
-        """Download it into the hub's cache."""
-        self.file()
 
     def file(self) -> str:
         """The file in the hub's cache, downloaded if it is not there."""
@@ -33,39 +49,40 @@ class HubFile(Source):
         except Exception as error:
             raise StudyError(
                 f"the RadImageNet weights {self.location} could not be fetched from the hub ({type(error).__name__}). "
-                "Connect once, or request them from the RadImageNet authors (github.com/BMEII-AI/RadImageNet, "
-                f'PyTorch release) and pass weights: {{"{plain(self.name)}": "folder/with/{self.location}"}}.'
+                f"Connect once, or: {recipe(plain(self.name), self.location)}"
             ) from error
 
 
-def find(backbone: str, weights: Weights | None, folder: Path) -> Source:
-    """The user's file or folder, else the mirror's file. Raises StudyError for a backbone that has none."""
+def recipe(name: str, file: str) -> str:
+    """How to come by a file of a release."""
+    return f'{RECIPES[name].format(file=file)} and pass weights: {{"{name}": "folder/with/{file}"}}.'
+
+
+def find(backbone: str, weights: Weights | None, folder: Path, *, name: str) -> Source:
+    """The user's file or folder, else the PyTorch release's file on the mirror; `name` is the release.
+
+    Raises StudyError for a backbone without weights, a file of the other release, and one that has to be got by hand.
+    """
+    file = FILES[name].get(backbone)
+    how = f"{name} was published for {', '.join(FILES[name])}; not for {backbone!r}."
+    if file:
+        how = recipe(name, file)
     if weights:
-        weights = weights.located("radimagenet", FILES.get(backbone, f"{backbone}.safetensors"))
-        if weights.path.suffix in SUFFIXES:
-            raise other_release("radimagenet", weights.path)
-        return weights.source("radimagenet", backbone, folder, HALF, HALF)
-    if backbone not in FILES:
-        raise StudyError(f"radimagenet was published for {', '.join(FILES)}; not for {backbone!r}.")
-    file = FILES[backbone]
-    return HubFile("radimagenet", f"hub:{HUB}/{file}", HALF, HALF, file)
+        weights = weights.located(name, file or f"{backbone}{'.h5' if name == KERAS else '.safetensors'}", how)
+        if (weights.path.suffix in SUFFIXES) != (name == KERAS):
+            raise StudyError(
+                f"weights of source {name!r}: {weights.path.name} is not of that release. RadImageNet's Keras release "
+                f"({', '.join(SUFFIXES)}) is called {KERAS}, its PyTorch release {PYTORCH}."
+            )
+        return weights.source(name, backbone, folder, *NORMALIZATION[name])
+    if name == KERAS or not file:
+        raise StudyError(f"{name} is read from a local file. {how}" if file else how)
+    return HubFile(name, f"hub:{HUB}/{file}", *NORMALIZATION[name], file)
 
 
-def other_release(name: str, path: Path) -> StudyError:
-    """The error for a file of the one release that was given for the other."""
-    return StudyError(
-        f"weights of source {name!r}: {path.name} is not of that release. RadImageNet's Keras release "
-        f"({', '.join(SUFFIXES)}) is called radimagenet-keras, its PyTorch release radimagenet."
-    )
-
-
-register(
-    Published(
-        "radimagenet",
-        title="RadImageNet",
-        curve="RadImageNet",
-        where=f"the PyTorch release (github.com/BMEII-AI/RadImageNet), hub mirror `{HUB}`, or a local folder",
-        backbones=", ".join(FILES),
-        find=find,
-    )
-)
+WHERE = {
+    PYTORCH: f"the PyTorch release (github.com/BMEII-AI/RadImageNet), hub mirror `{HUB}`, or a local folder",
+    KERAS: "the Keras release the paper used (the TensorFlow link in the README of BMEII-AI/RadImageNet)",
+}
+for name, title in ((PYTORCH, "RadImageNet"), (KERAS, "RadImageNet (Keras)")):
+    register(Published(name, title, "RadImageNet", WHERE[name], ", ".join(FILES[name]), partial(find, name=name)))

@@ -26,4 +26,4 @@ def find(backbone: str, weights: Weights | None, folder: Path) -> Source:
     return weights.source("random", backbone, folder) if weights else RandomWeights("random", "random")
 
 
-register(Published("random", title="random", curve="random", where="no weights", backbones="any timm model", find=find))
+register(Published("random", "random", "random", "no weights", "any timm model", find))

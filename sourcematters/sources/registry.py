@@ -1,23 +1,17 @@
-"""Sources by name: the published ones, which register themselves, and a user's own files.
-
-`NAME+matched` is the source NAME behind ImageNet's normalization. Compared with NAME itself, it tells the effect of
-the input's scaling from that of the weights. The rows of a table keep the whole name.
-"""
+"""Sources by name: the published ones, which register themselves, and a user's own files."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
+from pydantic import PositiveFloat
 
 from sourcematters.checked import Checked, unknown
 from sourcematters.errors import StudyError
 from sourcematters.files import sha256
 from sourcematters.sources import keras_weights
 from sourcematters.sources.source import IMAGENET_MEAN, IMAGENET_STD, MATCHED, Channels, Source, plain
-
-Positive = Annotated[float, Field(gt=0)]
 
 
 class Checkpoint(Source):
@@ -35,13 +29,10 @@ class Weights(Checked):
 
     path: Path
     mean: Channels | None = None
-    std: tuple[Positive, Positive, Positive] | None = None
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
 
     def located(self, name: str, file: str, recipe: str = "Put the file there or mend the path.") -> "Weights":
-        """The same with the path of the file itself, which is called `file` in a folder.
-
-        Raises StudyError with the `recipe` of the source called `name` if it is not there.
-        """
+        """The same with the path of the file itself, called `file` in a folder. Raises StudyError if there is none."""
         path = self.path.expanduser()
         path = path / file if path.is_dir() else path
         if not path.is_file():
@@ -97,14 +88,25 @@ def resolve(
     """Find the source called `name` for a timm `backbone`; nothing is downloaded or trained yet.
 
     `weights` maps a source's name to a path or to the values of `Weights`; a name that is not `known()` must be in it.
-    `NAME+matched` is NAME behind ImageNet's normalization. `folder` keeps stand-in weights and Keras files converted.
+    `folder` keeps stand-in weights and Keras files converted. `NAME+matched` is NAME behind ImageNet's normalization:
+    compared with NAME itself, it tells the effect of the input's scaling from that of the weights.
 
-    Raises StudyError for an unknown name, a missing file, a Keras file that is not the backbone's, a backbone the
-    source was not published for, or a matched source that is the plain one.
+    Raises StudyError for an unknown name, a missing or wrong file, a backbone the source was not published for, or a
+    matched source that is the plain one.
     """
     if name.endswith(MATCHED):
-        return _matched(resolve(plain(name), backbone, weights=weights, folder=folder))
-    own = _own(name, weights[name]) if weights and weights.get(name) is not None else None
+        source = resolve(plain(name), backbone, weights=weights, folder=folder)
+        if (source.mean, source.std) == (IMAGENET_MEAN, IMAGENET_STD):
+            raise StudyError(f"{name} is {source.name}: its own normalization is ImageNet's. Leave out {MATCHED!r}.")
+        return replace(source, name=name, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    entry = (weights or {}).get(name)
+    try:
+        own = None if entry is None else Weights(**entry if isinstance(entry, Mapping) else {"path": entry})
+    except StudyError as error:
+        raise StudyError(
+            f"weights[{name!r}] needs `path` and may have `mean` and `std`, three numbers each (pixels scaled to "
+            f"0..1), std > 0. {error}"
+        ) from None
     if name in _published:
         return _published[name].find(backbone, own, Path(folder))
     if own:
@@ -113,20 +115,3 @@ def resolve(
         f'{unknown("source", name, _published)} For your own weights add weights: {{"{name}": '
         '"path/to/file.safetensors"}.'
     )
-
-
-def _own(name: str, entry: Any) -> Weights:
-    try:
-        return Weights(**entry) if isinstance(entry, Mapping) else Weights(path=entry)
-    except StudyError as error:
-        raise StudyError(
-            f"weights[{name!r}] needs `path` and may have `mean` and `std`, three numbers each (pixels scaled to "
-            f"0..1), std > 0. {error}"
-        ) from None
-
-
-def _matched(source: Source) -> Source:
-    name, changed = source.name, replace(source, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    if changed == source:
-        raise StudyError(f"{name}{MATCHED} is {name}: its own normalization is ImageNet's. Leave out {MATCHED!r}.")
-    return replace(changed, name=name + MATCHED)

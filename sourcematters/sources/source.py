@@ -1,7 +1,4 @@
-"""What a source is: one pretraining of one backbone, and the normalization that belongs to it.
-
-The normalization happens inside the network (`training.classifier`), so that every source sees the same pixels.
-"""
+"""What a source is: one pretraining of one backbone, and the normalization that belongs to it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +23,9 @@ class Source:
     """One pretraining of one backbone. Processes pickle it by its class, and need no registry.
 
     `identity` changes when the weights do: a timm tag, a hub file, the SHA-256 of a local file. `mean` and `std` are
-    per channel of the network, for pixels scaled to 0..1. `location` (the file on this machine, if there is one) and
-    `caution` (what every figure must say of these weights) do not belong to the identity.
-
-    A subclass names its kind, and changes how the weights are fetched or loaded.
+    per channel of the network, for pixels scaled to 0..1, and applied inside it (`training.classifier`). `location`
+    (the file on this machine, if any) and `caution` (what every figure must say of these weights) do not belong to the
+    identity. A subclass names its kind, and changes how the weights are fetched or loaded.
     """
 
     kind: ClassVar[str] = ""
@@ -52,13 +48,11 @@ class Source:
         return {}
 
     def fetch(self, backbone: str) -> None:
-        """Bring the weights onto this machine (download, train), once, before workers need them.
-
-        Raises StudyError with a recipe when that fails.
-        """
+        """Bring the weights onto this machine, once, before workers need them; StudyError with a recipe if it fails."""
+        self.file()
 
     def file(self) -> str:
-        """The weights' file on this machine."""
+        """The weights' file on this machine, downloaded if need be."""
         return self.location
 
     def load(self, backbone: str, *, size: int) -> "torch.nn.Module":
@@ -72,8 +66,7 @@ class Source:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: all that the identity of a run depends on."""
-        names = ("name", "kind", "identity", "mean", "std")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("name", "kind", "identity", "mean", "std")}
 
 
 def plain(name: str) -> str:
@@ -91,9 +84,9 @@ def timm_config(backbone: str) -> Any:
 
 
 def create(backbone: str, *, size: int | None, **options: Any) -> "torch.nn.Module":
-    """An untrained timm backbone with pooled features and no classifier. Raises StudyError if timm lacks it.
+    """A timm backbone with pooled features and no classifier, untrained unless `options` of `timm.create_model` differ.
 
-    `size` in px matters to backbones of a fixed input size only. `options` go to `timm.create_model`.
+    `size` in px matters to backbones of a fixed input size only. Raises StudyError if timm lacks it.
     """
     import timm
 

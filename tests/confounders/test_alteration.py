@@ -31,18 +31,18 @@ def test_each_acts_in_its_pixel_space_only():
     grey, hu = np.ones((8, 8), np.uint8), np.full((9, 8), -896, np.int16)
     assert {each.space for each in GREYS} == {GREY} and {each.space for each in HUS} == {HOUNSFIELD}
     for each in HUS:
-        with pytest.raises(StudyError, match=r"needs a CT slice.*got uint8 of shape \(8, 8\).*choose domain grey"):
+        with pytest.raises(StudyError, match=r"needs a CT slice.*choose domain grey.*got uint8 of shape \(8, 8\)"):
             apply(each, grey, 0)
     for each in GREYS:
-        with pytest.raises(StudyError, match="needs a grey uint8.*got int16.*pixels.window"):
+        with pytest.raises(StudyError, match="needs a grey uint8.*pixels.window.*got int16"):
             apply(each, hu, 0)
 
 
-def test_the_original_is_a_copy_in_any_space():
-    for image in (np.ones((8, 8), np.uint8), np.full((9, 8), -896, np.int16)):
-        copy, mask = apply(ORIGINAL, image, 0)
-        assert (copy == image).all() and copy.dtype == image.dtype and not mask.any()
-        assert not np.shares_memory(copy, image)
+def test_the_original_is_a_copy():
+    image = np.ones((8, 8), np.uint8)
+    copy, mask = apply(ORIGINAL, image, 0)
+    assert (copy == image).all() and copy.dtype == image.dtype and not mask.any()
+    assert not np.shares_memory(copy, image)
 
 
 def test_alterations_that_do_the_same_are_the_same():

@@ -144,11 +144,6 @@ def test_fewer_patients_than_folds():
         design.fold_parts(make_cohort(patients=4), fold=4)
 
 
-def test_a_cohort_without_test_part():
-    with pytest.raises(StudyError, match="no test part"):
-        design.fold_parts(make_cohort().assign(split="dev"), fold=0)
-
-
 def test_a_part_without_a_class_is_named():
     cohort = make_cohort(patients=40)
     cohort["label"] = (cohort["patient_id"] == "p001").astype(int)

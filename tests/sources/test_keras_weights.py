@@ -11,7 +11,8 @@ from keras_graphs import Keras, densenet121, inception_resnet_v2, inception_v3, 
 
 from sourcematters import sources
 from sourcematters.errors import StudyError
-from sourcematters.sources import keras_weights, radimagenet_keras
+from sourcematters.sources import keras_weights
+from sourcematters.sources.radimagenet import FILES
 
 # Graph, number of the first automatically named layer, whether `save` or `save_weights` wrote the file, image size,
 # parameters as keras.applications documents them for the network without top.
@@ -69,7 +70,7 @@ def published(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     weights, *_ = keras(request.param)
     assert sum(value.size for layer in weights.values() for value in layer.values()) == parameters
-    write(folder / radimagenet_keras.FILES[request.param], weights, how)
+    write(folder / FILES["radimagenet-keras"][request.param], weights, how)
     return request.param, folder, resolve(request.param, folder, folder)
 
 
@@ -118,7 +119,7 @@ def test_only_the_computation_is_changed(published):
 
 def test_source_says_where_it_is_from_and_is_converted_once(published, monkeypatch):
     backbone, folder, source = published
-    path = folder / radimagenet_keras.FILES[backbone]
+    path = folder / FILES["radimagenet-keras"][backbone]
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert (source.name, source.kind, source.identity) == ("radimagenet-keras", "keras", f"sha256:{digest}")
     # imagenet_utils.preprocess_input subtracts these from blue, green and red in 0..255; then comes rescale=1/255.

@@ -29,7 +29,7 @@ class Release(torch.nn.Module):
 def release(request, tmp_path_factory):
     """A file in the exact published layout, and the torchvision network that it was made from."""
     network = randomize(BUILDERS[request.param]())
-    path = tmp_path_factory.mktemp("weights") / radimagenet.FILES[request.param]
+    path = tmp_path_factory.mktemp("weights") / radimagenet.FILES["radimagenet"][request.param]
     torch.save(Release(network).state_dict(), path)
     return request.param, path, network
 
