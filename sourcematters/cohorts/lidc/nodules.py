@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from sourcematters.cohorts.lidc.lidc_xml import Contour, Nodule, Read
 
@@ -25,8 +27,8 @@ def enclosed(contours: Sequence[Contour], *, outline: bool = False) -> np.ndarra
 
     Those inside any contour with `inclusion`, less those inside any other. A contour encloses the pixels
     whose centres lie strictly inside the closed polygon through its points (nonzero winding number), with
-    `outline` also those on it. A single point thus encloses nothing, or with `outline` itself. That a hole's
-    outline lies outside the hole, on the nodule, is our reading: the sources speak of nodules only.
+    `outline` also those on it. That a hole's outline lies outside the hole, on the nodule, is our reading: the
+    sources speak of nodules only.
     """
     first = np.min([contour.points.min(0) for contour in contours], axis=0)
     width, height = np.max([contour.points.max(0) for contour in contours], axis=0) - first + 1
@@ -89,32 +91,26 @@ def group(read: Read) -> list[Group]:
     """The read's nodules of 3 mm or more, each with everybody's outlines of it, in the order of the first mark.
 
     Two marks are of one nodule if on any slice the pixels that they enclose, outlines included, share one; so is
-    what is linked by a third. With the outlines, since the smallest nodules enclose a pixel or two and readers
-    differ by as much (in the release, the groups are the same without). One reader's two marks are linked
-    likewise, and he counts once in `Group.readers`.
+    what is linked by a third, also one reader's two marks. With the outlines, since the smallest nodules enclose a
+    pixel or two and readers differ by as much (in the release, the groups are the same without).
     """
     marks = [(reader, n) for reader, nodules in enumerate(read.readers) for n in nodules if n.kind == "nodule"]
-    slices = grouped(
-        (sop_uid, (number, enclosed(contours, outline=True)))
+    if not marks:
+        return []
+    drawn = [
+        (number, sop_uid, enclosed(contours, outline=True))
         for number, (_, nodule) in enumerate(marks)
         for sop_uid, contours in grouped((contour.sop_uid, contour) for contour in nodule.contours).items()
-    )
-    leader = list(range(len(marks)))
-    for found in slices.values():
-        for first, second in _sharing(found):
-            old, new = sorted((leader[first], leader[second]), reverse=True)
-            leader = [new if one == old else one for one in leader]
-    return [Group(read.series_uid, tuple(found)) for found in grouped(zip(leader, marks, strict=True)).values()]
-
-
-def _sharing(found: list[tuple[int, np.ndarray]]) -> list[tuple[int, int]]:
-    """Pairs of numbers whose pixels have one in common: not all pairs, but enough to link all that share any."""
-    pixels = np.concatenate([pixels for _, pixels in found])
-    numbers = np.repeat([number for number, _ in found], [len(pixels) for _, pixels in found])
-    order = np.lexsort(pixels.T)
-    same = (pixels[order][1:] == pixels[order][:-1]).all(axis=1)
-    pairs = np.column_stack([numbers[order][:-1], numbers[order][1:]])[same]
-    return [tuple(pair) for pair in np.unique(pairs, axis=0).tolist()]
+    ]
+    numbers, slices, pixels = zip(*drawn, strict=True)
+    lengths = [len(one) for one in pixels]
+    table = pd.DataFrame(np.concatenate(pixels), columns=["x", "y"]).assign(slice=np.repeat(slices, lengths))
+    # A graph of marks and pixels, each mark with an edge to every pixel of its own: its components are the nodules.
+    edges = np.repeat(numbers, lengths), len(marks) + table.groupby(["slice", "y", "x"]).ngroup()
+    graph = coo_array((np.ones(len(table)), edges), shape=(len(marks) + len(table),) * 2)
+    _, component = connected_components(graph, directed=False)
+    found = grouped(zip(component[: len(marks)].tolist(), marks, strict=True))
+    return [Group(read.series_uid, tuple(marks_of_one)) for marks_of_one in found.values()]
 
 
 def _filled(points: np.ndarray, outline: bool) -> tuple[np.ndarray, int, int]:
