@@ -255,13 +255,6 @@ def test_what_could_not_be_opened_is_tried_again(tmp_path, monkeypatch):
     assert len(slices) == 4 and problems.empty
 
 
-def test_a_cache_below_the_root_is_not_one_of_its_files(tmp_path):
-    write_series(tmp_path)
-    for _ in range(2):
-        _, problems = series.index(tmp_path, cache=tmp_path / "index.csv")
-        assert problems.empty
-
-
 def test_an_interrupted_index_keeps_what_it_read(tmp_path, monkeypatch):
     write_series(tmp_path / "ct", positions=range(6))
     monkeypatch.setattr(series, "FILES_A_TASK", 2)
