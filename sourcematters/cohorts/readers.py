@@ -107,7 +107,7 @@ def open_cohort(request: Request) -> Cohort:
             return reader.open(request)
     lines = [f"{request.data}: {what_is_there(request.data)}; no reader knows it. `data` can be"]
     lines += [f"- {reader.name}: {reader.help}" for reader in _READERS.values()]
-    raise StudyError("\n".join([*lines, *(reader.recipe for reader in _READERS.values() if reader.recipe)]))
+    raise StudyError("\n".join([*lines, *filter(None, (reader.recipe for reader in _READERS.values()))]))
 
 
 def _check_choices(reader: Reader, request: Request) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,6 @@ from sourcematters.cohorts.pixels import decode, is_dicom, read
 from sourcematters.errors import StudyError
 from sourcematters.processes import over_processes, progress
 
-IMAGES_A_TASK = 32
 WORTH_PROCESSES = 1000
 """Starting processes takes longer than opening fewer images than this."""
 FEW = 10
@@ -20,12 +19,11 @@ MOST_SHOWN = 50
 AGE_BANDS = {"0-17": 0, "18-39": 18, "40-59": 40, "60-79": 60, "80 and over": 80}
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(NamedTuple):
     """What one file turned out to be; `problem` is empty when its pixels are of use."""
 
-    size: str = ""
-    mode: str = ""
+    size: str = "(not opened)"
+    mode: str = "(not opened)"
     digest: str = ""
     problem: str = ""
 
@@ -34,10 +32,9 @@ def report(cohort: Cohort, *, workers: int = 1) -> tuple[str, pd.DataFrame]:
     """Open every file of a cohort. Returns a text to print and the problems found.
 
     Problems, one row an image and problem: `path, image_id, problem`: a file missing or unreadable (and
-    why), a blank image, the same pixels under two ids, a patient in both parts. The text counts images and
-    patients by class, part and attribute (ages in bands; attributes of more than 10 values are left out),
-    sizes and modes of the files (as Pillow names them), and what the cohort left out; it shows the first 50 problems.
-    Of folds that the cohort brings it names the patients that are in two parts.
+    why), a blank image, the same pixels under two ids, a patient in both parts. The text has `counts`, sizes and modes
+    of the files (as Pillow names them), what the cohort left out, patients in two parts of folds that it brings, and
+    the first 50 problems.
     """
     opened = _open_all(cohort.table, workers)
     problems = pd.DataFrame(_problems(cohort.table, opened), columns=["path", "image_id", "problem"])
@@ -47,7 +44,7 @@ def report(cohort: Cohort, *, workers: int = 1) -> tuple[str, pd.DataFrame]:
 def counts(table: pd.DataFrame) -> pd.DataFrame:
     """Images by class in columns (dev 0, dev 1, test 0, test 1, all), by attribute and value in rows.
 
-    The first two rows count images and patients; then come the attributes that have at most 10 values.
+    The first two rows count images and patients; then come the attributes that have at most 10 values, ages in bands.
     """
     split, label = table["split"], table["label"]
     parts = {f"{part} {k}": (split == part) & (label == k) for part in SPLITS for k in (0, 1)}
@@ -73,20 +70,12 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
 
 def _open_all(table: pd.DataFrame, workers: int) -> list[Opened]:
     paths = list(dict.fromkeys(table["path"]))
-    chunks = [paths[i : i + IMAGES_A_TASK] for i in range(0, len(paths), IMAGES_A_TASK)]
-    opened: dict[str, Opened] = {}
-    with progress(total=len(paths), desc="opening every image", unit="image") as bar:
-        for chunk, found in over_processes(_open, chunks, workers if len(paths) > WORTH_PROCESSES else 1):
-            opened.update(zip(chunk, found, strict=True))
-            bar.update(len(chunk))
+    found = over_processes(_open, paths, workers if len(paths) > WORTH_PROCESSES else 1)
+    opened = dict(progress(found, total=len(paths), desc="opening every image", unit="image"))
     return [opened[path] for path in table["path"]]
 
 
-def _open(paths: list[str]) -> list[Opened]:
-    return [_open_one(path) for path in paths]
-
-
-def _open_one(path: str) -> Opened:
+def _open(path: str) -> Opened:
     try:
         if is_dicom(path):
             mode, pixels = "CT, in Hounsfield units", read(path)
@@ -117,19 +106,16 @@ def _sections(cohort: Cohort, opened: list[Opened], problems: pd.DataFrame) -> I
     yield "\n".join([title, "=" * len(title), cohort.origin, *cohort.notes])
     yield "Images by part, class and attribute\n" + counts(table).to_string()
     for what in ("size", "mode"):
-        seen = pd.Series([getattr(file, what) or "(not opened)" for file in opened]).value_counts()
+        seen = pd.Series([getattr(file, what) for file in opened]).value_counts()
         yield f"Files by {what}\n" + "\n".join(f"{number:>9,}  {value}" for value, number in seen.items())
     if cohort.problems:
         kinds = pd.DataFrame(cohort.problems, columns=["kind", "where", "what"]).groupby("kind", sort=False)
-        lines = [
-            f"{len(rows):>9,}  {kind}, such as {rows['where'].iloc[0]}: {rows['what'].iloc[0]}" for kind, rows in kinds
-        ]
-        yield "Left out of the cohort, or odd\n" + "\n".join(lines)
+        firsts = (f"{len(rows):>9,}  {kind}, such as {': '.join(rows.iloc[0, 1:])}" for kind, rows in kinds)
+        yield "Left out of the cohort, or odd\n" + "\n".join(firsts)
     yield f"Patients in both dev and test: {len(shared_patients(table))}"
     if fold_columns(table):
-        folds = leaks(table)
-        folds["names"] = folds["names"].map(", ".join)
-        yield "Images by fold, and patients in two of its parts\n" + folds.to_string(index=False)
+        folds = leaks(table).to_string(index=False, formatters={"names": ", ".join})
+        yield f"Images by fold, and patients in two of its parts\n{folds}"
     if problems.empty:
         yield f"No problems: all {len(table):,} images were opened."
         return
