@@ -74,8 +74,8 @@ def complaint(path):
 def test_missing_empty_text_and_folder(tmp_path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("<html>404</html>")
-    assert "no such image" in complaint(tmp_path / "none.png")
-    assert "0 bytes" in complaint(tmp_path / "empty.png")
+    assert "No such file" in complaint(tmp_path / "none.png")
+    assert "is empty" in complaint(tmp_path / "empty.png")
     assert "not an image" in complaint(tmp_path / "text.png")
     assert "cannot be read" in complaint(tmp_path)
 
@@ -148,7 +148,7 @@ def test_other_images_are_read_as_grey(tmp_path, slices):
     assert not is_dicom(path) and not is_dicom(shifted) and not is_dicom(tmp_path)
     np.testing.assert_array_equal(read(path), RAMP)
     assert read(path).dtype == np.uint8 and slices == []
-    with pytest.raises(StudyError, match="no such image"):
+    with pytest.raises(StudyError, match="No such file"):
         read(tmp_path / "none.dcm")
 
 
