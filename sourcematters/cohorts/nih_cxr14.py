@@ -88,12 +88,10 @@ def read_metadata(root: str | Path) -> pd.DataFrame:
     """
     path = find_metadata(root)
     # The header's unquoted commas, and the trailing one of 2017, stand after the columns that are read.
-    table = tables.columns_of(
-        path, RELEASED, "Download NIH's file again, unedited.", usecols=lambda name: name in RELEASED
-    )
+    advice = "Is the file cut short or edited? Download it again."
+    table = tables.columns_of(path, RELEASED, advice, usecols=lambda name: name in RELEASED)
     known = {NO_FINDING, *FINDINGS}
     labels = {text for text in table["findings"].dropna().unique() if known.issuperset(text.split("|"))}
-    advice = "as it never is in ChestX-ray14. Is the file cut short or edited? Download it again."
     for column, good in {
         "image_id": table["image_id"].str.endswith((".png", ".PNG"), na=False),
         "findings": table["findings"].isin(labels),
@@ -103,7 +101,7 @@ def read_metadata(root: str | Path) -> pd.DataFrame:
         "sex": table["sex"].isin(["F", "M"]),
         "view": table["view"].isin(VIEWS),
     }.items():
-        tables.refuse_rows(path, table[column], good, advice)
+        tables.refuse_rows(path, table[column], good, f"as it never is in ChestX-ray14. {advice}")
     years = table["age"].str.rstrip("YMWD").astype(float) * table["age"].str[-1].map(YEARS_A_UNIT).fillna(1)
     table["age"] = years.where(years <= OLDEST)
     table["follow_up"] = table["follow_up"].astype(int)

@@ -39,10 +39,9 @@ https://cloud.google.com/healthcare-api/docs/resources/public-datasets/nih-chest
 
 @dataclass(frozen=True)
 class Task:
-    """One of the paper's tasks: what it tells apart, the finding behind it, the authors' files, and our own list."""
+    """One of the paper's tasks: its classes in words, the finding, the authors' files, and our own list."""
 
-    positives: str
-    negatives: str
+    classes: str
     finding: str
     layout: published_splits.Layout
     listed: Callable[[str | Path, int], pd.DataFrame]
@@ -76,8 +75,8 @@ def listed(root: str | Path, *, task: str, splits: str | Path = "own", seed: int
     table = check(table, origin=origin, shared_patients_allowed=str(splits) != "own")
     table = table[[*COLUMNS, *nih_cxr14.ATTRIBUTES, *fold_columns(table)]]
     positives = int(table["label"].sum())
-    counted = f"{positives} {paper.positives}, {len(table) - positives} {paper.negatives}, view {VIEW}."
-    return Cohort(table, "cxr14", task, origin, [counted, *notes])
+    counted = paper.classes.format(positives, len(table) - positives)
+    return Cohort(table, "cxr14", task, origin, [f"{counted}, view {VIEW}.", *notes])
 
 
 def _lung_mass(root: str | Path, seed: int) -> pd.DataFrame:
@@ -134,15 +133,13 @@ def _with_metadata(table: pd.DataFrame, root: str | Path) -> pd.DataFrame:
 
 TASKS = {
     "lung-mass": Task(
-        positives="images with a mass to the experts",
-        negatives="without any abnormality",
+        classes="{} images with a mass to the experts, {} without any abnormality",
         finding="Mass",
         layout=published_splits.LUNG_MASS,
         listed=_lung_mass,
     ),
     "atelectasis-gender": Task(
-        positives="images labelled Atelectasis",
-        negatives="No Finding",
+        classes="{} images labelled Atelectasis, {} No Finding",
         finding="Atelectasis",
         layout=published_splits.GENDER,
         listed=_atelectasis,

@@ -57,7 +57,7 @@ class Request(Choice):
 
 
 class Reader(ABC):
-    """Reads one kind of data. Its class gives, besides the two methods, what a person is told of it."""
+    """Reads one kind of data; its class gives what a person is told of it."""
 
     name: ClassVar[str]
     help: ClassVar[str]
@@ -107,7 +107,7 @@ def open_cohort(request: Request) -> Cohort:
             return reader.open(request)
     lines = [f"{request.data}: {what_is_there(request.data)}; no reader knows it. `data` can be"]
     lines += [f"- {reader.name}: {reader.help}" for reader in _READERS.values()]
-    raise StudyError("\n".join([*lines, *filter(None, (reader.recipe for reader in _READERS.values()))]))
+    raise StudyError("\n".join([*lines, *(reader.recipe for reader in _READERS.values() if reader.recipe)]))
 
 
 def _check_choices(reader: Reader, request: Request) -> None:
@@ -124,9 +124,7 @@ def _check_choices(reader: Reader, request: Request) -> None:
 def what_is_there(data: str | Path) -> str:
     """What a path holds, in words: its first eight names if it is a folder."""
     path = Path(data)
-    if not path.exists():
-        return "there is no such folder or file"
-    if path.is_file():
-        return "it is a file"
+    if not path.is_dir():
+        return "it is a file" if path.exists() else "there is no such folder or file"
     names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
     return "there is " + (", ".join(names[:8]) + ", ..." * (len(names) > 8) if names else "nothing")

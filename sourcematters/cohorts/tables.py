@@ -15,10 +15,7 @@ from sourcematters.errors import StudyError
 
 
 def parse_csv(path: str | Path, **options: Any) -> pd.DataFrame:
-    """Read a CSV file, plain or .gz, with `pandas.read_csv`; cells are missing only where they are empty.
-
-    Raises StudyError when it is missing, truncated, or no table with rows of one length.
-    """
+    """Read a CSV file, plain or .gz, with `pandas.read_csv`; missing is only what is empty. Raises StudyError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -52,8 +49,7 @@ def refuse_rows(path: Path, column: pd.Series, good: pd.Series, advice: str) -> 
 def read_csv(path: str | Path, *, shared_patients_allowed: bool = False) -> pd.DataFrame:
     """Read and check a cohort's table; relative image paths start at the table's own folder.
 
-    Ids are read as text, so leading zeros stay; only an empty cell counts as missing.
-    Raises StudyError as `parse_csv` and `cohort.check` do.
+    Ids are read as text, so leading zeros stay. Raises StudyError as `parse_csv` and `cohort.check` do.
     """
     path = Path(path)
     text = dict.fromkeys((*COLUMNS, "sex", "view"), str)

@@ -173,12 +173,6 @@ def test_a_window_of_255_counts_every_unit():
     assert window(np.array([[-32768, 32767]], dtype=np.int16), 0, 1).tolist() == [[0, 255]]
 
 
-@pytest.mark.parametrize(("centre", "width"), [(0, 0), (0, -5), (0, np.nan), (np.inf, 10)])
-def test_windows_that_are_none(centre, width):
-    with pytest.raises(StudyError, match="the width is above 0"):
-        window(np.zeros((2, 2), np.int16), centre, width)
-
-
 def test_nih_images(shared_data):
     folder = shared_data / "nih-cxr14" / "images"
     rgba = [path for path in sorted(folder.iterdir()) if path.read_bytes()[25] == 6]  # PNG colour type

@@ -28,12 +28,9 @@ from sourcematters.errors import StudyError
 
 AIR = -1024
 
-TEXTS = ("patient_id", "study_uid", "series_uid", "sop_uid", "modality", "orientation", "kernel")
-HEADER = {
-    name: "str" if name in TEXTS else "float"
-    for name in """patient_id study_uid series_uid sop_uid modality z_mm instance rows columns spacing_row_mm
-        spacing_column_mm thickness_mm orientation kernel""".split()
-}
+NUMBERS = "z_mm instance rows columns spacing_row_mm spacing_column_mm thickness_mm".split()
+HEADER = dict.fromkeys("patient_id study_uid series_uid sop_uid modality".split(), "str")
+HEADER |= dict.fromkeys(NUMBERS, "float") | {"orientation": "str", "kernel": "str"}
 """What `read_header` returns, in order; numbers may be nan only in `instance` and `thickness_mm`."""
 
 KEYWORDS = """SOPClassUID SOPInstanceUID Modality ImageType PatientID StudyInstanceUID SeriesInstanceUID InstanceNumber
@@ -159,11 +156,9 @@ def _check(dataset: pydicom.Dataset) -> None:
 
 
 def _check_decoder(dataset: pydicom.Dataset) -> None:
-    if "PixelData" not in dataset:
-        raise Unusable("damaged", "its pixels are missing: the file is cut short. Download it again.")
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated:
-        _check_size(len(dataset.PixelData), dataset)
+        _check_size(len(dataset.get("PixelData", b"")), dataset)
         return
     available = False
     with contextlib.suppress(NotImplementedError):

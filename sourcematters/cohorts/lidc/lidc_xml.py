@@ -4,8 +4,6 @@ Up to four radiologists read each scan. Each marked nodules of 3 mm and more by 
 ones by a point, and whatever else looked like a nodule (a non-nodule) by a point. What a "read" holds is what
 each of them said last, after seeing the others' marks (McNitt-Gray et al., Academic Radiology 14(12), 2007;
 Armato et al., Medical Physics 38(2), 2011, https://doi.org/10.1118/1.3528204).
-
-Nothing here names a patient or a pixel size: the series and its images do, by their UIDs.
 """
 
 import contextlib
@@ -29,6 +27,11 @@ from sourcematters.errors import StudyError
 CT_READ = "{http://www.nih.gov}LidcReadMessage"
 CHEST_FILM_READ = "{http://www.nih.gov/idri}IdriReadMessage"
 NS = "{http://www.nih.gov}"
+MARKS = {
+    NS + "unblindedReadNodule": ("nodule", "noduleID", NS + "roi", "edgeMap"),
+    NS + "nonNodule": ("non-nodule", "nonNoduleID", ".", "locus"),
+}
+"""Of each element that marks a finding: its kind, the names of its name, its outlines and their points."""
 MAX_BYTES = 16 * 2**20  # of one file; the largest of the release has 2.2 MB
 
 UID = re.compile("[0-9.]{1,64}"), "a DICOM UID"
@@ -58,9 +61,8 @@ class Contour:
     """One outline, or one point, on one slice.
 
     `points` is int32 (n, 2), columns x (to the right) and y (down) in pixels, the first pixel being 0; `z_mm` is
-    the slice's position as the file has it: `sop_uid` names the slice, while in four of the release's files a
-    position belongs to two slices, or a slice has two. `inclusion` is False where the outline cuts a hole into
-    the nodule.
+    the slice's position as the file has it, which in four of the release's files is not unique: `sop_uid` names the
+    slice. `inclusion` is False where the outline cuts a hole into the nodule.
     """
 
     sop_uid: str
@@ -73,9 +75,8 @@ class Contour:
 class Nodule:
     """What one reader marked as one finding.
 
-    `kind` is "nodule" (3 mm and more: some contour has more than one point), "small" (a nodule below 3 mm, one
-    point) or "non-nodule". `malignancy` is 1 (highly unlikely) to 5 (highly suspicious), or None where it was not
-    rated (or rated 0, as a few are).
+    `kind` is "nodule" (3 mm and more: some contour has more than one point), "small" (below 3 mm, one point) or
+    "non-nodule". `malignancy` is 1 (highly unlikely) to 5 (highly suspicious), or None where it was not rated, or as 0.
     """
 
     id: str
@@ -86,10 +87,7 @@ class Nodule:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """All findings in one CT series: `readers[i]` is what the i-th reading session of `file` marked.
-
-    Readers are anonymous, and the first of one read is not the first of another.
-    """
+    """All findings in one CT series: `readers[i]` is what the i-th (anonymous) reader marked."""
 
     file: str
     series_uid: str
@@ -116,10 +114,8 @@ class Annotations:
 def read(source: str | Path) -> Annotations:
     """Read every XML file in `source`, a folder or a zip file; files are named relative to it.
 
-    A file that is not a read as LIDC-IDRI has them (cut off, not UTF-8, with a DTD, above `MAX_BYTES`, an
-    impossible coordinate, a second read of a series that says something else, ...) becomes a row of `problems`.
-
-    Raises StudyError if there is no such source, it is no zip file, or it holds no XML file.
+    A file that is not a read as LIDC-IDRI has them (cut off, an impossible coordinate, a second read of a series that
+    says something else, ...) becomes a row of `problems`. Raises StudyError if there is no such source or no XML file.
     """
     reads: dict[str, Read] = {}
     problems, counts = [], {"files": 0, "duplicates": 0, "chest_films": 0}
@@ -202,20 +198,19 @@ def _parse(file: str, data: bytes | Exception) -> Read | None:
 def _findings(session: ElementTree.Element, where: str) -> tuple[Nodule, ...]:
     found = []
     for element in session:
-        if element.tag == NS + "unblindedReadNodule":
-            name = _text(element, "noduleID", where)
-            here = f"{where}, nodule {name[:60]!r}"
-            contours = tuple(_contour(roi, "edgeMap", here) for roi in element.findall(NS + "roi"))
-            if not contours:
-                raise StudyError(f"{here}: no roi")
-            kind = "nodule" if any(len(contour.points) > 1 for contour in contours) else "small"
-            ratings = element.find(NS + "characteristics")
-            malignancy = 0 if ratings is None else int(_text(ratings, "malignancy", here, "0"))
-            found.append(Nodule(name, kind, contours, malignancy or None))
-        elif element.tag == NS + "nonNodule":
-            name = _text(element, "nonNoduleID", where)
-            contour = _contour(element, "locus", f"{where}, non-nodule {name[:60]!r}")
-            found.append(Nodule(name, "non-nodule", (contour,)))
+        if element.tag not in MARKS:
+            continue
+        kind, title, outline, edge = MARKS[element.tag]
+        name = _text(element, title, where)
+        here = f"{where}, {kind} {name[:60]!r}"
+        contours = tuple(_contour(roi, edge, here) for roi in element.findall(outline))
+        if not contours:
+            raise StudyError(f"{here}: no roi")
+        if kind == "nodule" and all(len(contour.points) == 1 for contour in contours):
+            kind = "small"
+        ratings = element.find(NS + "characteristics")
+        malignancy = 0 if ratings is None else int(_text(ratings, "malignancy", here, "0"))
+        found.append(Nodule(name, kind, contours, malignancy or None))
     return tuple(found)
 
 

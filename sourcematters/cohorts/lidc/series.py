@@ -1,8 +1,8 @@
 """A folder of DICOM files to CT series: what is there, in which order, and what is wrong with it.
 
-Made for LIDC-IDRI as TCIA distributes it (https://www.cancerimagingarchive.net/collection/lidc-idri/): files named
-by instance in patient/study/series folders, chest films (CR, DX) and segmentations among them. Neither folders
-nor names are believed: series are grouped by Series Instance UID, slices ordered by their position in the patient.
+Made for LIDC-IDRI as TCIA distributes it (https://www.cancerimagingarchive.net/collection/lidc-idri/), with chest
+films (CR, DX) and segmentations among the slices. Neither folders nor names are believed: series are grouped by Series
+Instance UID, slices ordered by their position in the patient.
 
 What is wrong with one file or series does not end the reading; it becomes a row of a table of problems:
 
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sourcematters.cohorts.lidc.dicom import HEADER, Unusable, read_header
+from sourcematters.cohorts.lidc.dicom import HEADER, NUMBERS, Unusable, read_header
 from sourcematters.errors import StudyError
 from sourcematters.files import write_csv
 from sourcematters.processes import over_processes, progress
@@ -36,6 +36,7 @@ SAME_GEOMETRY = 1e-3  # mm of spacing, or a component of a direction: far below 
 SAME_STEP = 0.2  # of the spacing: positions of thin slices are often rounded to 0.1 mm
 AXIAL_COSINE = math.cos(math.radians(30))
 FILES_A_TASK = 256
+ADVICE = "Give the folder that TCIA's downloader made, with LIDC-IDRI-0001/, LIDC-IDRI-0002/ and so on in it."
 
 
 def index(root: str | Path, *, cache: str | Path | None = None, workers: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -45,9 +46,7 @@ def index(root: str | Path, *, cache: str | Path | None = None, workers: int = 1
     `dicom.read_header`. The second has `kind`, `where` (the path) and `what`, one row a file left out.
     Links to folders are followed, each folder once; names that begin with a dot are passed over. `cache`, a CSV file,
     remembers what was read, even when interrupted: a file is opened again only when its path, size or modification
-    time changed.
-
-    Raises StudyError when there is no such folder, no CT slice in it, or when `cache` is another kind of file.
+    time changed. Raises StudyError when there is no such folder or no CT slice in it, or `cache` is another table.
     """
     files, problems = _files(Path(root))
     known = _remembered(cache)
@@ -70,23 +69,19 @@ def index(root: str | Path, *, cache: str | Path | None = None, workers: int = 1
     slices = table.loc[table["kind"] == "", ["path", "size", *HEADER]].reset_index(drop=True)
     if slices.empty:
         kinds = counted(problems) if len(problems) else "the folder is empty"
-        raise StudyError(
-            f"{root}: no CT slice among {len(files):,} files ({kinds}). Give the folder that TCIA's downloader made, "
-            "with LIDC-IDRI-0001/, LIDC-IDRI-0002/ and so on in it."
-        )
+        raise StudyError(f"{root}: no CT slice among {len(files):,} files ({kinds}). {ADVICE}")
     return slices.astype({"rows": "int64", "columns": "int64", "instance": "Int64"}), problems
 
 
 def series(slices: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Put the slices of `index` into their series: (slices, scans, problems).
 
-    - slices: the rows that stay, by patient, series and position, with `slice`, 0 at the lowest `z_mm` (towards
-      the feet).
+    - slices: the rows that stay, by patient, series and position, with `slice`, 0 at the lowest `z_mm` (the feet).
     - scans: one row a series: `patient_id, study_uid, series_uid, rows, columns` (px), `slices` (how many),
       `spacing_mm` (the median distance of neighbouring positions; nan for a single slice), `missing` (slices).
     - problems: `kind`, `where` (patient and series, or the path) and `what`.
 
-    A gap within 20 % of a spacing of k spacings counts k - 1 missing slices; any other is uneven.
+    A gap of k spacings counts k - 1 missing slices; one that is off by over 20 % of a spacing is uneven.
     Raises StudyError when nothing is left.
     """
     slices = slices.sort_values("path", kind="stable")
@@ -127,18 +122,17 @@ def counted(problems: pd.DataFrame) -> str:
 
 def _files(root: Path) -> tuple[pd.DataFrame, list[tuple[str, str, str]]]:
     if not root.is_dir():
-        raise StudyError(f"{root}: there is no such folder. Give the folder that holds LIDC-IDRI-0001/ and so on.")
+        raise StudyError(f"{root}: there is no such folder. {ADVICE}")
     rows, problems, seen = [], [], set()
 
     def unreadable(error: OSError) -> None:
         problems.append(("unreadable", str(error.filename), f"cannot be read ({error.strerror})."))
 
     for folder, folders, names in os.walk(root.absolute(), onerror=unreadable, followlinks=True):
-        here = os.stat(folder)
-        if (here.st_dev, here.st_ino) in seen:  # a link to a folder above it, or to one that was read
+        if (real := os.path.realpath(folder)) in seen:  # a link to a folder above it, or to one that was read
             folders.clear()
             continue
-        seen.add((here.st_dev, here.st_ino))
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (os.path.join(folder, name) for name in names if not name.startswith(".")):
             try:
@@ -157,8 +151,7 @@ def _remembered(cache: str | Path | None) -> pd.DataFrame:
         known = pd.read_csv(cache, dtype=str, keep_default_na=False)
         if list(known) != list(COLUMNS):
             raise ValueError("its columns are others")
-        numbers = [name for name, kind in COLUMNS.items() if kind == "float"]
-        known[numbers] = known[numbers].replace("", "nan")
+        known[NUMBERS] = known[NUMBERS].replace("", "nan")
         return known.astype(COLUMNS).drop_duplicates("path")
     except (ValueError, OSError) as error:
         raise StudyError(f"{cache}: not an index of CT slices ({error}). Delete it, or name another file.") from error
