@@ -1,8 +1,7 @@
 """NIH ChestX-ray14 as the NIH Clinical Center distributes it (Wang et al., CVPR 2017).
 
-Labels were mined from reports by a program: the text says what a radiologist wrote, not what an expert
-sees again in the picture. The release's own `train_val_list.txt` and `test_list.txt` are not used: a
-cohort is a small, matched part of the release, so its split is drawn anew, by patient.
+Labels were mined from reports by a program: they say what a radiologist wrote, not what an expert sees again in the
+picture. The release's own lists of train and test images are not used: its split is drawn anew, by patient.
 """
 
 import os
@@ -26,12 +25,12 @@ YEARS_A_UNIT = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 RELEASED = {
     "Image Index": "image_id",
-    "Finding Labels": "findings",
-    "Follow-up #": "follow_up",
     "Patient ID": "patient_id",
+    "Finding Labels": "findings",
     "Patient Age": "age",
     "Patient Gender": "sex",
     "View Position": "view",
+    "Follow-up #": "follow_up",
 }
 ATTRIBUTES = ["sex", "age", "view", "follow_up", "findings"]
 
@@ -87,8 +86,8 @@ def read_metadata(root: str | Path) -> pd.DataFrame:
     Raises StudyError naming file, row and value where the table is not as released.
     """
     path = find_metadata(root)
-    # The header's unquoted commas, and the trailing one of 2017, stand after the columns that are read.
     advice = "Is the file cut short or edited? Download it again."
+    # The header's unquoted commas, and the trailing one of 2017, stand after the columns that are read.
     table = tables.columns_of(path, RELEASED, advice, usecols=lambda name: name in RELEASED)
     known = {NO_FINDING, *FINDINGS}
     labels = {text for text in table["findings"].dropna().unique() if known.issuperset(text.split("|"))}
@@ -104,8 +103,7 @@ def read_metadata(root: str | Path) -> pd.DataFrame:
         tables.refuse_rows(path, table[column], good, f"as it never is in ChestX-ray14. {advice}")
     years = table["age"].str.rstrip("YMWD").astype(float) * table["age"].str[-1].map(YEARS_A_UNIT).fillna(1)
     table["age"] = years.where(years <= OLDEST)
-    table["follow_up"] = table["follow_up"].astype(int)
-    return table[["image_id", "patient_id", "findings", "age", "sex", "view", "follow_up"]]
+    return table.astype({"follow_up": int})
 
 
 def find_metadata(root: str | Path) -> Path:

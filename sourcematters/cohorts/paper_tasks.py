@@ -21,13 +21,9 @@ VIEW = "PA"
 TEST_FRACTION = 83 / 331
 """Share of the lung-mass images in the paper's test part."""
 
-GENDER_GROUPS = {
-    ("test", 1, "M"): 200,
-    ("test", 0, "F"): 200,
-    ("dev", 1, "M"): 200,
-    ("dev", 1, "F"): 200,
-    ("dev", 0, "M"): 200,
-}
+GENDER_GROUPS = dict.fromkeys(
+    [("test", 1, "M"), ("test", 0, "F"), ("dev", 1, "M"), ("dev", 1, "F"), ("dev", 0, "M")], 200
+)
 """Images, each of another patient, by part, label and sex: the test is the o.o.d. test, and the only one."""
 
 EXPERT_LABELS = "all_findings_expert_labels/test_labels.csv"
@@ -161,7 +157,7 @@ class ChestXray14(Reader):
 
     def claims(self, data: str) -> bool:
         """Whether NIH's table, or a folder of images, is there."""
-        return any(found for pattern in ("Data_Entry_2017*", "images*/") for found in Path(data).glob(pattern))
+        return any(any(Path(data).glob(pattern)) for pattern in ("Data_Entry_2017*", "images*/"))
 
     def open(self, request: Request) -> Cohort:
         """The cohort, which for a paper's task is whole, or refused unless the request lets images be missing."""

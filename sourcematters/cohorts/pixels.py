@@ -32,10 +32,7 @@ def decode(path: str | Path) -> Image.Image:
     """
     path = Path(path)
     if is_dicom(path):
-        raise StudyError(
-            f"{path}: a DICOM file, where an 8-bit image is wanted. Give a CT slice to pixels.read; "
-            "convert a radiograph to 8-bit grey PNG with the window you want to study."
-        )
+        raise StudyError(f"{path}: a DICOM file. Convert a radiograph to 8-bit grey PNG; pixels.read reads a CT slice.")
     try:
         content = path.read_bytes()
     except OSError as error:

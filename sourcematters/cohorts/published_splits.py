@@ -1,4 +1,4 @@
-"""The split files that the paper's authors published, and the patients they share between parts.
+"""The split files that the paper's authors published.
 
 Juodelyte et al., https://github.com/DovileDo/source-matters, folder data/chest14 (MIT). "Five folds" are five
 repeats of a grouped shuffle split, so validation sets overlap. For gender there is a set of folds for each
@@ -73,7 +73,11 @@ def read(splits: str | Path, layout: Layout) -> tuple[pd.DataFrame, str]:
         named = pd.concat([train.assign(part="train"), val.assign(part="val"), test])
         _refuse_twice(named, folder, f"is in two parts of {' and '.join(layout.folds[column])}")
         table[column] = named.set_index("image_id")["part"]
-    return table.reset_index(), _origin(folder, layout)
+    other, number = sum(files.sha256(folder / name) != checksums()[name] for name in layout.files), len(layout.files)
+    origin = f"Split as the authors published it: all {number} files are those of commit {COMMIT[:7]}."
+    if other:
+        origin = f"Split by the files in {folder}; {other} of {number} are not those that were published."
+    return table.reset_index(), origin
 
 
 def fetch(layout: Layout) -> Path:
@@ -111,10 +115,3 @@ def _read_file(path: Path, classes: dict[str, int]) -> pd.DataFrame:
 def _refuse_twice(rows: pd.DataFrame, folder: Path, what: str) -> None:
     if (twice := rows["image_id"].duplicated()).any():
         raise StudyError(f"{folder}: image {rows.loc[twice, 'image_id'].iloc[0]} {what}.")
-
-
-def _origin(folder: Path, layout: Layout) -> str:
-    other, number = sum(files.sha256(folder / name) != checksums()[name] for name in layout.files), len(layout.files)
-    if other:
-        return f"Split by the files in {folder}; {other} of {number} are not those that were published."
-    return f"Split as the authors published it: all {number} files are those of commit {COMMIT[:7]}."

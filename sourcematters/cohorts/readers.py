@@ -1,7 +1,6 @@
 """Readers: each turns one kind of `data`, a folder, a file or a word, into a cohort.
 
-A reader of another release is one class in one module, of this package or of your own, which registers it by being
-imported:
+Another one is one class in one module, of this package or of your own, which registers it by being imported:
 
     @register
     class Release(Reader):
@@ -98,8 +97,7 @@ def known() -> dict[str, type[Reader]]:
 def open_cohort(request: Request) -> Cohort:
     """The cohort that is asked for, by the reader that claims its data; the last one registered is asked first.
 
-    Raises StudyError for data that no reader claims, with all that could be read; for a task, view or splits that
-    the data do not have; and as the reader's `open` does.
+    Raises StudyError for data that no reader claims, and for a task, view or splits that the data do not have.
     """
     for kind in reversed(_READERS.values()):
         if (reader := kind()).claims(request.data):

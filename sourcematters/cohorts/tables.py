@@ -49,7 +49,7 @@ def refuse_rows(path: Path, column: pd.Series, good: pd.Series, advice: str) -> 
 def read_csv(path: str | Path, *, shared_patients_allowed: bool = False) -> pd.DataFrame:
     """Read and check a cohort's table; relative image paths start at the table's own folder.
 
-    Ids are read as text, so leading zeros stay. Raises StudyError as `parse_csv` and `cohort.check` do.
+    Ids are text, so leading zeros stay. Raises StudyError as `parse_csv` and `cohort.check` do.
     """
     path = Path(path)
     text = dict.fromkeys((*COLUMNS, "sex", "view"), str)

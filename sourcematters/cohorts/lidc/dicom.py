@@ -33,11 +33,6 @@ HEADER = dict.fromkeys("patient_id study_uid series_uid sop_uid modality".split(
 HEADER |= dict.fromkeys(NUMBERS, "float") | {"orientation": "str", "kernel": "str"}
 """What `read_header` returns, in order; numbers may be nan only in `instance` and `thickness_mm`."""
 
-KEYWORDS = """SOPClassUID SOPInstanceUID Modality ImageType PatientID StudyInstanceUID SeriesInstanceUID InstanceNumber
-    ImagePositionPatient ImageOrientationPatient Rows Columns PixelSpacing SliceThickness ConvolutionKernel
-    NumberOfFrames SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation
-    RescaleSlope RescaleIntercept RescaleType""".split()
-
 
 class Unusable(StudyError):
     """A file that gives no Hounsfield units; `kind` sorts the reason, `what` is the message without the path."""
@@ -62,7 +57,6 @@ def read_hu(path: str | Path) -> NDArray[np.int16]:
     with _explained(path):
         dataset = pydicom.dcmread(path)
         _check(dataset)
-        _check_decoder(dataset)
         words = pydicom.pixels.pixel_array(dataset, correct_unused_bits=False).view(np.uint16)
         kind = np.int16 if dataset.PixelRepresentation else np.uint16
         unused = 16 - dataset.BitsStored
@@ -91,7 +85,7 @@ def read_header(path: str | Path) -> tuple[Any, ...]:
     """
     with _explained(path):
         with open(path, "rb") as file:
-            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=KEYWORDS)
+            dataset = pydicom.dcmread(file, stop_before_pixels=True)
             rest = os.fstat(file.fileno()).st_size - file.tell()
         _check(dataset)
         needed = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -108,8 +102,12 @@ def read_header(path: str | Path) -> tuple[Any, ...]:
             raise Unusable("incomplete header", what)
         syntax = dataset.file_meta.TransferSyntaxUID
         if not (syntax.is_encapsulated or syntax.is_deflated):
-            head = 8 if syntax.is_implicit_VR else 12  # tag, type and length of the pixels' own element
-            _check_size(rest - head, dataset)
+            rest -= 8 if syntax.is_implicit_VR else 12  # tag, type and length of the pixels' own element
+            if rest < (needs := 2 * dataset.Rows * dataset.Columns):
+                what = (
+                    f"cut short: its pixels need {needs:,} bytes, {max(rest, 0):,} are left. Copy or download it again."
+                )
+                raise Unusable("damaged", what)
         normal *= np.sign(normal[np.abs(normal).argmax()])
         kernel = dataset.get("ConvolutionKernel") or ""
         return (
@@ -155,29 +153,6 @@ def _check(dataset: pydicom.Dataset) -> None:
         raise Unusable("no Hounsfield units", f"its values are in {dataset.RescaleType}, not in HU.")
 
 
-def _check_decoder(dataset: pydicom.Dataset) -> None:
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if not syntax.is_encapsulated:
-        _check_size(len(dataset.get("PixelData", b"")), dataset)
-        return
-    available = False
-    with contextlib.suppress(NotImplementedError):
-        available = pydicom.pixels.get_decoder(syntax).is_available
-    if not available:
-        raise Unusable(
-            "no decoder",
-            f"compressed as {syntax.name} ({syntax}), which cannot be decoded here. Install the decoders of JPEG "
-            '(pip install "pylibjpeg[all]" pyjpegls), or store it uncompressed.',
-        )
-
-
-def _check_size(size: int, dataset: pydicom.Dataset) -> None:
-    needed = 2 * dataset.Rows * dataset.Columns
-    if size < needed:
-        what = f"cut short: its pixels need {needed:,} bytes, {max(size, 0):,} are left. Copy or download it again."
-        raise Unusable("damaged", what)
-
-
 def _number(value: Any) -> float:
     return math.nan if value is None or value == "" else float(value)
 
@@ -197,4 +172,6 @@ def _explained(path: str | Path) -> Iterator[None]:
         raise Unusable("unreadable", f"cannot be read ({error.strerror or error}).", path) from error
     except Exception as error:  # pydicom raises whatever a broken file provokes, often at the first use of a value.
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise Unusable("damaged", f"truncated or corrupt ({reason}). Copy or download it again.", path) from error
+        raise Unusable(
+            "damaged", f"corrupt, cut short (copy or download it again) or compressed: {reason}", path
+        ) from error

@@ -36,10 +36,9 @@ ATTRIBUTES = ["readers", "diameter_mm", "malignancy", "z_mm", "series_uid", "sop
 
 
 def _survey(request: Request) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Problems, list[str]]:
-    """Slices as `series.series` gives them, nodules, outlines, problems, and notes that count them.
+    """Slices (of `series.series`), nodules, outlines, problems, and notes that count them; no pixels are read.
 
-    Pixels are not read, so memory does not grow with them. Raises StudyError if there is no CT slice or no annotation,
-    or if none of the two fit together.
+    Raises StudyError if there is no CT slice or no annotation, or if none of the two fit together.
     """
     root = Path(request.data)
     digest = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]
@@ -139,8 +138,9 @@ def _candidates(slices: pd.DataFrame, nodules: pd.DataFrame, outlines: pd.DataFr
     for series_uid, scan in slices.groupby("series_uid"):
         positive = scan["label"] == 1
         if positive.any():
-            from_outline = _distance(scan["z_mm"], outlined[series_uid])
-            from_positive = _distance(scan["z_mm"], scan.loc[positive, "z_mm"])
+            z = scan["z_mm"].to_numpy()
+            from_outline = np.abs(np.subtract.outer(z, outlined[series_uid].to_numpy())).min(axis=1)
+            from_positive = np.abs(np.subtract.outer(z, z[positive])).min(axis=1)
             kept.append(scan[positive | ((from_outline >= request.margin_mm) & (from_positive <= REACH_MM))])
     found = pd.concat(kept)
     found["draw"] = uniform(request.seed, found["image_id"].tolist(), "lidc sample")
@@ -151,11 +151,6 @@ def _candidates(slices: pd.DataFrame, nodules: pd.DataFrame, outlines: pd.DataFr
     paired = pair["label"].transform("nunique") == 2
     found[["round", "draw"]] = pair[["round", "draw"]].transform("min")
     return found[paired].sort_values(["round", "draw", "patient_id", "turn", "label"])
-
-
-def _distance(positions: pd.Series, others: pd.Series) -> np.ndarray:
-    """Of each position, how far the nearest of `others` is, in mm."""
-    return np.abs(positions.to_numpy()[:, None] - others.to_numpy()[None, :]).min(axis=1)
 
 
 @register
@@ -169,17 +164,14 @@ class LidcIdri(Reader):
 
     def claims(self, data: str) -> bool:
         """Whether patients' folders, or the annotations, are there or one folder below."""
-        found = (path for pattern in (ARCHIVE, "LIDC-IDRI*", "*/LIDC-IDRI*") for path in Path(data).glob(pattern))
-        return any(found)
+        return any(any(Path(data).glob(pattern)) for pattern in (ARCHIVE, "LIDC-IDRI*", "*/LIDC-IDRI*"))
 
     def open(self, request: Request) -> Cohort:
         """Lung mass on its slices; the module's text defines it.
 
         `path` is the slice's DICOM file. Attributes, empty for negatives where they are a nodule's: `readers` who
         outlined the nodule there, `diameter_mm` of the disc of its area (median over readers; the largest nodule of
-        the slice), `malignancy` (1 to 5, median over readers), `z_mm`, `series_uid`, `sop_uid`. `request.images` is
-        how many slices dev and test are to have at most, half of each class.
-
+        the slice), `malignancy` (1 to 5, median over readers), `z_mm`, `series_uid`, `sop_uid`.
         Raises StudyError if the folder holds nothing to study, or if a part would have no image.
         """
         seed, images, readers = request.seed, request.images, request.readers
@@ -198,15 +190,11 @@ class LidcIdri(Reader):
         wanted = dict(zip(SPLITS, images, strict=True))
         chosen = [candidates[candidates["split"] == part].head(n // 2 * 2) for part, n in wanted.items()]
         table = check(pd.concat(chosen)[[*COLUMNS, *ATTRIBUTES]], origin=request.data)
-        counts = table["split"].value_counts()
+        counts, few = table["split"].value_counts(), "{}: {:,} images of {:,} wanted; the scans hold no more."
         notes += [
             f"Positive: outlined by {readers} of 4 readers or more. Negative: {distance} from "
             "one, in the same scan. This definition is ours; the paper published none.",
-            *(
-                f"{part}: {counts[part]:,} images of {n:,} wanted; the scans hold no more."
-                for part, n in wanted.items()
-                if counts[part] < n // 2 * 2
-            ),
+            *(few.format(part, counts[part], n) for part, n in wanted.items() if counts[part] < n // 2 * 2),
             f"Split by patient with seed {seed}; no patient is in two parts.",
         ]
         return Cohort(table, "lidc", TASK, str(Path(request.data)), notes, problems)

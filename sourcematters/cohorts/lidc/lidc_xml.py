@@ -1,8 +1,8 @@
 """LIDC-IDRI's annotations as TCIA distributes them: XML, one file a read of one CT series.
 
 Up to four radiologists read each scan. Each marked nodules of 3 mm and more by outlines and ratings, smaller
-ones by a point, and whatever else looked like a nodule (a non-nodule) by a point. What a "read" holds is what
-each of them said last, after seeing the others' marks (McNitt-Gray et al., Academic Radiology 14(12), 2007;
+ones by a point, and whatever else looked like a nodule (a non-nodule) by a point. A read holds what each of them
+said last, after seeing the others' marks (McNitt-Gray et al., Academic Radiology 14(12), 2007;
 Armato et al., Medical Physics 38(2), 2011, https://doi.org/10.1118/1.3528204).
 """
 
@@ -15,7 +15,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -99,9 +98,8 @@ class Read:
 class Annotations:
     """Reads, one a series, sorted by file, and what became of every other file.
 
-    `problems` has one row (`file`, `what`) for each file that was left out, whole: a read that lacks an outline
-    would make a nodule look less agreed on than it is. `duplicates` counts files that repeat another's read,
-    `chest_films` the reads of chest X-rays. files = reads + duplicates + chest films + problems.
+    `problems` has one row (`file`, `what`) for each file left out, whole: a read that lacks an outline would make a
+    nodule look less agreed on than it is. `duplicates` counts files that repeat another's read.
     """
 
     reads: list[Read]
@@ -138,19 +136,20 @@ def read(source: str | Path) -> Annotations:
 
 def _files(source: Path) -> Iterator[tuple[str, bytes | Exception]]:
     """Name and content of each XML file, sorted by name; an error where the content is not to be had."""
+    files: dict[str, Path | zipfile.Path]
     with contextlib.ExitStack() as stack:
         if source.is_dir():
             found = [Path(folder, name) for folder, _, names in os.walk(source, onerror=_refuse) for name in names]
-            files = {path.relative_to(source).as_posix(): partial(open, path, "rb") for path in found}
+            files = {path.relative_to(source).as_posix(): path for path in found}
         else:
             try:
                 archive = stack.enter_context(zipfile.ZipFile(source))
             except (zipfile.BadZipFile, OSError, ValueError) as error:
                 raise StudyError(f"{source}: neither a folder nor a readable zip file ({error}).\n{RECIPE}") from error
-            files = {member.filename: partial(archive.open, member) for member in archive.infolist()}
+            files = {name: zipfile.Path(archive, name) for name in archive.namelist()}
         for name in sorted(name for name in files if name.lower().endswith(".xml")):
             try:
-                with files[name]() as stream:
+                with files[name].open("rb") as stream:
                     yield name, stream.read(MAX_BYTES + 1)  # what a zip's directory says of sizes may be wrong
             # RuntimeError: encrypted, or an unknown compression; ValueError: a broken header.
             except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError) as error:

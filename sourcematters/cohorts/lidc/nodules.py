@@ -9,7 +9,7 @@ that overlap on a slice.
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,6 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from sourcematters.cohorts.lidc.lidc_xml import Contour, Nodule, Read
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 
 
 def enclosed(contours: Sequence[Contour], *, outline: bool = False) -> np.ndarray:
@@ -39,9 +36,9 @@ def enclosed(contours: Sequence[Contour], *, outline: bool = False) -> np.ndarra
     return np.argwhere(mask)[:, ::-1] + first
 
 
-def grouped(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, list[Value]]:
+def grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
     """The second of each pair, by the first, in the order of appearance."""
-    found: dict[Key, list[Value]] = {}
+    found: dict[Any, list[Any]] = {}
     for key, value in pairs:
         found.setdefault(key, []).append(value)
     return found
@@ -80,8 +77,7 @@ class Group:
             areas = [pixels for contours in grouped(here).values() if len(pixels := enclosed(contours))]
             if areas:
                 area = float(np.median([len(pixels) for pixels in areas]))
-                union = np.concatenate(areas)
-                diameter = 2 * np.sqrt(area / np.pi)
+                diameter, union = 2 * np.sqrt(area / np.pi), np.concatenate(areas)
                 rows.append((sop_uid, z_mm, len(areas), area, diameter, *union.min(0), *union.max(0)))
         columns = ["sop_uid", "z_mm", "readers", "area_px", "diameter_px", "x0", "y0", "x1", "y1"]
         return pd.DataFrame(rows, columns=columns).sort_values(["z_mm", "sop_uid"], ignore_index=True)

@@ -68,8 +68,7 @@ def index(root: str | Path, *, cache: str | Path | None = None, workers: int = 1
     problems = pd.DataFrame(sorted(problems, key=lambda row: row[1]), columns=PROBLEMS)
     slices = table.loc[table["kind"] == "", ["path", "size", *HEADER]].reset_index(drop=True)
     if slices.empty:
-        kinds = counted(problems) if len(problems) else "the folder is empty"
-        raise StudyError(f"{root}: no CT slice among {len(files):,} files ({kinds}). {ADVICE}")
+        raise StudyError(f"{root}: no CT slice among {len(files):,} files ({counted(problems)}). {ADVICE}")
     return slices.astype({"rows": "int64", "columns": "int64", "instance": "Int64"}), problems
 
 

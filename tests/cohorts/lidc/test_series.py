@@ -205,7 +205,7 @@ def test_only_axial_series_stay(tmp_path, degrees, axial):
 def test_nothing_to_study_is_an_error(tmp_path):
     with pytest.raises(StudyError, match="no such folder"):
         series.index(tmp_path / "absent")
-    with pytest.raises(StudyError, match=r"no CT slice among 0 files \(the folder is empty\)"):
+    with pytest.raises(StudyError, match=r"no CT slice among 0 files \(nothing\)"):
         series.index(tmp_path)
     paths = write_series(tmp_path)
     for path in paths:
