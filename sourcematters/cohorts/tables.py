@@ -21,7 +21,8 @@ def parse_csv(path: str | Path, **options: Any) -> pd.DataFrame:
             warnings.simplefilter("error", pd.errors.ParserWarning)
             return pd.read_csv(path, keep_default_na=False, na_values=[""], index_col=False, **options)
     except (OSError, EOFError, zlib.error) as error:
-        raise StudyError(f"{path}: cannot be read ({error}). Correct the path, or copy the file again.") from error
+        what = f"cannot be read ({error})" if Path(path).exists() else "there is no such table"
+        raise StudyError(f"{path}: {what}. Correct the path, or copy the file again.") from error
     except (ValueError, pd.errors.ParserWarning) as error:  # no columns, rows of other lengths, no text
         what = f"not a table of comma-separated text ({str(error).strip()})"
         raise StudyError(f"{path}: {what}. Every row needs as many cells as the header.") from error
