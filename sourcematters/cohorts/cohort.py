@@ -59,17 +59,17 @@ class Cohort:
         groups = self.table.groupby(["split", "label"])
         return groups.agg(images=("image_id", "size"), patients=("patient_id", "nunique"))
 
+    @property
     def _title(self) -> str:
         patients = self.table["patient_id"].nunique()
         return f"{self.name}, {self.task}: {len(self.table):,} images of {patients:,} patients"
 
     def __repr__(self) -> str:
-        lines = self.counts.to_string().splitlines()
-        return "\n".join([f"Cohort {self._title()}", *map(str.rstrip, lines)])
+        return "\n".join(line.rstrip() for line in f"Cohort {self._title}\n{self.counts}".splitlines())
 
     def _repr_html_(self) -> str:
-        sentences = [f"<b>{html.escape(self._title())}</b>", *map(html.escape, [self.caution, *self.notes])]
-        return "".join(f"<p>{text}</p>" for text in sentences if text) + self.counts.to_html()
+        title, *sentences = (html.escape(text) for text in (self._title, self.caution, *self.notes) if text)
+        return "".join(f"<p>{text}</p>" for text in [f"<b>{title}</b>", *sentences]) + self.counts.to_html()
 
 
 def fold_column(fold: int, p_art: float | None = None) -> str:
@@ -92,15 +92,12 @@ def check(table: pd.DataFrame, *, origin: str, shared_patients_allowed: bool = F
 
     `split` may be absent; attributes are left as they are. `shared_patients_allowed` lets a patient be in two parts,
     for splits that others published (`leaks` finds them). No file is opened (see `check_files`, `verify`).
-    `origin` names the table in messages; rows are counted from its index as a spreadsheet shows them, the
-    header being row 1.
+    `origin` names the table in messages; rows are counted from its index.
     """
-    missing = [column for column in REQUIRED if column not in table]
-    if missing:
-        present = ", ".join(map(str, table.columns)) or "none"
+    if missing := [column for column in REQUIRED if column not in table]:
         raise StudyError(
-            f"{origin}: no column {', '.join(missing)}; the table has {present}. A cohort "
-            f"needs {', '.join(REQUIRED)}, separated by commas."
+            f"{origin}: no column {', '.join(missing)}; the table has {', '.join(map(str, table)) or 'none'}. "
+            f"A cohort needs {', '.join(REQUIRED)}, separated by commas."
         )
     if table.empty:
         raise StudyError(f"{origin}: the table has no rows, so there is no image to study.")
@@ -116,22 +113,16 @@ def check(table: pd.DataFrame, *, origin: str, shared_patients_allowed: bool = F
         value = table.loc[wrong, "label"].iloc[0]
         raise StudyError(f"{origin}: label must be 0 or 1; it is {value!r} in {_rows(table.index[wrong])}.")
     table["label"] = label.astype(int)
-    repeated = table["image_id"].duplicated(keep=False)
-    if repeated.any():
-        groups = table.index[repeated].to_series().groupby(table.loc[repeated, "image_id"].to_numpy())
-        raise StudyError(
-            f"{origin}: {groups.ngroups} image_id(s) occur more than once: "
-            + some(f"{name} in {_rows(rows)}" for name, rows in groups)
-            + ". Keep one row an image."
-        )
+    if (repeated := table["image_id"].duplicated(keep=False)).any():
+        groups = table[repeated].groupby("image_id").groups
+        found = some(f"{name} in {_rows(rows)}" for name, rows in groups.items())
+        raise StudyError(f"{origin}: {len(groups)} image_id(s) occur more than once: {found}. Keep one row an image.")
     folds = fold_columns(table)
     if "split" in table:
         for column in ("split", *folds):
             _check_parts(table, column, origin, shared_patients_allowed)
     elif folds:
-        raise StudyError(
-            f"{origin}: it has the column {folds[0]} but no split. A table with folds names its test part."
-        )
+        raise StudyError(f"{origin}: it has a column {folds[0]} but no split. A table with folds names its test part.")
     else:
         _check_classes(table["label"], origin)
     return table.sort_values("image_id", ignore_index=True)
@@ -139,12 +130,9 @@ def check(table: pd.DataFrame, *, origin: str, shared_patients_allowed: bool = F
 
 def check_files(table: pd.DataFrame) -> None:
     """Raise StudyError, with the first few and their number, if a file of the cohort does not exist."""
-    absent = [path for path in table["path"] if not Path(path).is_file()]
-    if absent:
-        raise StudyError(
-            f"{len(absent)} of {len(table)} image files do not exist: {some(absent)}. "
-            "Correct the paths, or remove these rows."
-        )
+    if absent := [path for path in table["path"] if not Path(path).is_file()]:
+        number = f"{len(absent)} of {len(table)}"
+        raise StudyError(f"{number} image files do not exist: {some(absent)}. Correct the paths, or remove these rows.")
 
 
 def shared_patients(table: pd.DataFrame, column: str = "split") -> list[str]:
@@ -176,10 +164,8 @@ def split_by_patient(
     few of, the next makes up for. A patient whose images differ counts under the largest of their values: a
     patient with any positive image as positive. Row order does not matter.
 
-    Raises StudyError if `test_fraction` is not between 0 and 1, or if a part would lack a class.
+    Raises StudyError if a part would lack a class.
     """
-    if not 0 < test_fraction < 1:
-        raise StudyError(f"test_fraction = {test_fraction}: it must lie between 0 and 1, for example 0.25.")
     # As ordered categories the largest value of a patient is a number's; of texts pandas asks one by one.
     keys = pd.DataFrame(
         {column: pd.Categorical(table[column].astype(str).fillna(""), ordered=True) for column in ("label", *strata)},
@@ -198,8 +184,7 @@ def split_by_patient(
         chosen.update(taken.index)
     split = table.assign(split=np.where(table["patient_id"].isin(chosen), "test", "dev"))
     for part in SPLITS:
-        absent = {0, 1} - set(split.loc[split["split"] == part, "label"])
-        if absent:
+        if absent := {0, 1} - set(split.loc[split["split"] == part, "label"]):
             counts = patients["label"].value_counts()
             raise StudyError(
                 f"splitting by patient leaves {part} without images of class {min(absent)} at "
@@ -217,21 +202,19 @@ def _check_classes(label: pd.Series, where: str) -> None:
 
 def _check_parts(table: pd.DataFrame, column: str, origin: str, shared_patients_allowed: bool) -> None:
     cells, split = table[column], table["split"]
-    names: tuple[str, ...]
     if column == "split":
-        good, names, rule = cells.isin(SPLITS), SPLITS, "It is dev or test."
+        good, rule = cells.isin(SPLITS), "It is dev or test."
     else:
         good = cells.isna() | cells.isin(PARTS) & ((cells == "test") == (split == "test"))
-        names, rule = PARTS, "It is train or val in dev, test in test, or empty."
+        rule = "It is train or val in dev, test in test, or empty."
     if not good.all():
         row = int((~good).to_numpy().argmax())
         where = f" where split is {split.iloc[row]}" if column != "split" else ""
         place = _rows(table.index[[row]])
         raise StudyError(f"{origin}: {column} is {cells.iloc[row]!r}{where}, in {place}. {rule}")
-    for part in names:
+    for part in SPLITS if column == "split" else PARTS:
         _check_classes(table.loc[cells == part, "label"], f"{origin}, {column} {part}")
-    shared = shared_patients(table, column)
-    if shared and not shared_patients_allowed:
+    if (shared := shared_patients(table, column)) and not shared_patients_allowed:
         raise StudyError(
             f"{origin}: {len(shared)} patient(s) have images in two parts of {column}: {some(shared)}. "
             "Put all images of a patient in one part, or remove the column to have it drawn."

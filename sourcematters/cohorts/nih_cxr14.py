@@ -1,14 +1,12 @@
 """NIH ChestX-ray14 as the NIH Clinical Center distributes it (Wang et al., CVPR 2017).
 
-Labels were mined from reports by a program: the text says what a radiologist wrote, not what an expert
-sees again in the picture. The release's own `train_val_list.txt` and `test_list.txt` are not used: a
-cohort is a small, matched part of the release, so its split is drawn anew, by patient.
+Labels were mined from reports by a program: they say what a radiologist wrote, not what an expert sees again in the
+picture. The release's own lists of train and test images are not used: its split is drawn anew, by patient.
 """
 
 import os
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from sourcematters.cohorts import tables
@@ -27,12 +25,12 @@ YEARS_A_UNIT = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 RELEASED = {
     "Image Index": "image_id",
-    "Finding Labels": "findings",
-    "Follow-up #": "follow_up",
     "Patient ID": "patient_id",
+    "Finding Labels": "findings",
     "Patient Age": "age",
     "Patient Gender": "sex",
     "View Position": "view",
+    "Follow-up #": "follow_up",
 }
 ATTRIBUTES = ["sex", "age", "view", "follow_up", "findings"]
 
@@ -44,14 +42,10 @@ the CSV, and the images in twelve archives to unpack (about 45 GB; any part of t
 
 
 def cohort(root: str | Path, *, finding: str, view: str = "", test_fraction: float = 0.25, seed: int = 0) -> Cohort:
-    """One finding against "No Finding", with `sex, age, view, follow_up, findings`.
+    """One finding against "No Finding" (see `against_no_finding`), with `sex, age, view, follow_up, findings`.
 
-    Positives are the images whose labels contain `finding` (others may stand beside it), negatives those
-    labelled "No Finding" and nothing else; only images that are on disk, of `view` "PA" or "AP", or "" for
-    both. The split is by patient, stratified by label and sex. The notes say how many images are listed and how many
-    are on disk.
-
-    Raises StudyError for an incomplete tree, or a class without images.
+    Only images that are on disk, of `view` "PA" or "AP", or "" for both. The split is by patient, stratified by label
+    and sex. Raises StudyError for an incomplete tree, or a class without images.
     """
     csv = find_metadata(root)
     metadata, paths = read_metadata(root), find_images(root)
@@ -62,9 +56,8 @@ def cohort(root: str | Path, *, finding: str, view: str = "", test_fraction: flo
         there, in_all = (table["label"] == label).sum(), (listed["label"] == label).sum()
         if not there:
             raise StudyError(
-                f"{root}: none of the {len(paths):,} images on disk is labelled {name}"
-                f"{f' in view {view}' if view else ''} ({in_all:,} are listed). "
-                "Download more of the images, or choose another finding or view."
+                f"{root}: none of the {len(paths):,} images on disk{f' in view {view}' if view else ''} is labelled "
+                f"{name} ({in_all:,} are listed). Download more of the images, or choose another finding or view."
             )
         counted.append(f"{name}: {there:,} of {in_all:,} images on disk.")
     notes = [
@@ -79,7 +72,7 @@ def cohort(root: str | Path, *, finding: str, view: str = "", test_fraction: flo
 
 
 def against_no_finding(metadata: pd.DataFrame, finding: str) -> pd.DataFrame:
-    """The images with `finding`, label 1, and those with "No Finding" and nothing else, label 0."""
+    """The images with `finding`, alone or beside others, label 1, and those with "No Finding" alone, label 0."""
     positive = ("|" + metadata["findings"] + "|").str.contains(f"|{finding}|", regex=False)
     return metadata.assign(label=positive.astype(int))[positive | (metadata["findings"] == NO_FINDING)]
 
@@ -88,17 +81,14 @@ def read_metadata(root: str | Path) -> pd.DataFrame:
     """The release's table, one row an image, in the order of the file.
 
     Columns: `image_id` (file name), `patient_id`, `findings` ("A|B"), `age` (years), `sex` ("F" or "M"),
-    `view` ("PA" or "AP"), `follow_up` (int). Reads the 2017 and the 2020 header, and ages as 58 or as DICOM's
-    058Y, 009M, 002W, 013D. The 2017 version has a few ages above 120 (414, for example): they become NaN,
-    and the row stays, since nothing else about it is in doubt.
-
+    `view` ("PA" or "AP"), `follow_up` (int). Reads the tables of 2017 and 2020, and ages as 58 or as DICOM's
+    058Y, 009M, 002W, 013D. That of 2017 has a few ages above 120 (414, for example): they become NaN.
     Raises StudyError naming file, row and value where the table is not as released.
     """
     path = find_metadata(root)
+    advice = "Is the file cut short or edited? Download it again."
     # The header's unquoted commas, and the trailing one of 2017, stand after the columns that are read.
-    table = tables.columns_of(
-        path, RELEASED, "Download NIH's file again, unedited.", usecols=lambda name: name in RELEASED
-    )
+    table = tables.columns_of(path, RELEASED, advice, usecols=lambda name: name in RELEASED)
     known = {NO_FINDING, *FINDINGS}
     labels = {text for text in table["findings"].dropna().unique() if known.issuperset(text.split("|"))}
     for column, good in {
@@ -110,18 +100,14 @@ def read_metadata(root: str | Path) -> pd.DataFrame:
         "sex": table["sex"].isin(["F", "M"]),
         "view": table["view"].isin(VIEWS),
     }.items():
-        advice = "as it never is in ChestX-ray14. Is the file cut short or edited? Download it again."
-        tables.refuse_rows(path, table[column], good, advice)
-    table["age"] = table["age"].map({age: _years(age) for age in table["age"].unique()}).astype(float)
-    table["follow_up"] = table["follow_up"].astype(int)
-    return table[["image_id", "patient_id", "findings", "age", "sex", "view", "follow_up"]]
+        tables.refuse_rows(path, table[column], good, f"as it never is in ChestX-ray14. {advice}")
+    years = table["age"].str.rstrip("YMWD").astype(float) * table["age"].str[-1].map(YEARS_A_UNIT).fillna(1)
+    table["age"] = years.where(years <= OLDEST)
+    return table.astype({"follow_up": int})
 
 
 def find_metadata(root: str | Path) -> Path:
-    """The release's table below `root`: the v2020 version if both are there, the plain file rather than .gz.
-
-    Raises StudyError with the tree that is expected and what is there instead.
-    """
+    """The release's table below `root`: the v2020 version if both are there, the plain file rather than .gz."""
     found = [path for end in (".csv", ".csv.gz") for path in Path(root).glob(f"Data_Entry_2017*{end}")]
     if not found:
         raise StudyError(f"{root}: no Data_Entry_2017*.csv here; {what_is_there(root)}.\n{RECIPE}")
@@ -129,10 +115,7 @@ def find_metadata(root: str | Path) -> Path:
 
 
 def find_images(root: str | Path) -> dict[str, str]:
-    """File name to absolute path of every PNG in `images/`, `images_*/` and `images_*/images/` below `root`.
-
-    Raises StudyError with the tree that is expected if there is none.
-    """
+    """File name to absolute path of every PNG in `images/`, `images_*/` and `images_*/images/` below `root`."""
     found = (path for pattern in ("images*", "images*/images") for path in sorted(Path(root).glob(pattern)))
     paths: dict[str, str] = {}
     for folder in reversed([path for path in found if path.is_dir()]):
@@ -141,8 +124,3 @@ def find_images(root: str | Path) -> dict[str, str]:
     if not paths:
         raise StudyError(f"{root}: no PNG images in images/ or images_*/; {what_is_there(root)}.\n{RECIPE}")
     return paths
-
-
-def _years(age: str) -> float:
-    years = float(age.rstrip("YMWD")) * YEARS_A_UNIT.get(age[-1], 1.0)
-    return years if years <= OLDEST else np.nan

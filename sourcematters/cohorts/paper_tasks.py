@@ -1,8 +1,7 @@
 """The paper's two cohorts of ChestX-ray14: lung mass from expert labels, atelectasis by gender.
 
 Each is a fixed list of images, so it is complete or not there at all: a part of it would pass for the paper's.
-The list is made from tables alone (`listed`), then looked up on disk. The reader of ChestX-ray14 is here too, since it
-serves these tasks besides the release's findings.
+The reader of ChestX-ray14 is here too, since it serves these tasks besides the release's findings.
 """
 
 from collections.abc import Callable
@@ -18,16 +17,13 @@ from sourcematters.cohorts.readers import Reader, Request, register
 from sourcematters.errors import StudyError
 from sourcematters.seeds import uniform
 
+VIEW = "PA"
 TEST_FRACTION = 83 / 331
 """Share of the lung-mass images in the paper's test part."""
 
-GENDER_GROUPS = {
-    ("test", 1, "M"): 200,
-    ("test", 0, "F"): 200,
-    ("dev", 1, "M"): 200,
-    ("dev", 1, "F"): 200,
-    ("dev", 0, "M"): 200,
-}
+GENDER_GROUPS = dict.fromkeys(
+    [("test", 1, "M"), ("test", 0, "F"), ("dev", 1, "M"), ("dev", 1, "F"), ("dev", 0, "M")], 200
+)
 """Images, each of another patient, by part, label and sex: the test is the o.o.d. test, and the only one."""
 
 EXPERT_LABELS = "all_findings_expert_labels/test_labels.csv"
@@ -39,12 +35,10 @@ https://cloud.google.com/healthcare-api/docs/resources/public-datasets/nih-chest
 
 @dataclass(frozen=True)
 class Task:
-    """One of the paper's tasks: what it tells apart, the finding behind it, the authors' files, and our own list."""
+    """One of the paper's tasks: its classes in words, the finding, the authors' files, and our own list."""
 
-    positives: str
-    negatives: str
+    classes: str
     finding: str
-    view: str
     layout: published_splits.Layout
     listed: Callable[[str | Path, int], pd.DataFrame]
 
@@ -65,15 +59,20 @@ def listed(root: str | Path, *, task: str, splits: str | Path = "own", seed: int
         notes = [f"Split by patient with seed {seed}; no patient is in two parts."]
     else:
         table, origin = published_splits.read(splits, paper.layout)
-        table = _with_metadata(table, root, paper)
-        notes = [origin, *_leak_notes(table)]
+        table, shared = _with_metadata(table, root), leaks(table)["patients"]
+        notes = [origin]
+        if (shared := shared[shared > 0]).any():
+            notes.append(
+                f"Patients in two parts: {shared.min()} to {shared.max()} in each of {len(shared)} folds. Their images "
+                "are known to the network that is tested on them; `python -m sourcematters verify` names them."
+            )
     table["path"] = [str(Path(root).absolute() / "images" / image) for image in table["image_id"]]
     origin = str(nih_cxr14.find_metadata(root))
     table = check(table, origin=origin, shared_patients_allowed=str(splits) != "own")
     table = table[[*COLUMNS, *nih_cxr14.ATTRIBUTES, *fold_columns(table)]]
     positives = int(table["label"].sum())
-    counted = f"{positives} {paper.positives}, {len(table) - positives} {paper.negatives}, view {paper.view}."
-    return Cohort(table, "cxr14", task, origin, [counted, *notes])
+    counted = paper.classes.format(positives, len(table) - positives)
+    return Cohort(table, "cxr14", task, origin, [f"{counted}, view {VIEW}.", *notes])
 
 
 def _lung_mass(root: str | Path, seed: int) -> pd.DataFrame:
@@ -87,14 +86,13 @@ def _lung_mass(root: str | Path, seed: int) -> pd.DataFrame:
         tables.refuse_rows(path, table[column], table[column].isin(["YES", "NO"]), f"neither YES nor NO. {advice}")
     mass, normal = table["mass"] == "YES", table["abnormal"] == "NO"
     table = table[mass | normal].assign(label=mass.astype(int))[["image_id", "patient_id", "label"]]
-    table = _with_metadata(table, root, TASKS["lung-mass"])
+    table = _with_metadata(table, root)
     return split_by_patient(table, test_fraction=TEST_FRACTION, seed=seed, strata=["sex"])
 
 
 def _atelectasis(root: str | Path, seed: int) -> pd.DataFrame:
     metadata = nih_cxr14.read_metadata(root)
-    task = TASKS["atelectasis-gender"]
-    table = nih_cxr14.against_no_finding(metadata[metadata["view"] == task.view], task.finding)
+    table = nih_cxr14.against_no_finding(metadata[metadata["view"] == VIEW], "Atelectasis")
     # A coin for each patient, and one image of each: no patient is in two parts, and folds come out level.
     coin = dict(zip(ids := table["patient_id"].unique().tolist(), uniform(seed, ids, "gender split"), strict=True))
     table["split"] = np.where(table["patient_id"].map(coin) < 0.5, "test", "dev")
@@ -102,7 +100,7 @@ def _atelectasis(root: str | Path, seed: int) -> pd.DataFrame:
     table = table.sort_values("rank").drop_duplicates("patient_id")
     chosen = []
     for (split, label, sex), wanted in GENDER_GROUPS.items():
-        group = table[(table["split"] == split) & (table["label"] == label) & (table["sex"] == sex)]
+        group = table.query("split == @split and label == @label and sex == @sex")
         if len(group) < wanted:
             raise StudyError(
                 f"{nih_cxr14.find_metadata(root)}: only {len(group)} patients with label {label} and sex {sex} fall "
@@ -112,14 +110,14 @@ def _atelectasis(root: str | Path, seed: int) -> pd.DataFrame:
     return pd.concat(chosen).drop(columns="rank")
 
 
-def _with_metadata(table: pd.DataFrame, root: str | Path, task: Task) -> pd.DataFrame:
+def _with_metadata(table: pd.DataFrame, root: str | Path) -> pd.DataFrame:
     """Join NIH's columns by image; raise StudyError where the two tables speak of different patients."""
     path, metadata = nih_cxr14.find_metadata(root), nih_cxr14.read_metadata(root)
     joined = table.merge(metadata, on="image_id", how="left", suffixes=("", "_nih"))
     for wrong, what in (
         (joined["patient_id_nih"].isna(), "not listed"),
         (joined["patient_id_nih"] != joined["patient_id"], "another patient's"),
-        (joined["view"] != task.view, f"in another view than {task.view}"),
+        (joined["view"] != VIEW, f"in another view than {VIEW}"),
     ):
         if wrong.any():
             raise StudyError(
@@ -129,32 +127,16 @@ def _with_metadata(table: pd.DataFrame, root: str | Path, task: Task) -> pd.Data
     return joined.drop(columns="patient_id_nih")
 
 
-def _leak_notes(table: pd.DataFrame) -> list[str]:
-    shared = leaks(table)
-    shared = shared[shared["patients"] > 0]
-    if shared.empty:
-        return []
-    fewest, most = shared["patients"].min(), shared["patients"].max()
-    return [
-        f"Patients in two parts: {fewest} to {most} in each of {len(shared)} folds. Their images are known to the "
-        "network that is tested on them; `python -m sourcematters verify` names them."
-    ]
-
-
 TASKS = {
     "lung-mass": Task(
-        positives="images with a mass to the experts",
-        negatives="without any abnormality",
+        classes="{} images with a mass to the experts, {} without any abnormality",
         finding="Mass",
-        view="PA",
         layout=published_splits.LUNG_MASS,
         listed=_lung_mass,
     ),
     "atelectasis-gender": Task(
-        positives="images labelled Atelectasis",
-        negatives="No Finding",
+        classes="{} images labelled Atelectasis, {} No Finding",
         finding="Atelectasis",
-        view="PA",
         layout=published_splits.GENDER,
         listed=_atelectasis,
     ),
@@ -175,19 +157,15 @@ class ChestXray14(Reader):
 
     def claims(self, data: str) -> bool:
         """Whether NIH's table, or a folder of images, is there."""
-        return any(found for pattern in ("Data_Entry_2017*", "images*/") for found in Path(data).glob(pattern))
+        return any(any(Path(data).glob(pattern)) for pattern in ("Data_Entry_2017*", "images*/"))
 
     def open(self, request: Request) -> Cohort:
         """The cohort, which for a paper's task is whole, or refused unless the request lets images be missing."""
-        root, task, seed = request.data, request.task, request.seed
+        root, task, view, seed = request.data, request.task, request.view, request.seed
         if task not in TASKS:
-            return nih_cxr14.cohort(
-                root, finding=task, view=request.view, test_fraction=request.test_fraction, seed=seed
-            )
-        if request.view not in ("", TASKS[task].view):
-            raise StudyError(
-                f"task {task} is defined in view {TASKS[task].view}: leave view empty, not {request.view!r}."
-            )
+            return nih_cxr14.cohort(root, finding=task, view=view, test_fraction=request.test_fraction, seed=seed)
+        if view not in ("", VIEW):
+            raise StudyError(f"task {task} is defined in view {VIEW}: leave view empty, not {view!r}.")
         cohort, paths = listed(root, task=task, splits=request.splits, seed=seed), nih_cxr14.find_images(root)
         absent = [image for image in cohort.table["image_id"] if image not in paths]
         if absent and request.require_files:

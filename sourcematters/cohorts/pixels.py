@@ -1,7 +1,6 @@
 """One image file to one array, grey or Hounsfield: the only place that decodes images it did not write."""
 
 import io
-import math
 import warnings
 from pathlib import Path
 
@@ -26,26 +25,18 @@ def is_dicom(path: str | Path) -> bool:
 
 
 def decode(path: str | Path) -> Image.Image:
-    """Open one 8-bit image file and decode all of it.
+    """Open one 8-bit image file and decode all of it, in the mode it was stored in (one of EIGHT_BIT_MODES).
 
-    Returns the image in the mode it was stored in (one of EIGHT_BIT_MODES, as Pillow names them).
-    Raises StudyError naming the file when it is missing, unreadable, empty, truncated, corrupt, no image,
-    unreasonably large, or not of 8 bits a channel.
+    Raises StudyError naming the file when it is missing, unreadable, truncated, corrupt, no image, unreasonably large,
+    or not of 8 bits a channel.
     """
     path = Path(path)
     if is_dicom(path):
-        raise StudyError(
-            f"{path}: a DICOM file, where an 8-bit image is wanted. Give a CT slice to pixels.read; "
-            "convert a radiograph to 8-bit grey PNG with the window you want to study."
-        )
+        raise StudyError(f"{path}: a DICOM file. Convert a radiograph to 8-bit grey PNG; pixels.read reads a CT slice.")
     try:
         content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise StudyError(f"{path}: there is no such image file.") from error
     except OSError as error:
         raise StudyError(f"{path}: cannot be read ({error.strerror}).") from error
-    if not content:
-        raise StudyError(f"{path}: the file is empty (0 bytes). Copy or download it again.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -55,7 +46,8 @@ def decode(path: str | Path) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise StudyError(f"{path}: more pixels than any radiograph has ({error}). Leave the file out.") from error
     except Image.UnidentifiedImageError as error:
-        raise StudyError(f"{path}: not an image that can be read; give a PNG or JPEG file.") from error
+        what = "not an image that can be read" if content else "the file is empty"
+        raise StudyError(f"{path}: {what}; give a PNG or JPEG file.") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file provokes.
         raise StudyError(f"{path}: the image is truncated or corrupt ({error}). Copy or download it again.") from error
     # Pillow would cut 16-bit colour to its high byte in silence, which blackens 12-bit radiographs.
@@ -71,17 +63,13 @@ def read_grey(path: str | Path) -> NDArray[np.uint8]:
     """Decode one image file to grey: uint8 (H, W), 0..255.
 
     Colour is weighted as in ITU-R 601 (Pillow's "L"); an alpha channel is ignored, as the few RGBA files
-    of ChestX-ray14 need. Raises StudyError as `decode` does.
+    of ChestX-ray14 need.
     """
     return np.asarray(decode(path).convert("L"))
 
 
 def read(path: str | Path) -> NDArray[np.uint8] | NDArray[np.int16]:
-    """Decode one file of a cohort: a CT slice to Hounsfield units, int16 (H, W), any other to grey, uint8 (H, W).
-
-    DICOM files (`is_dicom`) go through `lidc.dicom.read_hu`, all others through `read_grey`. Raises StudyError as
-    these two do.
-    """
+    """Decode one file of a cohort: a CT slice to Hounsfield units, int16 (H, W), any other to grey, uint8 (H, W)."""
     return read_hu(path) if is_dicom(path) else read_grey(path)
 
 
@@ -90,9 +78,6 @@ def window(hu: NDArray[np.int16], centre: float, width: float) -> NDArray[np.uin
 
     Linear in between, clipped outside, rounded. This is DICOM's LINEAR_EXACT, not its LINEAR, which shortens the
     window by one unit: so the window reads as radiologists write it. Source: DICOM PS3.3, C.11.2.1.3.2
-    (https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.11.2.html). Raises StudyError for a
-    width that is not above 0.
+    (https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.11.2.html).
     """
-    if not (width > 0 and math.isfinite(centre) and math.isfinite(width)):
-        raise StudyError(f"window: centre {centre!r}, width {width!r}: both are in HU, and the width is above 0.")
     return np.rint(np.clip((hu - (centre - width / 2)) * (255 / width), 0, 255)).astype(np.uint8)

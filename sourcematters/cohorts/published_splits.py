@@ -1,4 +1,4 @@
-"""The split files that the paper's authors published, and the patients they share between parts.
+"""The split files that the paper's authors published.
 
 Juodelyte et al., https://github.com/DovileDo/source-matters, folder data/chest14 (MIT). "Five folds" are five
 repeats of a grouped shuffle split, so validation sets overlap. For gender there is a set of folds for each
@@ -38,18 +38,14 @@ class Layout:
         return [self.test, *(name for pair in self.folds.values() for name in pair)]
 
 
-LUNG_MASS = Layout(
-    "test.csv",
-    {fold_column(k): (f"train_fold{k + 1}.csv", f"val_fold{k + 1}.csv") for k in FOLDS},
-    {"YES": 1, "NO": 0},
-)
+def _pair(fold: int, folder: str = "") -> tuple[str, str]:
+    return f"{folder}train_fold{fold + 1}.csv", f"{folder}val_fold{fold + 1}.csv"
+
+
+LUNG_MASS = Layout("test.csv", {fold_column(k): _pair(k) for k in FOLDS}, {"YES": 1, "NO": 0})
 GENDER = Layout(
     "gender/test.csv",
-    {
-        fold_column(k, p): (f"{folder}/train_fold{k + 1}.csv", f"{folder}/val_fold{k + 1}.csv")
-        for p, folder in ((p, f"gender/F_{round(100 * p)}") for p in STRENGTHS)
-        for k in FOLDS
-    },
+    {fold_column(k, p): _pair(k, f"gender/F_{100 * p:.0f}/") for p in STRENGTHS for k in FOLDS},
     {"Atelectasis": 1, "No Finding": 0},
 )
 
@@ -58,40 +54,34 @@ def read(splits: str | Path, layout: Layout) -> tuple[pd.DataFrame, str]:
     """The cohort that split files describe, sorted by `image_id`, and a sentence saying which files they are.
 
     `splits` is "published" (fetched once, each file checked against its SHA-256) or a folder with the authors'
-    layout. Columns: `image_id, patient_id, label, split`, and for each fold its column (see `cohorts.cohort`).
-    Patients in two parts are left as they are: see `cohorts.cohort.leaks`.
-
-    Raises StudyError when a file cannot be fetched, is missing, or contradicts another one.
+    layout. Columns: `image_id, patient_id, label, split`, and for each fold its column. Patients in two parts are left
+    as they are: see `cohort.leaks`. Raises StudyError when a file is not to be had, or contradicts another.
     """
     folder = fetch(layout) if str(splits) == "published" else Path(splits)
-    absent = [name for name in layout.files if not (folder / name).is_file()]
-    if absent:
+    if absent := [name for name in layout.files if not (folder / name).is_file()]:
         raise StudyError(
             f"{folder}: {len(absent)} of {len(layout.files)} split files are not there, e.g. {absent[0]}. Give own, "
             f"published, or a folder laid out as data/chest14 of {REPOSITORY}."
         )
     rows = [_read_file(folder / name, layout.classes) for name in layout.files]
     every = pd.concat(rows).drop_duplicates()
-    if (twice := every["image_id"].duplicated()).any():
-        name = every.loc[twice, "image_id"].iloc[0]
-        raise StudyError(f"{folder}: image {name} has two classes or two patients in the split files.")
+    _refuse_twice(every, folder, "has two classes or two patients in the split files")
     table = every.set_index("image_id").sort_index()
     table["split"] = np.where(table.index.isin(rows[0]["image_id"]), "test", "dev")
     test = rows[0].assign(part="test")
     for column, train, val in zip(layout.folds, rows[1::2], rows[2::2], strict=True):
         named = pd.concat([train.assign(part="train"), val.assign(part="val"), test])
-        if (twice := named["image_id"].duplicated()).any():
-            name = named.loc[twice, "image_id"].iloc[0]
-            raise StudyError(f"{folder}: image {name} is in two parts of {' and '.join(layout.folds[column])}.")
+        _refuse_twice(named, folder, f"is in two parts of {' and '.join(layout.folds[column])}")
         table[column] = named.set_index("image_id")["part"]
-    return table.reset_index(), _origin(folder, layout)
+    other, number = sum(files.sha256(folder / name) != checksums()[name] for name in layout.files), len(layout.files)
+    origin = f"Split as the authors published it: all {number} files are those of commit {COMMIT[:7]}."
+    if other:
+        origin = f"Split by the files in {folder}; {other} of {number} are not those that were published."
+    return table.reset_index(), origin
 
 
 def fetch(layout: Layout) -> Path:
-    """Download a task's files, unless they are there, into the user's cache folder; return their folder.
-
-    Raises StudyError when the server cannot be reached or a file is not the one that was published.
-    """
+    """Download a task's files, unless they are there, into the user's cache folder; return their folder."""
     import pooch
 
     registry = {name: checksums()[name] for name in layout.files}
@@ -110,7 +100,7 @@ def fetch(layout: Layout) -> Path:
 @cache
 def checksums() -> dict[str, str]:
     """File (relative to chest14) to SHA-256, of all 72 published files."""
-    return dict(pd.read_csv(Path(__file__).with_name("published_splits.csv")).itertuples(index=False, name=None))
+    return pd.read_csv(Path(__file__).with_name("published_splits.csv"), index_col=0)["sha256"].to_dict()
 
 
 def _read_file(path: Path, classes: dict[str, int]) -> pd.DataFrame:
@@ -122,8 +112,6 @@ def _read_file(path: Path, classes: dict[str, int]) -> pd.DataFrame:
     return rows.assign(label=rows["label"].map(classes).astype(int))
 
 
-def _origin(folder: Path, layout: Layout) -> str:
-    other = [name for name in layout.files if files.sha256(folder / name) != checksums()[name]]
-    if not other:
-        return f"Split as the authors published it: all {len(layout.files)} files are those of commit {COMMIT[:7]}."
-    return f"Split by the files in {folder}; {len(other)} of {len(layout.files)} are not those that were published."
+def _refuse_twice(rows: pd.DataFrame, folder: Path, what: str) -> None:
+    if (twice := rows["image_id"].duplicated()).any():
+        raise StudyError(f"{folder}: image {rows.loc[twice, 'image_id'].iloc[0]} {what}.")

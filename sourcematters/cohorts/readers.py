@@ -1,7 +1,6 @@
 """Readers: each turns one kind of `data`, a folder, a file or a word, into a cohort.
 
-A reader of another release is one class in one module, of this package or of your own, which registers it by being
-imported:
+Another one is one class in one module, of this package or of your own, which registers it by being imported:
 
     @register
     class Release(Reader):
@@ -57,7 +56,7 @@ class Request(Choice):
 
 
 class Reader(ABC):
-    """Reads one kind of data. Its class gives, besides the two methods, what a person is told of it."""
+    """Reads one kind of data; its class gives what a person is told of it."""
 
     name: ClassVar[str]
     help: ClassVar[str]
@@ -98,8 +97,7 @@ def known() -> dict[str, type[Reader]]:
 def open_cohort(request: Request) -> Cohort:
     """The cohort that is asked for, by the reader that claims its data; the last one registered is asked first.
 
-    Raises StudyError for data that no reader claims, with all that could be read; for a task, view or splits that
-    the data do not have; and as the reader's `open` does.
+    Raises StudyError for data that no reader claims, and for a task, view or splits that the data do not have.
     """
     for kind in reversed(_READERS.values()):
         if (reader := kind()).claims(request.data):
@@ -124,9 +122,7 @@ def _check_choices(reader: Reader, request: Request) -> None:
 def what_is_there(data: str | Path) -> str:
     """What a path holds, in words: its first eight names if it is a folder."""
     path = Path(data)
-    if not path.exists():
-        return "there is no such folder or file"
-    if path.is_file():
-        return "it is a file"
+    if not path.is_dir():
+        return "it is a file" if path.exists() else "there is no such folder or file"
     names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
     return "there is " + (", ".join(names[:8]) + ", ..." * (len(names) > 8) if names else "nothing")

@@ -15,25 +15,17 @@ from sourcematters.errors import StudyError
 
 
 def parse_csv(path: str | Path, **options: Any) -> pd.DataFrame:
-    """Read a CSV file, plain or .gz, with `pandas.read_csv`; cells are missing only where they are empty.
-
-    Raises StudyError when it is missing, empty, truncated, not text, or has rows of different lengths.
-    """
+    """Read a CSV file, plain or .gz, with `pandas.read_csv`; missing is only what is empty. Raises StudyError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             return pd.read_csv(path, keep_default_na=False, na_values=[""], index_col=False, **options)
-    except FileNotFoundError as error:
-        raise StudyError(f"{path}: there is no such table.") from error
-    except pd.errors.EmptyDataError as error:
-        raise StudyError(f"{path}: the table is empty, without even a header.") from error
-    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
-        raise StudyError(
-            f"{path}: not a table of comma-separated text ({str(error).strip()}). "
-            "Every row needs as many cells as the header."
-        ) from error
     except (OSError, EOFError, zlib.error) as error:
-        raise StudyError(f"{path}: cannot be read ({error}). Copy or download it again.") from error
+        what = f"cannot be read ({error})" if Path(path).exists() else "there is no such table"
+        raise StudyError(f"{path}: {what}. Correct the path, or copy the file again.") from error
+    except (ValueError, pd.errors.ParserWarning) as error:  # no columns, rows of other lengths, no text
+        what = f"not a table of comma-separated text ({str(error).strip()})"
+        raise StudyError(f"{path}: {what}. Every row needs as many cells as the header.") from error
 
 
 def columns_of(path: Path, wanted: dict[str, str], advice: str, **options: Any) -> pd.DataFrame:
@@ -51,16 +43,14 @@ def refuse_rows(path: Path, column: pd.Series, good: pd.Series, advice: str) -> 
     """Raise StudyError naming the first row where `column` is not `good`."""
     if not good.all():
         row = int((~good).to_numpy().argmax())
-        raise StudyError(
-            f"{path}, row {row + 2} (the header is row 1): {column.name} is {column.iloc[row]!r}, {advice}"
-        )
+        where = f"{path}, row {row + 2} (the header is row 1)"
+        raise StudyError(f"{where}: {column.name} is {column.iloc[row]!r}, {advice}")
 
 
 def read_csv(path: str | Path, *, shared_patients_allowed: bool = False) -> pd.DataFrame:
     """Read and check a cohort's table; relative image paths start at the table's own folder.
 
-    Ids are read as text, so leading zeros stay; only an empty cell counts as missing.
-    Raises StudyError as `parse_csv` and `cohort.check` do.
+    Ids are text, so leading zeros stay. Raises StudyError as `parse_csv` and `cohort.check` do.
     """
     path = Path(path)
     text = dict.fromkeys((*COLUMNS, "sex", "view"), str)

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,6 @@ from sourcematters.cohorts.pixels import decode, is_dicom, read
 from sourcematters.errors import StudyError
 from sourcematters.processes import over_processes, progress
 
-IMAGES_A_TASK = 32
 WORTH_PROCESSES = 1000
 """Starting processes takes longer than opening fewer images than this."""
 FEW = 10
@@ -20,34 +18,27 @@ MOST_SHOWN = 50
 AGE_BANDS = {"0-17": 0, "18-39": 18, "40-59": 40, "60-79": 60, "80 and over": 80}
 
 
-@dataclass(frozen=True)
-class Opened:
-    """What one file turned out to be; `problem` is empty when its pixels are of use."""
-
-    size: str = ""
-    mode: str = ""
-    digest: str = ""
-    problem: str = ""
-
-
 def report(cohort: Cohort, *, workers: int = 1) -> tuple[str, pd.DataFrame]:
     """Open every file of a cohort. Returns a text to print and the problems found.
 
     Problems, one row an image and problem: `path, image_id, problem`: a file missing or unreadable (and
-    why), a blank image, the same pixels under two ids, a patient in both parts. The text counts images and
-    patients by class, part and attribute (ages in bands; attributes of more than 10 values are left out),
-    sizes and modes of the files (as Pillow names them), and what the cohort left out; it shows the first 50 problems.
-    Of folds that the cohort brings it names the patients that are in two parts.
+    why), a blank image, the same pixels under two ids, a patient in both parts. The text also has `counts`, sizes and
+    modes of the files, what the cohort left out, and patients in two parts of folds that it brings.
     """
-    opened = _open_all(cohort.table, workers)
-    problems = pd.DataFrame(_problems(cohort.table, opened), columns=["path", "image_id", "problem"])
-    return "\n\n".join(_sections(cohort, opened, problems)) + "\n", problems
+    table = cohort.table
+    paths = table["path"].unique().tolist()
+    found = over_processes(_open, paths, workers if len(paths) > WORTH_PROCESSES else 1)
+    opened = dict(progress(found, total=len(paths), desc="opening every image", unit="image"))
+    files = pd.DataFrame([opened[path] for path in table["path"]], columns=["size", "mode", "digest", "problem"])
+    rows = _problems(table[["path", "image_id", "patient_id", "split"]].reset_index(drop=True).join(files))
+    problems = pd.DataFrame(rows, columns=["path", "image_id", "problem"])
+    return "\n\n".join(_sections(cohort, files, problems)) + "\n", problems
 
 
 def counts(table: pd.DataFrame) -> pd.DataFrame:
     """Images by class in columns (dev 0, dev 1, test 0, test 1, all), by attribute and value in rows.
 
-    The first two rows count images and patients; then come the attributes that have at most 10 values.
+    The first two rows count images and patients; then come the attributes that have at most 10 values, ages in bands.
     """
     split, label = table["split"], table["label"]
     parts = {f"{part} {k}": (split == part) & (label == k) for part in SPLITS for k in (0, 1)}
@@ -59,34 +50,17 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
     for attribute in attributes(table):
         values = table[attribute]
         if attribute == "age" and pd.api.types.is_numeric_dtype(values):
-            edges = [*AGE_BANDS.values(), np.inf]
-            values = pd.cut(values, edges, right=False, labels=list(AGE_BANDS))
+            values = pd.cut(values, [*AGE_BANDS.values(), np.inf], right=False, labels=list(AGE_BANDS))
         if values.nunique() > FEW:
             continue
         values = values.astype(object).where(values.notna(), "unknown")
-        present = set(values)
-        order = [band for band in AGE_BANDS if band in present] if attribute == "age" else []
-        for value in order + sorted(present - set(order), key=str):
+        for value in sorted(set(values), key=str):
             rows[attribute, str(value)] = {part: (values[rows] == value).sum() for part, rows in parts.items()}
     return pd.DataFrame.from_dict(rows, orient="index").astype(int)
 
 
-def _open_all(table: pd.DataFrame, workers: int) -> list[Opened]:
-    paths = list(dict.fromkeys(table["path"]))
-    chunks = [paths[i : i + IMAGES_A_TASK] for i in range(0, len(paths), IMAGES_A_TASK)]
-    opened: dict[str, Opened] = {}
-    with progress(total=len(paths), desc="opening every image", unit="image") as bar:
-        for chunk, found in over_processes(_open, chunks, workers if len(paths) > WORTH_PROCESSES else 1):
-            opened.update(zip(chunk, found, strict=True))
-            bar.update(len(chunk))
-    return [opened[path] for path in table["path"]]
-
-
-def _open(paths: list[str]) -> list[Opened]:
-    return [_open_one(path) for path in paths]
-
-
-def _open_one(path: str) -> Opened:
+def _open(path: str) -> tuple[str, str, str, str]:
+    """Size, mode and digest of a file's pixels, and what is wrong with them, if anything."""
     try:
         if is_dicom(path):
             mode, pixels = "CT, in Hounsfield units", read(path)
@@ -94,42 +68,39 @@ def _open_one(path: str) -> Opened:
             image = decode(path)
             mode, pixels = image.mode, np.asarray(image.convert("L"))
     except StudyError as error:
-        return Opened(problem=str(error).removeprefix(f"{path}: "))
+        return "(not opened)", "(not opened)", "", str(error).removeprefix(f"{path}: ")
     size = f"{pixels.shape[1]} x {pixels.shape[0]}"
     blank = f"blank: every pixel is {pixels.flat[0]}." if pixels.min() == pixels.max() else ""
-    return Opened(size, mode, hashlib.sha256(size.encode() + pixels.tobytes()).hexdigest(), blank)
+    return size, mode, hashlib.sha256(size.encode() + pixels.tobytes()).hexdigest(), blank
 
 
-def _problems(table: pd.DataFrame, opened: list[Opened]) -> Iterator[tuple[str, str, str]]:
+def _problems(table: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
     split_patients = set(shared_patients(table))
     first: dict[str, str] = {}
-    for row, file in zip(table.itertuples(index=False), opened, strict=True):
-        if file.problem:
-            yield row.path, row.image_id, file.problem
-        elif (other := first.setdefault(file.digest, row.image_id)) != row.image_id:
+    for row in table.itertuples():
+        if row.problem:
+            yield row.path, row.image_id, row.problem
+        elif (other := first.setdefault(row.digest, row.image_id)) != row.image_id:
             yield row.path, row.image_id, f"the same pixels as {other}."
         if row.patient_id in split_patients:
             yield row.path, row.image_id, f"patient {row.patient_id} is in both dev and test."
 
 
-def _sections(cohort: Cohort, opened: list[Opened], problems: pd.DataFrame) -> Iterator[str]:
+def _sections(cohort: Cohort, files: pd.DataFrame, problems: pd.DataFrame) -> Iterator[str]:
     table, title = cohort.table, f"{cohort.name}, {cohort.task} (0: no, 1: yes)"
     yield "\n".join([title, "=" * len(title), cohort.origin, *cohort.notes])
     yield "Images by part, class and attribute\n" + counts(table).to_string()
     for what in ("size", "mode"):
-        seen = pd.Series([getattr(file, what) or "(not opened)" for file in opened]).value_counts()
-        yield f"Files by {what}\n" + "\n".join(f"{number:>9,}  {value}" for value, number in seen.items())
+        seen = files[what].value_counts().items()
+        yield f"Files by {what}\n" + "\n".join(f"{number:>9,}  {value}" for value, number in seen)
     if cohort.problems:
         kinds = pd.DataFrame(cohort.problems, columns=["kind", "where", "what"]).groupby("kind", sort=False)
-        lines = [
-            f"{len(rows):>9,}  {kind}, such as {rows['where'].iloc[0]}: {rows['what'].iloc[0]}" for kind, rows in kinds
-        ]
-        yield "Left out of the cohort, or odd\n" + "\n".join(lines)
+        firsts = (f"{len(rows):>9,}  {kind}, such as {': '.join(rows.iloc[0, 1:])}" for kind, rows in kinds)
+        yield "Left out of the cohort, or odd\n" + "\n".join(firsts)
     yield f"Patients in both dev and test: {len(shared_patients(table))}"
     if fold_columns(table):
-        folds = leaks(table)
-        folds["names"] = folds["names"].map(", ".join)
-        yield "Images by fold, and patients in two of its parts\n" + folds.to_string(index=False)
+        folds = leaks(table).to_string(index=False, formatters={"names": ", ".join})
+        yield f"Images by fold, and patients in two of its parts\n{folds}"
     if problems.empty:
         yield f"No problems: all {len(table):,} images were opened."
         return

@@ -207,12 +207,6 @@ def test_a_patient_with_both_labels_stays_in_one_part():
     check(split_by_patient(frame, seed=0), origin="mixed")
 
 
-@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan")])
-def test_split_fraction_outside_0_1(fraction):
-    with pytest.raises(StudyError, match="between 0 and 1"):
-        split_by_patient(rows_of(), test_fraction=fraction, seed=0)
-
-
 def test_split_with_too_few_patients_of_a_class():
     frame = population([1] * 21, [1] + [0] * 20, ["F"] * 21)
     with pytest.raises(StudyError, match="positive image: 1, without: 20"):

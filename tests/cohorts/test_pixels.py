@@ -74,8 +74,8 @@ def complaint(path):
 def test_missing_empty_text_and_folder(tmp_path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("<html>404</html>")
-    assert "no such image" in complaint(tmp_path / "none.png")
-    assert "0 bytes" in complaint(tmp_path / "empty.png")
+    assert "No such file" in complaint(tmp_path / "none.png")
+    assert "is empty" in complaint(tmp_path / "empty.png")
     assert "not an image" in complaint(tmp_path / "text.png")
     assert "cannot be read" in complaint(tmp_path)
 
@@ -148,7 +148,7 @@ def test_other_images_are_read_as_grey(tmp_path, slices):
     assert not is_dicom(path) and not is_dicom(shifted) and not is_dicom(tmp_path)
     np.testing.assert_array_equal(read(path), RAMP)
     assert read(path).dtype == np.uint8 and slices == []
-    with pytest.raises(StudyError, match="no such image"):
+    with pytest.raises(StudyError, match="No such file"):
         read(tmp_path / "none.dcm")
 
 
@@ -171,12 +171,6 @@ def test_a_window_of_255_counts_every_unit():
     hu = np.arange(-200, 300, dtype=np.int16).reshape(1, -1)
     np.testing.assert_array_equal(window(hu, 27.5, 255)[0], np.clip(hu[0] + 100, 0, 255))
     assert window(np.array([[-32768, 32767]], dtype=np.int16), 0, 1).tolist() == [[0, 255]]
-
-
-@pytest.mark.parametrize(("centre", "width"), [(0, 0), (0, -5), (0, np.nan), (np.inf, 10)])
-def test_windows_that_are_none(centre, width):
-    with pytest.raises(StudyError, match="the width is above 0"):
-        window(np.zeros((2, 2), np.int16), centre, width)
 
 
 def test_nih_images(shared_data):

@@ -59,7 +59,7 @@ def test_own_csv_without_split_is_split_by_patient(tmp_path):
 def test_own_csv_refusals(tmp_path):
     images(tmp_path)
     assert "no such table" in refusal(tmp_path / "none.csv")
-    assert "empty" in refusal(listed(tmp_path, ""))
+    assert "No columns" in refusal(listed(tmp_path, ""))
     assert "no rows" in refusal(listed(tmp_path, HEADER))
     assert "no column" in refusal(listed(tmp_path, (HEADER + ROWS).replace(",", ";")))
     assert "no column label" in refusal(listed(tmp_path, (HEADER + ROWS).replace("label", "class")))

@@ -77,7 +77,7 @@ def test_every_kind_of_problem_is_found(cohort, tmp_path):
     assert found["i7"] == "the same pixels as i6."
     assert found["i5"] == "patient p0 is in both dev and test."
     first = problems[problems["image_id"] == "i0"]["problem"].tolist()
-    assert len(first) == 2 and "no such image" in first[0] and "patient p0" in first[1]
+    assert len(first) == 2 and "No such file" in first[0] and "patient p0" in first[1]
     assert set(problems["image_id"]) == {"i0", "i1", "i2", "i3", "i4", "i5", "i7"}
     assert problems.loc[problems["image_id"] == "i1", "path"].item() == str(tmp_path / "1.png")
     assert "8 problems" in text and "Patients in both dev and test: 1" in text and "4  (not opened)" in text
@@ -88,7 +88,7 @@ def test_the_first_fifty_problems_are_shown(tmp_path):
     rows = [(f"i{i:02d}", str(tmp_path / f"{i}.png"), f"p{i}", i % 2, "dev" if i < 40 else "test") for i in range(60)]
     text, problems = report(cohort_of(rows))
     assert len(problems) == 60 and "60 problems" in text
-    assert text.count("no such image") == 50 and "... and 10 more" in text
+    assert text.count("No such file") == 50 and "... and 10 more" in text
 
 
 def test_folds_that_the_cohort_brings_are_counted_apart_from_attributes(cohort):

@@ -62,7 +62,7 @@ def predictions_of(folder, run_id):
     return pd.read_csv(folder.parent / "runs" / run_id / "predictions.csv")
 
 
-DRAWN = "tag, denoising, noise, noise_high_vs_low, small_tag"
+DRAWN = "denoising, noise, noise_high_vs_low, small_tag, tag"
 KEYS = ["task", "confounder", "source", "test_set", "p_art"]
 GRIDS = {
     "tag": ["tag"],

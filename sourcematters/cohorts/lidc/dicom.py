@@ -9,8 +9,6 @@ DICOM part 3 (PS3.3, https://dicom.nema.org/medical/dicom/current/output/html/pa
 - *Pixel padding* (C.7.5.1.1.2) fills what the scanner did not measure. GE scanners of LIDC-IDRI write -2000
   outside their circle, -3024 after rescaling; other makers need not declare theirs. Declared padding becomes AIR,
   and what else lies below AIR (-1024, the scale's usual floor) is raised to it.
-
-`Unusable` says why a file gives no Hounsfield units, with a short `kind` that can be counted.
 """
 
 import contextlib
@@ -30,20 +28,10 @@ from sourcematters.errors import StudyError
 
 AIR = -1024
 
-TEXTS = ("patient_id", "study_uid", "series_uid", "sop_uid", "modality", "orientation", "kernel")
-HEADER = {
-    name: "str" if name in TEXTS else "float"
-    for name in """patient_id study_uid series_uid sop_uid modality z_mm instance rows columns spacing_row_mm
-        spacing_column_mm thickness_mm orientation kernel""".split()
-}
+NUMBERS = "z_mm instance rows columns spacing_row_mm spacing_column_mm thickness_mm".split()
+HEADER = dict.fromkeys("patient_id study_uid series_uid sop_uid modality".split(), "str")
+HEADER |= dict.fromkeys(NUMBERS, "float") | {"orientation": "str", "kernel": "str"}
 """What `read_header` returns, in order; numbers may be nan only in `instance` and `thickness_mm`."""
-
-KEYWORDS = """SOPClassUID SOPInstanceUID Modality ImageType PatientID StudyInstanceUID SeriesInstanceUID InstanceNumber
-    ImagePositionPatient ImageOrientationPatient Rows Columns PixelSpacing SliceThickness ConvolutionKernel
-    NumberOfFrames SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit PixelRepresentation
-    RescaleSlope RescaleIntercept RescaleType""".split()
-
-PACKAGES = {"HTJ2K": "openjpeg", "High-Throughput": "openjpeg", "JPEG 2000": "openjpeg", "JPEG": "libjpeg"}
 
 
 class Unusable(StudyError):
@@ -63,14 +51,12 @@ def read_hu(path: str | Path) -> NDArray[np.int16]:
     Fractions, which a slope other than 1 can make, are rounded. Bits above Bits Stored are ignored, as PS3.5
     section 8.1.1 asks, except to recognise padding: some files declare 63536 beside 12 stored bits.
 
-    Raises Unusable (a StudyError) naming the file when it is missing, no DICOM, damaged or cut short; holds no CT,
-    a localizer, several frames, colour; has no rescale tags, or values beyond int16; or is compressed in a
-    way that no installed package can decode.
+    Raises Unusable when the file is missing, no DICOM, damaged or cut short; holds no CT, a localizer, several frames,
+    colour; has no rescale tags, or values beyond int16; or is compressed in a way that no installed package can decode.
     """
     with _explained(path):
         dataset = pydicom.dcmread(path)
         _check(dataset)
-        _check_decoder(dataset)
         words = pydicom.pixels.pixel_array(dataset, correct_unused_bits=False).view(np.uint16)
         kind = np.int16 if dataset.PixelRepresentation else np.uint16
         unused = 16 - dataset.BitsStored
@@ -83,11 +69,8 @@ def read_hu(path: str | Path) -> NDArray[np.int16]:
             low, high = sorted(np.array([first, last], np.uint16).view(kind).tolist())
             hu[(words == first) | ((stored >= low) & (stored <= high))] = AIR
         if hu.max() > np.iinfo(np.int16).max:
-            raise Unusable(
-                "no Hounsfield units",
-                f"the largest value is {hu.max():.0f} HU, beyond any scanner's range (slope {dataset.RescaleSlope}, "
-                f"intercept {dataset.RescaleIntercept}). Its rescale or padding tags are wrong; leave the file out.",
-            )
+            what = f"the largest value is {hu.max():.0f} HU, beyond any scanner's range"
+            raise Unusable("no Hounsfield units", f"{what}: its rescale or padding tags are wrong. Leave the file out.")
         return np.maximum(hu, AIR).astype(np.int16)
 
 
@@ -96,15 +79,13 @@ def read_header(path: str | Path) -> tuple[Any, ...]:
 
     `z_mm` is the position along the slice's normal, from Image Position and Orientation (Patient) (C.7.6.2.1.1),
     the normal taken towards the head: for an untilted axial slice, Image Position's third value.
-    `spacing_row_mm` is the distance between rows, `spacing_column_mm` between columns; `orientation` is the
-    tag's six numbers.
+    `spacing_row_mm` is the distance between rows; `orientation` is the tag's six numbers.
 
-    Raises Unusable as `read_hu` does, save for what only the pixels tell, and when identifiers or geometry are
-    missing, or an uncompressed file ends before its pixels do.
+    Raises Unusable as `read_hu` does, save for what only the pixels tell, and when identifiers or geometry are missing.
     """
     with _explained(path):
         with open(path, "rb") as file:
-            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=KEYWORDS)
+            dataset = pydicom.dcmread(file, stop_before_pixels=True)
             rest = os.fstat(file.fileno()).st_size - file.tell()
         _check(dataset)
         needed = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -117,14 +98,16 @@ def read_header(path: str | Path) -> tuple[Any, ...]:
         position, orientation, spacing = numbers.values()
         normal = np.cross(orientation[:3], orientation[3:])
         if abs(np.linalg.norm(normal) - 1) > 0.01 or min(spacing) <= 0:
-            raise Unusable(
-                "incomplete header",
-                f"ImageOrientationPatient {orientation} or PixelSpacing {spacing} is no geometry.",
-            )
+            what = f"ImageOrientationPatient {orientation} or PixelSpacing {spacing} is no geometry."
+            raise Unusable("incomplete header", what)
         syntax = dataset.file_meta.TransferSyntaxUID
         if not (syntax.is_encapsulated or syntax.is_deflated):
-            head = 8 if syntax.is_implicit_VR else 12  # tag, type and length of the pixels' own element
-            _check_size(rest - head, 2 * dataset.Rows * dataset.Columns)
+            rest -= 8 if syntax.is_implicit_VR else 12  # tag, type and length of the pixels' own element
+            if rest < (needs := 2 * dataset.Rows * dataset.Columns):
+                what = (
+                    f"cut short: its pixels need {needs:,} bytes, {max(rest, 0):,} are left. Copy or download it again."
+                )
+                raise Unusable("damaged", what)
         normal *= np.sign(normal[np.abs(normal).argmax()])
         kernel = dataset.get("ConvolutionKernel") or ""
         return (
@@ -163,40 +146,11 @@ def _check(dataset: pydicom.Dataset) -> None:
         raise Unusable("localizer", "a localizer (scout view) is a projection, no slice.")
     scale = [_number(dataset.get(tag)) for tag in ("RescaleSlope", "RescaleIntercept")]
     if not np.isfinite(scale).all() or scale[0] <= 0:
-        raise Unusable(
-            "no Hounsfield units",
-            f"RescaleSlope is {dataset.get('RescaleSlope')}, RescaleIntercept {dataset.get('RescaleIntercept')}: "
-            "its values cannot be turned into Hounsfield units. Export the series again with these tags.",
-        )
+        found = f"RescaleSlope is {dataset.get('RescaleSlope')}, RescaleIntercept {dataset.get('RescaleIntercept')}"
+        raise Unusable("no Hounsfield units", f"{found}. Export the series again with these tags.")
     # "US" is "unspecified"; what is original CT is in Hounsfield units whatever else this optional tag says.
     if (dataset.get("RescaleType") or "HU") not in ("HU", "US"):
         raise Unusable("no Hounsfield units", f"its values are in {dataset.RescaleType}, not in HU.")
-
-
-def _check_decoder(dataset: pydicom.Dataset) -> None:
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if "PixelData" not in dataset:
-        raise Unusable("damaged", "its pixels are missing: the file is cut short. Download it again.")
-    if not syntax.is_encapsulated:
-        _check_size(len(dataset.PixelData), 2 * dataset.Rows * dataset.Columns)
-        return
-    try:
-        available = pydicom.pixels.get_decoder(syntax).is_available
-    except NotImplementedError:
-        available = False
-    if not available:
-        plugin = next((plugin for name, plugin in PACKAGES.items() if name in syntax.name), None)
-        package = "pyjpegls" if "JPEG-LS" in syntax.name else f"pylibjpeg[{plugin}]" if plugin else None
-        mend = f'Install its decoder: pip install "{package}"' if package else "Store it uncompressed"
-        raise Unusable("no decoder", f"compressed as {syntax.name} ({syntax}), which cannot be decoded here. {mend}.")
-
-
-def _check_size(size: int, needed: int) -> None:
-    if size < needed:
-        raise Unusable(
-            "damaged",
-            f"cut short: its pixels need {needed:,} bytes, {max(size, 0):,} are left. Copy or download it again.",
-        )
 
 
 def _number(value: Any) -> float:
@@ -214,10 +168,10 @@ def _explained(path: str | Path) -> Iterator[None]:
         raise Unusable(error.kind, error.what, path) from None
     except InvalidDicomError as error:
         raise Unusable("not DICOM", "not a DICOM file (no DICM mark after 128 bytes).", path) from error
-    except FileNotFoundError as error:
-        raise Unusable("unreadable", "there is no such file.", path) from error
     except OSError as error:
         raise Unusable("unreadable", f"cannot be read ({error.strerror or error}).", path) from error
     except Exception as error:  # pydicom raises whatever a broken file provokes, often at the first use of a value.
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise Unusable("damaged", f"truncated or corrupt ({reason}). Copy or download it again.", path) from error
+        raise Unusable(
+            "damaged", f"corrupt, cut short (copy or download it again) or compressed: {reason}", path
+        ) from error

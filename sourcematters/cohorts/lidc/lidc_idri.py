@@ -14,7 +14,7 @@ The cohort's files are the DICOM slices themselves; nothing is copied.
 """
 
 import hashlib
-from dataclasses import dataclass
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -31,40 +31,24 @@ TASK = "lung-mass-ct"
 REACH_MM = 50.0
 ARCHIVE = "LIDC-XML-only.zip"
 NODULES = ["series_uid", "nodule", "sop_uid", "readers", "readers_anywhere", "malignancy", "area_px", "diameter_px"]
+Problems = list[tuple[str, str, str]]
 ATTRIBUTES = ["readers", "diameter_mm", "malignancy", "z_mm", "series_uid", "sop_uid"]
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What a folder of LIDC-IDRI holds.
+def _survey(request: Request) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Problems, list[str]]:
+    """Slices (of `series.series`), nodules, outlines, problems, and notes that count them; no pixels are read.
 
-    `slices` as `series.series` gives them. `nodules`: one row a nodule of 3 mm or more and slice on which somebody
-    enclosed a pixel of it, `NODULES`, where `readers` did so on that slice, `readers_anywhere` on any. `outlines`:
-    `series_uid, z_mm` of every outline of such a nodule, also of one that encloses nothing. `problems`: `kind, where,
-    what`, one row for whatever was left out or is odd. `notes`: sentences that count it.
-    """
-
-    slices: pd.DataFrame
-    nodules: pd.DataFrame
-    outlines: pd.DataFrame
-    problems: pd.DataFrame
-    notes: list[str]
-
-
-def survey(root: Path, *, cache: Path, workers: int = 1) -> Survey:
-    """Read the headers of all slices and all annotations below `root`.
-
-    The annotations are `root`/LIDC-XML-only.zip if it is there, else the XML files anywhere below `root`. `cache`, a
-    CSV file, remembers the headers. Pixels are not read, so memory does not grow with them.
     Raises StudyError if there is no CT slice or no annotation, or if none of the two fit together.
     """
-    slices, left_out = series.index(root, cache=cache, workers=workers)
+    root = Path(request.data)
+    digest = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]
+    slices, left_out = series.index(root, cache=Path(request.cache) / f"headers-{digest}.csv", workers=request.workers)
     left_out = left_out[~left_out["where"].str.lower().str.endswith(".xml")]  # those are read below
     slices, scans, odd = series.series(slices)
     annotations = lidc_xml.read(root / ARCHIVE if (root / ARCHIVE).exists() else root)
     nodules, unmatched = _nodules(annotations, slices, scans)
     read = [("annotation", file, what) for file, what in annotations.problems.itertuples(index=False, name=None)]
-    problems = pd.concat([left_out, odd, pd.DataFrame([*read, *unmatched], columns=series.PROBLEMS)], ignore_index=True)
+    problems = pd.concat([left_out, odd, pd.DataFrame([*read, *unmatched], columns=series.PROBLEMS)])
     if nodules.empty:
         raise StudyError(
             f"{root}: {len(scans)} CT series and {len(annotations.reads)} annotated ones, but no outlined nodule lies "
@@ -81,13 +65,17 @@ def survey(root: Path, *, cache: Path, workers: int = 1) -> Survey:
         f"{by_nodule.sum():,} nodules of 3 mm or more, outlined {agreement} reader(s).",
         f"Left out or odd: {series.counted(problems)}.",
     ]
-    return Survey(slices, nodules, _outlines(annotations, slices), problems, notes)
+    rows = list(problems.itertuples(index=False, name=None))
+    return slices, nodules, _outlines(annotations, slices), rows, notes
 
 
 def _nodules(
     annotations: lidc_xml.Annotations, slices: pd.DataFrame, scans: pd.DataFrame
-) -> tuple[pd.DataFrame, list[tuple[str, str, str]]]:
-    """`Survey.nodules`, and what of the annotations fits no slice. Slices are told by UID: positions are ambiguous."""
+) -> tuple[pd.DataFrame, Problems]:
+    """Each nodule of 3 mm or more on each slice where a reader enclosed a pixel of it; and what fits no slice.
+
+    `readers` enclosed one on that slice, `readers_anywhere` on any. Slices are told by UID: positions are ambiguous.
+    """
     sizes = {uid: (rows, columns) for uid, rows, columns in scans[["series_uid", "rows", "columns"]].to_numpy()}
     here = {uid: set(group) for uid, group in slices.groupby("series_uid")["sop_uid"]}
     rows, problems = [], []
@@ -114,63 +102,55 @@ def _nodules(
 
 
 def _outlines(annotations: lidc_xml.Annotations, slices: pd.DataFrame) -> pd.DataFrame:
-    """`Survey.outlines`: each at its slice's position, or where the annotation puts it if the slice is not here."""
+    """`series_uid, z_mm` of every outline of a nodule of 3 mm or more, also of one that encloses nothing.
+
+    At its slice's position, or where the annotation puts it if the slice is not here.
+    """
     rows = [
         (read.series_uid, contour.sop_uid, contour.z_mm)
         for read in annotations.reads
-        for reader in read.readers
-        for nodule in reader
+        for nodule in itertools.chain(*read.readers)
         if nodule.kind == "nodule"
         for contour in nodule.contours
     ]
     table = pd.DataFrame(rows, columns=["series_uid", "sop_uid", "z_mm"])
     table["z_mm"] = table["sop_uid"].map(slices.set_index("sop_uid")["z_mm"]).fillna(table["z_mm"])
-    return table[["series_uid", "z_mm"]].drop_duplicates(ignore_index=True)
+    return table[["series_uid", "z_mm"]].drop_duplicates()
 
 
-def _candidates(found: Survey, readers: int, margin_mm: float) -> pd.DataFrame:
-    """Every slice that may be an image: the cohort's columns but split, and `round` (0: a nodule's largest)."""
-    agreed = found.nodules[found.nodules["readers"] >= readers].copy()
-    agreed = agreed.sort_values(["area_px", "sop_uid"], ascending=[False, True])
+def _candidates(slices: pd.DataFrame, nodules: pd.DataFrame, outlines: pd.DataFrame, request: Request) -> pd.DataFrame:
+    """As many negatives as positives of each patient: the cohort's columns but split, in the order to be taken.
+
+    Positives by `round` (0: a nodule's largest slice), negatives in an order drawn from the seed and the image's name.
+    """
+    agreed = nodules[nodules["readers"] >= request.readers].sort_values(["area_px", "sop_uid"], ascending=[False, True])
     agreed["round"] = agreed.groupby(["series_uid", "nodule"]).cumcount()
-    first = agreed.groupby("sop_uid")["round"].min()
-    largest = agreed.drop_duplicates("sop_uid").assign(round=lambda table: table["sop_uid"].map(first))
-    slices = found.slices.merge(largest.drop(columns="series_uid"), on="sop_uid", how="left", validate="one_to_one")
+    agreed["round"] = agreed.groupby("sop_uid")["round"].transform("min")
+    largest = agreed.drop_duplicates("sop_uid").drop(columns="series_uid")
+    slices = slices.merge(largest, on="sop_uid", how="left", validate="one_to_one")
     slices["label"] = slices["nodule"].notna().astype(int)
     slices["image_id"] = slices["patient_id"] + "-" + slices["sop_uid"].str.rsplit(".").str[-1].str[-8:]
     pixel_mm = np.sqrt(slices["spacing_row_mm"] * slices["spacing_column_mm"])
     slices["diameter_mm"] = (slices["diameter_px"] * pixel_mm).round(2)
     slices["readers"] = slices["readers"].astype("Int64")
-    outlines = dict(list(found.outlines.groupby("series_uid")["z_mm"]))
-    kept = []
+    outlined = dict(list(outlines.groupby("series_uid")["z_mm"]))
+    kept = [slices.iloc[:0]]
     for series_uid, scan in slices.groupby("series_uid"):
         positive = scan["label"] == 1
         if positive.any():
-            from_outline = _distance(scan["z_mm"], outlines[series_uid])
-            from_positive = _distance(scan["z_mm"], scan.loc[positive, "z_mm"])
-            kept.append(scan[positive | ((from_outline >= margin_mm) & (from_positive <= REACH_MM))])
-    return pd.concat(kept) if kept else slices.iloc[:0]
-
-
-def _distance(positions: pd.Series, others: pd.Series) -> np.ndarray:
-    """Of each position, how far the nearest of `others` is, in mm."""
-    return np.abs(positions.to_numpy()[:, None] - others.to_numpy()[None, :]).min(axis=1)
-
-
-def _matched_within_patients(candidates: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """As many negatives as positives of each patient, each with its `turn` (0, 1, ...) and the round of the positive.
-
-    Positives in the order of their rounds, negatives in an order drawn from the seed and the image's name.
-    """
-    if candidates.empty:
-        return candidates
-    candidates = candidates.assign(draw=uniform(seed, candidates["image_id"].tolist(), "lidc sample"))
-    candidates = candidates.sort_values(["round", "draw"])
-    candidates["turn"] = candidates.groupby(["patient_id", "label"]).cumcount()
-    pairs = candidates.groupby(["patient_id", "turn"])["label"].transform("nunique") == 2
-    candidates = candidates[pairs]
-    both = candidates.groupby(["patient_id", "turn"])[["round", "draw"]].transform("min")
-    return candidates.assign(round=both["round"], draw=both["draw"])
+            z = scan["z_mm"].to_numpy()
+            from_outline = np.abs(np.subtract.outer(z, outlined[series_uid].to_numpy())).min(axis=1)
+            from_positive = np.abs(np.subtract.outer(z, z[positive])).min(axis=1)
+            kept.append(scan[positive | ((from_outline >= request.margin_mm) & (from_positive <= REACH_MM))])
+    found = pd.concat(kept)
+    found["draw"] = uniform(request.seed, found["image_id"].tolist(), "lidc sample")
+    found = found.sort_values(["round", "draw"])
+    # The n-th positive and the n-th negative of a patient are a pair, of the round of the positive.
+    found["turn"] = found.groupby(["patient_id", "label"]).cumcount()
+    pair = found.groupby(["patient_id", "turn"])
+    paired = pair["label"].transform("nunique") == 2
+    found[["round", "draw"]] = pair[["round", "draw"]].transform("min")
+    return found[paired].sort_values(["round", "draw", "patient_id", "turn", "label"])
 
 
 @register
@@ -184,49 +164,37 @@ class LidcIdri(Reader):
 
     def claims(self, data: str) -> bool:
         """Whether patients' folders, or the annotations, are there or one folder below."""
-        found = (path for pattern in (ARCHIVE, "LIDC-IDRI*", "*/LIDC-IDRI*") for path in Path(data).glob(pattern))
-        return any(found)
+        return any(any(Path(data).glob(pattern)) for pattern in (ARCHIVE, "LIDC-IDRI*", "*/LIDC-IDRI*"))
 
     def open(self, request: Request) -> Cohort:
         """Lung mass on its slices; the module's text defines it.
 
         `path` is the slice's DICOM file. Attributes, empty for negatives where they are a nodule's: `readers` who
         outlined the nodule there, `diameter_mm` of the disc of its area (median over readers; the largest nodule of
-        the slice), `malignancy` (1 to 5, median over readers), `z_mm`, `series_uid`, `sop_uid`. `request.images` is
-        how many slices dev and test are to have at most, half of each class.
-
-        Raises StudyError as `survey` does, or if a part would have no image.
+        the slice), `malignancy` (1 to 5, median over readers), `z_mm`, `series_uid`, `sop_uid`.
+        Raises StudyError if the folder holds nothing to study, or if a part would have no image.
         """
-        root, seed, images, readers = Path(request.data), request.seed, request.images, request.readers
-        digest = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]
-        found = survey(root, cache=Path(request.cache) / f"headers-{digest}.csv", workers=request.workers)
-        candidates = _matched_within_patients(_candidates(found, readers, request.margin_mm), seed)
+        seed, images, readers = request.seed, request.images, request.readers
+        slices, nodules, outlines, problems, notes = _survey(request)
+        candidates = _candidates(slices, nodules, outlines, request)
         patients = sorted(candidates["patient_id"].unique())
         distance = f"{request.margin_mm:g} to {REACH_MM:g} mm away"
         if len(patients) < 2:
             raise StudyError(
-                f"{root}: {len(patients)} patient(s) with a nodule that {readers} readers outlined and a slice "
+                f"{request.data}: {len(patients)} patient(s) with a nodule that {readers} readers outlined and a slice "
                 f"{distance}; dev and test need one each. Add series, or lower readers or margin_mm."
             )
         order = [patients[i] for i in np.argsort(uniform(seed, patients, "lidc split"), kind="stable")]
         n_test = min(max(1, round(len(order) * images[1] / sum(images))), len(order) - 1)
         candidates["split"] = np.where(candidates["patient_id"].isin(order[:n_test]), "test", "dev")
         wanted = dict(zip(SPLITS, images, strict=True))
-        # Pairs of a positive and a negative: every nodule's largest slice, then the next.
-        candidates = candidates.sort_values(["round", "draw", "patient_id", "turn", "label"])
         chosen = [candidates[candidates["split"] == part].head(n // 2 * 2) for part, n in wanted.items()]
-        table = check(pd.concat(chosen)[[*COLUMNS, *ATTRIBUTES]], origin=str(root))
-        counts = table["split"].value_counts()
-        notes = [
-            *found.notes,
+        table = check(pd.concat(chosen)[[*COLUMNS, *ATTRIBUTES]], origin=request.data)
+        counts, few = table["split"].value_counts(), "{}: {:,} images of {:,} wanted; the scans hold no more."
+        notes += [
             f"Positive: outlined by {readers} of 4 readers or more. Negative: {distance} from "
             "one, in the same scan. This definition is ours; the paper published none.",
-            *(
-                f"{part}: {counts[part]:,} images of {n:,} wanted; the scans hold no more."
-                for part, n in wanted.items()
-                if counts[part] < n // 2 * 2
-            ),
+            *(few.format(part, counts[part], n) for part, n in wanted.items() if counts[part] < n // 2 * 2),
             f"Split by patient with seed {seed}; no patient is in two parts.",
         ]
-        problems = list(found.problems.itertuples(index=False, name=None))
-        return Cohort(table, "lidc", TASK, str(root), notes, problems)
+        return Cohort(table, "lidc", TASK, str(Path(request.data)), notes, problems)

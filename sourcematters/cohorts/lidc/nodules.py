@@ -9,15 +9,14 @@ that overlap on a slice.
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from sourcematters.cohorts.lidc.lidc_xml import Contour, Nodule, Read
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 
 
 def enclosed(contours: Sequence[Contour], *, outline: bool = False) -> np.ndarray:
@@ -25,8 +24,8 @@ def enclosed(contours: Sequence[Contour], *, outline: bool = False) -> np.ndarra
 
     Those inside any contour with `inclusion`, less those inside any other. A contour encloses the pixels
     whose centres lie strictly inside the closed polygon through its points (nonzero winding number), with
-    `outline` also those on it. A single point thus encloses nothing, or with `outline` itself. That a hole's
-    outline lies outside the hole, on the nodule, is our reading: the sources speak of nodules only.
+    `outline` also those on it. That a hole's outline lies outside the hole, on the nodule, is our reading: the
+    sources speak of nodules only.
     """
     first = np.min([contour.points.min(0) for contour in contours], axis=0)
     width, height = np.max([contour.points.max(0) for contour in contours], axis=0) - first + 1
@@ -37,9 +36,9 @@ def enclosed(contours: Sequence[Contour], *, outline: bool = False) -> np.ndarra
     return np.argwhere(mask)[:, ::-1] + first
 
 
-def grouped(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, list[Value]]:
+def grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
     """The second of each pair, by the first, in the order of appearance."""
-    found: dict[Key, list[Value]] = {}
+    found: dict[Any, list[Any]] = {}
     for key, value in pairs:
         found.setdefault(key, []).append(value)
     return found
@@ -78,8 +77,7 @@ class Group:
             areas = [pixels for contours in grouped(here).values() if len(pixels := enclosed(contours))]
             if areas:
                 area = float(np.median([len(pixels) for pixels in areas]))
-                union = np.concatenate(areas)
-                diameter = 2 * np.sqrt(area / np.pi)
+                diameter, union = 2 * np.sqrt(area / np.pi), np.concatenate(areas)
                 rows.append((sop_uid, z_mm, len(areas), area, diameter, *union.min(0), *union.max(0)))
         columns = ["sop_uid", "z_mm", "readers", "area_px", "diameter_px", "x0", "y0", "x1", "y1"]
         return pd.DataFrame(rows, columns=columns).sort_values(["z_mm", "sop_uid"], ignore_index=True)
@@ -89,32 +87,26 @@ def group(read: Read) -> list[Group]:
     """The read's nodules of 3 mm or more, each with everybody's outlines of it, in the order of the first mark.
 
     Two marks are of one nodule if on any slice the pixels that they enclose, outlines included, share one; so is
-    what is linked by a third. With the outlines, since the smallest nodules enclose a pixel or two and readers
-    differ by as much (in the release, the groups are the same without). One reader's two marks are linked
-    likewise, and he counts once in `Group.readers`.
+    what is linked by a third, also one reader's two marks. With the outlines, since the smallest nodules enclose a
+    pixel or two and readers differ by as much (in the release, the groups are the same without).
     """
     marks = [(reader, n) for reader, nodules in enumerate(read.readers) for n in nodules if n.kind == "nodule"]
-    slices = grouped(
-        (sop_uid, (number, enclosed(contours, outline=True)))
+    if not marks:
+        return []
+    drawn = [
+        (number, sop_uid, enclosed(contours, outline=True))
         for number, (_, nodule) in enumerate(marks)
         for sop_uid, contours in grouped((contour.sop_uid, contour) for contour in nodule.contours).items()
-    )
-    leader = list(range(len(marks)))
-    for found in slices.values():
-        for first, second in _sharing(found):
-            old, new = sorted((leader[first], leader[second]), reverse=True)
-            leader = [new if one == old else one for one in leader]
-    return [Group(read.series_uid, tuple(found)) for found in grouped(zip(leader, marks, strict=True)).values()]
-
-
-def _sharing(found: list[tuple[int, np.ndarray]]) -> list[tuple[int, int]]:
-    """Pairs of numbers whose pixels have one in common: not all pairs, but enough to link all that share any."""
-    pixels = np.concatenate([pixels for _, pixels in found])
-    numbers = np.repeat([number for number, _ in found], [len(pixels) for _, pixels in found])
-    order = np.lexsort(pixels.T)
-    same = (pixels[order][1:] == pixels[order][:-1]).all(axis=1)
-    pairs = np.column_stack([numbers[order][:-1], numbers[order][1:]])[same]
-    return [tuple(pair) for pair in np.unique(pairs, axis=0).tolist()]
+    ]
+    numbers, slices, pixels = zip(*drawn, strict=True)
+    lengths = [len(one) for one in pixels]
+    table = pd.DataFrame(np.concatenate(pixels), columns=["x", "y"]).assign(slice=np.repeat(slices, lengths))
+    # A graph of marks and pixels, each mark with an edge to every pixel of its own: its components are the nodules.
+    edges = np.repeat(numbers, lengths), len(marks) + table.groupby(["slice", "y", "x"]).ngroup()
+    graph = coo_array((np.ones(len(table)), edges), shape=(len(marks) + len(table),) * 2)
+    _, component = connected_components(graph, directed=False)
+    found = grouped(zip(component[: len(marks)].tolist(), marks, strict=True))
+    return [Group(read.series_uid, tuple(marks_of_one)) for marks_of_one in found.values()]
 
 
 def _filled(points: np.ndarray, outline: bool) -> tuple[np.ndarray, int, int]:

@@ -1,20 +1,17 @@
 """A folder of DICOM files to CT series: what is there, in which order, and what is wrong with it.
 
-Made for LIDC-IDRI as TCIA distributes it (https://www.cancerimagingarchive.net/collection/lidc-idri/): files named
-by instance in patient/study/series folders, chest films (CR, DX) and segmentations among them. Neither folders
-nor names are believed: series are grouped by Series Instance UID, slices ordered by their position in the patient.
+Made for LIDC-IDRI as TCIA distributes it (https://www.cancerimagingarchive.net/collection/lidc-idri/), with chest
+films (CR, DX) and segmentations among the slices. Neither folders nor names are believed: series are grouped by Series
+Instance UID, slices ordered by their position in the patient.
 
 What is wrong with one file or series does not end the reading; it becomes a row of a table of problems:
 
-- file left out (`index`): unreadable, not DICOM, no CT, a localizer, colour, several frames, no rescale tags, no
-  geometry, cut short. `kind` names the reason, `not CT: CR` for a chest film.
-- file left out (`series`): a copy (same SOP Instance UID, header and size; the first path stays); two different
-  files under one SOP Instance UID ("conflict": neither can be trusted, both go).
+- files left out by `index`: no slice in Hounsfield units (`dicom.Unusable` names the kinds, `not CT: CR` for a film);
+- files left out by `series`: a copy (same SOP Instance UID, header and size; the first path stays); two different
+  files under one SOP Instance UID ("conflict": neither can be trusted, both go);
 - series left out: several patients or studies, differing image sizes, spacings or orientations, not axial (the
-  slice's normal over 30 degrees from the body's axis: more than a gantry tilts).
+  slice's normal over 30 degrees from the body's axis: more than a gantry tilts);
 - named, but kept: slices that share a position, missing slices, uneven spacing.
-
-An error (StudyError) is only what leaves nothing to study: no such folder, no CT in it, a cache that is no cache.
 """
 
 import math
@@ -25,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sourcematters.cohorts.lidc.dicom import HEADER, Unusable, read_header
+from sourcematters.cohorts.lidc.dicom import HEADER, NUMBERS, Unusable, read_header
 from sourcematters.errors import StudyError
 from sourcematters.files import write_csv
 from sourcematters.processes import over_processes, progress
@@ -39,6 +36,7 @@ SAME_GEOMETRY = 1e-3  # mm of spacing, or a component of a direction: far below 
 SAME_STEP = 0.2  # of the spacing: positions of thin slices are often rounded to 0.1 mm
 AXIAL_COSINE = math.cos(math.radians(30))
 FILES_A_TASK = 256
+ADVICE = "Give the folder that TCIA's downloader made, with LIDC-IDRI-0001/, LIDC-IDRI-0002/ and so on in it."
 
 
 def index(root: str | Path, *, cache: str | Path | None = None, workers: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -46,21 +44,14 @@ def index(root: str | Path, *, cache: str | Path | None = None, workers: int = 1
 
     The first table has one row a slice, by path: `path` (absolute), `size` (bytes), and the values of
     `dicom.read_header`. The second has `kind`, `where` (the path) and `what`, one row a file left out.
-    Links to folders are followed, each folder once; names that begin with a dot are passed over.
-
-    `cache`, a CSV file, remembers what was read, one cache a root: a file is opened again only when its path,
-    size or modification time changed. It is written too when the reading is interrupted. `workers` processes
-    read (0: one for each core); their number changes nothing in the tables.
-
-    Raises StudyError when there is no such folder, no CT slice in it, or when `cache` is another kind of file.
+    Links to folders are followed, each folder once; names that begin with a dot are passed over. `cache`, a CSV file,
+    remembers what was read, even when interrupted: a file is opened again only when its path, size or modification
+    time changed. Raises StudyError when there is no such folder or no CT slice in it, or `cache` is another table.
     """
     files, problems = _files(Path(root))
     known = _remembered(cache)
-    if cache is not None:  # which may lie below the root, and changes with every reading
-        files = files[files["path"] != os.path.abspath(cache)]
-    table = files.merge(known, how="left", on=list(STAMP), indicator=True)
-    new = table.loc[table["_merge"] == "left_only", "path"].tolist()
-    table = table[table["_merge"] == "both"].drop(columns="_merge")
+    table = files.merge(known, on=list(STAMP))
+    new = list(files[~files["path"].isin(table["path"])].itertuples(index=False, name=None))
     rows: list[tuple[Any, ...]] = []
     try:
         tasks = [new[i : i + FILES_A_TASK] for i in range(0, len(new), FILES_A_TASK)]
@@ -69,58 +60,49 @@ def index(root: str | Path, *, cache: str | Path | None = None, workers: int = 1
                 rows += headers
                 bar.update(len(task))
     finally:
-        fresh = pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("size", "mtime")])
-        fresh = files.merge(fresh, on="path")[list(COLUMNS)].astype(COLUMNS)
-        table = pd.concat([table, fresh], ignore_index=True).sort_values("path", ignore_index=True)
-        if cache is not None and (len(fresh) or len(table) < len(known)):
+        fresh = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+        table = pd.concat([table, fresh]).sort_values("path", ignore_index=True)
+        if cache is not None and (rows or len(table) < len(known)):
             write_csv(cache, table[table["kind"] != "unreadable"])  # a permission may change without a trace
     problems += table.loc[table["kind"] != "", ["kind", "path", "what"]].itertuples(index=False, name=None)
     problems = pd.DataFrame(sorted(problems, key=lambda row: row[1]), columns=PROBLEMS)
     slices = table.loc[table["kind"] == "", ["path", "size", *HEADER]].reset_index(drop=True)
     if slices.empty:
-        kinds = counted(problems) if len(problems) else "the folder is empty"
-        raise StudyError(
-            f"{root}: no CT slice among {len(files):,} files ({kinds}). Give the folder that TCIA's downloader made, "
-            "with LIDC-IDRI-0001/, LIDC-IDRI-0002/ and so on in it."
-        )
+        raise StudyError(f"{root}: no CT slice among {len(files):,} files ({counted(problems)}). {ADVICE}")
     return slices.astype({"rows": "int64", "columns": "int64", "instance": "Int64"}), problems
 
 
 def series(slices: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Put the slices of `index` into their series: (slices, scans, problems).
 
-    - slices: the rows that stay, by patient, series and position, with `slice`, 0 at the lowest `z_mm` (towards
-      the feet).
+    - slices: the rows that stay, by patient, series and position, with `slice`, 0 at the lowest `z_mm` (the feet).
     - scans: one row a series: `patient_id, study_uid, series_uid, rows, columns` (px), `slices` (how many),
       `spacing_mm` (the median distance of neighbouring positions; nan for a single slice), `missing` (slices).
     - problems: `kind`, `where` (patient and series, or the path) and `what`.
 
-    A gap within 20 % of a spacing of k spacings counts k - 1 missing slices; any other is uneven.
-    The module's text says what is left out. Raises StudyError when nothing is left.
+    A gap of k spacings counts k - 1 missing slices; one that is off by over 20 % of a spacing is uneven.
+    Raises StudyError when nothing is left.
     """
     slices = slices.sort_values("path", kind="stable")
     copy = slices.duplicated([name for name in slices if name != "path"])
+    conflict = slices[~copy].duplicated("sop_uid", keep=False).reindex(slices.index, fill_value=False)
     stays = slices[~copy].groupby("sop_uid")["path"].first()
-    problems = [
-        ("copy", path, f"same header and size as {stays[sop_uid]}, which stays.")
-        for path, sop_uid in slices.loc[copy, ["path", "sop_uid"]].to_numpy()
-    ]
-    slices = slices[~copy]
-    conflict = slices.duplicated("sop_uid", keep=False)
-    what = "another file with other content has the same SOP Instance UID {}; both are left out."
-    problems += [
-        ("conflict", path, what.format(uid)) for path, uid in slices.loc[conflict, ["path", "sop_uid"]].to_numpy()
-    ]
+    problems = []
+    for kind, rows, what in (
+        ("copy", copy, "same header and size as {1}, which stays."),
+        ("conflict", conflict, "another file with other content has the same SOP Instance UID {0}; both are left out."),
+    ):
+        pairs = slices.loc[rows, ["path", "sop_uid"]].to_numpy()
+        problems += [(kind, path, what.format(uid, stays[uid])) for path, uid in pairs]
     kept, scans = [], []
-    for series_uid, group in slices[~conflict].groupby("series_uid"):
+    for series_uid, group in slices[~copy & ~conflict].groupby("series_uid"):
         where = f"{group['patient_id'].iloc[0]}, series {series_uid}"
         if refused := _refused(group):
             problems.append((refused[0], where, refused[1]))
             continue
         group = group.sort_values(["z_mm", "instance", "sop_uid"])
-        spacing, found = _positions(group)
-        missing = sum(number for kind, number, _ in found if kind == "missing slices")
-        problems += [(kind, where, what) for kind, _, what in found]
+        spacing, missing, found = _positions(group)
+        problems += [(kind, where, what) for kind, what in found]
         kept.append(group.assign(slice=np.arange(len(group))))
         same = group.iloc[0][["patient_id", "study_uid", "series_uid", "rows", "columns"]]
         scans.append({**same, "slices": len(group), "spacing_mm": spacing, "missing": missing})
@@ -139,18 +121,17 @@ def counted(problems: pd.DataFrame) -> str:
 
 def _files(root: Path) -> tuple[pd.DataFrame, list[tuple[str, str, str]]]:
     if not root.is_dir():
-        raise StudyError(f"{root}: there is no such folder. Give the folder that holds LIDC-IDRI-0001/ and so on.")
+        raise StudyError(f"{root}: there is no such folder. {ADVICE}")
     rows, problems, seen = [], [], set()
 
     def unreadable(error: OSError) -> None:
         problems.append(("unreadable", str(error.filename), f"cannot be read ({error.strerror})."))
 
     for folder, folders, names in os.walk(root.absolute(), onerror=unreadable, followlinks=True):
-        here = os.stat(folder)
-        if (here.st_dev, here.st_ino) in seen:  # a link to a folder above it, or to one that was read
+        if (real := os.path.realpath(folder)) in seen:  # a link to a folder above it, or to one that was read
             folders.clear()
             continue
-        seen.add((here.st_dev, here.st_ino))
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (os.path.join(folder, name) for name in names if not name.startswith(".")):
             try:
@@ -169,21 +150,21 @@ def _remembered(cache: str | Path | None) -> pd.DataFrame:
         known = pd.read_csv(cache, dtype=str, keep_default_na=False)
         if list(known) != list(COLUMNS):
             raise ValueError("its columns are others")
-        numbers = [name for name, kind in COLUMNS.items() if kind == "float"]
-        known[numbers] = known[numbers].replace("", "nan")
+        known[NUMBERS] = known[NUMBERS].replace("", "nan")
         return known.astype(COLUMNS).drop_duplicates("path")
     except (ValueError, OSError) as error:
         raise StudyError(f"{cache}: not an index of CT slices ({error}). Delete it, or name another file.") from error
 
 
-def _read_headers(paths: list[str]) -> list[tuple[Any, ...]]:
+def _read_headers(files: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The values of COLUMNS for each file, of which those of STAMP are given."""
     rows: list[tuple[Any, ...]] = []
-    for path in paths:
+    for stamp in files:
         try:
-            rows.append((path, "", "", *read_header(path)))
+            rows.append((*stamp, "", "", *read_header(stamp[0])))
         except Unusable as error:
             blank = ("" if kind == "str" else math.nan for kind in HEADER.values())
-            rows.append((path, error.kind, error.what, *blank))
+            rows.append((*stamp, error.kind, error.what, *blank))
     return rows
 
 
@@ -208,23 +189,22 @@ def _refused(group: pd.DataFrame) -> tuple[str, str] | None:
     return None
 
 
-def _positions(group: pd.DataFrame) -> tuple[float, list[tuple[str, int, str]]]:
-    """The spacing of slices sorted by position, and (kind, number, what) of each irregularity."""
-    z, found = group["z_mm"].to_numpy(), []
+def _positions(group: pd.DataFrame) -> tuple[float, int, list[tuple[str, str]]]:
+    """Of slices sorted by position: their spacing (mm), how many are missing, and (kind, what) of each irregularity."""
+    z, missing, found = group["z_mm"].to_numpy(), 0, []
     starts = np.flatnonzero(np.diff(z, prepend=-math.inf) >= SAME_PLACE_MM)
     for start, end in zip(starts, [*starts[1:], len(z)], strict=True):
         if end - start > 1:
             names = ", ".join(os.path.basename(path) for path in group["path"].iloc[start:end])
-            found.append(("shared position", 1, f"{end - start} slices at z = {z[start]:g} mm: {names}."))
+            found.append(("shared position", f"{end - start} slices at z = {z[start]:g} mm: {names}."))
     places, gaps = z[starts], np.diff(z[starts])
-    if not len(gaps):
-        return math.nan, found
-    spacing = float(np.quantile(gaps, 0.5, method="lower"))  # one that occurs, even among few
+    spacing = float(np.quantile(gaps, 0.5, method="lower")) if len(gaps) else math.nan  # one that occurs, even of few
     for place, gap in zip(places, gaps, strict=False):
         steps = max(1, round(gap / spacing))
         between = f"between z = {place:g} and {place + gap:g} mm, spacing {spacing:g} mm"
         if abs(gap / spacing - steps) > SAME_STEP:
-            found.append(("uneven spacing", 1, f"a gap of {gap:g} mm {between}."))
+            found.append(("uneven spacing", f"a gap of {gap:g} mm {between}."))
         elif steps > 1:
-            found.append(("missing slices", steps - 1, f"{steps - 1} missing {between}."))
-    return spacing, found
+            missing += steps - 1
+            found.append(("missing slices", f"{steps - 1} missing {between}."))
+    return spacing, missing, found

@@ -158,14 +158,14 @@ LAUGHS = '<!DOCTYPE a [<!ENTITY a0 "ha">' + "".join(f'<!ENTITY a{i} "{f"&a{i - 1
         (lambda t: t[: len(t) // 2], "cut off"),
         (lambda t: "", "cut off"),
         (lambda t: "no XML at all", "not XML"),
-        (lambda t: t.replace("\n", f"\n{LAUGHS}]>", 1).replace("Nodule 001", "&a9;"), "document type"),
-        (lambda t: t.replace("\n", '\n<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>', 1), "document type"),
-        (lambda t: t.replace("\n", '\n<!DOCTYPE a SYSTEM "http://localhost/x.dtd">', 1), "document type"),
+        (lambda t: t.replace("\n", f"\n{LAUGHS}]>", 1).replace("Nodule 001", "&a9;"), "<!DOCTYPE"),
+        (lambda t: t.replace("\n", '\n<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>', 1), "<!DOCTYPE"),
+        (lambda t: t.replace("\n", '\n<!DOCTYPE a SYSTEM "http://localhost/x.dtd">', 1), "<!DOCTYPE"),
         (lambda t: t.replace("Nodule 001", "&x;"), "not XML"),
         (lambda t: t.encode("utf-16"), "UTF-8"),
-        (lambda t: t.encode("utf-16-le"), "zero bytes"),
-        (lambda t: t.encode("utf-16-be"), "zero bytes"),
-        (lambda t: t.replace("\n", f"\n{LAUGHS}]>", 1).replace("Nodule 001", "&a9;").encode("utf-16-le"), "zero"),
+        (lambda t: t.encode("utf-16-le"), "x00"),
+        (lambda t: t.encode("utf-16-be"), "x00"),
+        (lambda t: t.replace("\n", f"\n{LAUGHS}]>", 1).replace("Nodule 001", "&a9;").encode("utf-16-le"), "x00"),
         (lambda t: t.replace("Nodule", "Nodulé").encode("latin-1"), "UTF-8"),
         (lambda t: t.replace(">10<", ">-10<"), "xCoord is '-10'"),
         (lambda t: t.replace(">10<", ">ten<"), "xCoord is 'ten'"),
@@ -173,21 +173,21 @@ LAUGHS = '<!DOCTYPE a [<!ENTITY a0 "ha">' + "".join(f'<!ENTITY a{i} "{f"&a{i - 1
         (lambda t: t.replace(">10<", ">١٠<"), "xCoord"),
         (lambda t: t.replace(">10<", ">10.5<"), "xCoord"),
         (lambda t: t.replace(">10<", "><"), "xCoord is ''"),
-        (lambda t: t.replace(">10<", f">{'9' * 5000}<"), "9..."),
+        (lambda t: t.replace(">10<", f">{'9' * 5000}<"), f"{'9' * 60}'"),
         (lambda t: t.replace(">301<", ">1024<"), "non-nodule '77': yCoord is '1024'"),
         (lambda t: re.sub("<yCoord>24</yCoord>", "", t), "yCoord"),
         (lambda t: re.sub("<edgeMap>.*?</edgeMap>", "", t), "no edgeMap"),
         (lambda t: re.sub("<locus>.*?</locus>", "", t), "no locus"),
         (lambda t: re.sub("<roi>.*</roi>", "", t), "no roi"),
-        (lambda t: re.sub("<noduleID>.*?</noduleID>", "", t), "readingSession 1: no noduleID"),
-        (lambda t: t.replace("Nodule 001", " "), "no noduleID"),
+        (lambda t: re.sub("<noduleID>.*?</noduleID>", "", t), "readingSession 1: noduleID is ''"),
+        (lambda t: t.replace("Nodule 001", " "), "noduleID is ''"),
         (lambda t: t.replace(">TRUE<", ">maybe<", 1), "inclusion is 'maybe'"),
         (lambda t: t.replace("-99.0", "nan"), "imageZposition is 'nan'"),
         (lambda t: t.replace("-99.0", "up"), "imageZposition is 'up'"),
-        (lambda t: t.replace(">1.2.3<", "><"), "no imageSOP_UID"),
+        (lambda t: t.replace(">1.2.3<", "><"), "imageSOP_UID is ''"),
         (lambda t: t.replace(">1.2.3<", ">../a<"), "not a DICOM UID"),
-        (lambda t: t.replace(">1.2.840.1<", "><"), "no SeriesInstanceUid"),
-        (lambda t: t.replace("SeriesInstanceUid", "Other"), "no SeriesInstanceUid"),
+        (lambda t: t.replace(">1.2.840.1<", "><"), "SeriesInstanceUid is ''"),
+        (lambda t: t.replace("SeriesInstanceUid", "Other"), "SeriesInstanceUid is ''"),
         (lambda t: t.replace("ResponseHeader", "Header"), "no ResponseHeader"),
         (lambda t: t.replace("readingSession", "session"), "no readingSession"),
         (lambda t: t.replace("y>4<", "y>6<"), "malignancy is '6'"),
@@ -262,16 +262,16 @@ def test_a_zip_bomb_is_refused_whatever_size_it_claims(tmp_path):
 
 
 def test_what_is_no_source_at_all(tmp_path, monkeypatch):
-    with pytest.raises(StudyError, match="no such file or folder"):
+    with pytest.raises(StudyError, match="No such file or directory"):
         lidc_xml.read(tmp_path / "absent")
     with pytest.raises(StudyError, match="no XML file"):
         lidc_xml.read(tmp_path)
     path = zipped(tmp_path / "x.zip", a=GOOD)
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(StudyError, match="not a readable zip"):
+    with pytest.raises(StudyError, match="nor a readable zip"):
         lidc_xml.read(path)
     (tmp_path / "a.xml").symlink_to(tmp_path / "nowhere")
-    assert "regular file" in only_problem(tmp_path)[1]
+    assert "No such file" in only_problem(tmp_path)[1]
 
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
