@@ -39,11 +39,6 @@ class Notebook:
         """File name without suffix, such as 20_tag."""
         return self.path.stem
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All that it is called by: 20_tag, 20, tag."""
-        return (self.name, *self.name.split("_", 1))
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -98,12 +93,12 @@ def notebooks() -> list[Notebook]:
 
 def selected(available: Sequence[Notebook], names: Iterable[str]) -> list[Notebook]:
     """The notebooks called `names`, each a file name, a stem (20_tag), a number (20, or 0 for 00) or the rest (tag)."""
-    chosen = set()
+    known, chosen = [notebook.name for notebook in available], set[str]()
     for name in names:
         stem = name.zfill(2) if name.isdecimal() else Path(name).stem
-        found = {notebook.name for notebook in available if stem in notebook.names}
+        found = {name for name in known if stem in (name, *name.split("_", 1))}
         if not found:
-            raise StudyError(unknown("notebook", stem, [notebook.name for notebook in available]))
+            raise StudyError(unknown("notebook", stem, known))
         chosen |= found
     return [notebook for notebook in available if notebook.name in chosen]
 
@@ -131,12 +126,6 @@ def plan(
     by_path = Path(profile).expanduser()
     parameters = {"profile": str(by_path.resolve()) if by_path.is_file() else profile, "results": str(folder)}
     return Plan(folder, study, tuple(chosen), parameters | changes)
-
-
-def section_of(plan: Plan, notebook: Notebook) -> Study:
-    """The plan's study as this notebook has it."""
-    study = plan.study
-    return Study(study.profile_file, study.changes, study.results, notebook.section) if notebook.section else study
 
 
 def changed(available: Iterable[Notebook]) -> list[str]:
@@ -171,10 +160,8 @@ def listing() -> str:
         lines += [f"  {name}  {kind.title}; {kind.practice}"]
         lines += [f"    {line}" for line in _fields(required | kind.parameters())]
     lines += ["", "DATA"] + [f"  {reader.name}: {reader.help}" for reader in cohorts.known().values()]
-    lines += ["", "SOURCES"]
-    lines += [
-        f"  {name}  {source.title}: {source.where}; {source.backbones}" for name, source in sources.known().items()
-    ]
+    published = sources.known().values()
+    lines += ["", "SOURCES"] + [f"  {one.name}  {one.title}: {one.where}; {one.backbones}" for one in published]
     profiles = sorted(path.stem for path in (configuration.ROOT / "notebooks" / "profiles").glob("*.yaml"))
     return "\n".join([*lines, "", f"PROFILES  {', '.join(profiles) or 'none'}"])
 
@@ -205,7 +192,9 @@ def describe(plan: Plan) -> str:
 
 def outline(plan: Plan, notebook: Notebook) -> list[RunSpec]:
     """The runs that `notebook` will make, before its cohort and weights are looked at."""
-    study = section_of(plan, notebook)
+    study = plan.study
+    if notebook.section:
+        study = Study(study.profile_file, study.changes, study.results, notebook.section)
     return [spec for names in notebook.grids for spec in study.outline(*names)]
 
 
