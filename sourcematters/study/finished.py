@@ -9,6 +9,8 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 
 from sourcematters import metrics
+from sourcematters.checked import unknown
+from sourcematters.errors import StudyError
 from sourcematters.files import write_csv
 from sourcematters.results import figures, published, statistics, table1
 from sourcematters.runs.run_folder import Workspace
@@ -60,8 +62,10 @@ class FinishedRuns:
         if part.empty:
             return None
         names = [name for name in confounders if name in set(part["confounder"])]
-        levels = figures.levels(self.settings.state_of_the_art, tasks=self.summary["task"])
-        figure = draw(data=part, confounders=names, baseline=levels, note=self.caution)
+        published, tasks = self.settings.state_of_the_art, sorted(set(self.summary["task"]))
+        if wrong := [task for task in published if task not in tasks]:
+            raise StudyError(f"state_of_the_art: {unknown('task', wrong[0], tasks)}")
+        figure = draw(data=part, confounders=names, baseline=published, note=self.caution)
         return save_figure(self.workspace, name, figure, part)
 
     def plot(self) -> Image:

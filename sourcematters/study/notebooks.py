@@ -1,6 +1,7 @@
 """What one call will do: which notebooks, with which settings, and the runs that they will make."""
 
 import ast
+import contextlib
 import json
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -104,10 +105,7 @@ def selected(available: Sequence[Notebook], names: Iterable[str]) -> list[Notebo
 
 
 def plan(
-    profile: str,
-    overrides: Iterable[tuple[str, str]] = (),
-    only: Sequence[str] = (),
-    results: str | Path | None = None,
+    profile: str, overrides: Iterable[tuple[str, str]] = (), only: Sequence[str] = (), results: str | Path | None = None
 ) -> Plan:
     """Decide which notebooks run, with which settings, and check them all before anything runs.
 
@@ -130,20 +128,19 @@ def plan(
 
 def changed(available: Iterable[Notebook]) -> list[str]:
     """The names of notebooks whose cells are others than those that git has committed; none without git."""
-    return [notebook.name for notebook in available if _is_changed(notebook.path)]
 
+    def sources_of(notebook: str) -> list[str]:
+        return ["".join(cell["source"]) for cell in json.loads(notebook)["cells"]]
 
-def _is_changed(path: Path) -> bool:
-    command = ["git", "-C", str(path.parent), "show", f"HEAD:./{path.name}"]
-    try:
-        committed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
-        return _sources(json.loads(committed)) != _sources(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError):
-        return False
-
-
-def _sources(notebook: Mapping[str, Any]) -> list[str]:
-    return ["".join(cell["source"]) for cell in notebook["cells"]]
+    names = []
+    for notebook in available:
+        folder, file = notebook.path.parent, notebook.path.name
+        command = ["git", "-C", str(folder), "show", f"HEAD:./{file}"]
+        with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError, KeyError):
+            committed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+            if sources_of(committed) != sources_of(notebook.path.read_text(encoding="utf-8")):
+                names.append(notebook.name)
+    return names
 
 
 def listing() -> str:

@@ -33,6 +33,7 @@ from sourcematters.study.finished import FinishedRuns, save_figure, save_table
 from sourcematters.study.settings import SECTIONS, Settings, merged, read_profile, split_section
 from sourcematters.training import image_bank
 from sourcematters.training.image_bank import Rendering
+from sourcematters.training.recipe import Preprocessing
 
 PLAIN = (bool, int, float, str, list, tuple, dict)
 NOT_SETTINGS = ("In", "Out", "profile", "results")
@@ -129,8 +130,7 @@ class Study:
 
     def contact_sheet(self) -> Image:
         """Images of each class as the network will see them, from the image bank, which is built for it."""
-        chosen = self.settings.training
-        rendering = Rendering(**{key: getattr(chosen, key) for key in ("size", "interpolation", "window", "crop")})
+        rendering = Rendering(**self.settings.model_dump(include=set(Preprocessing.model_fields)))
         table, folder = self.cohort.table, self.workspace.shared("bank")
         bank = image_bank.build(table, [rendering], folder, workers=self.settings.workers)[0]
         print(f"{len(bank)} images of {bank.shape[1]} x {bank.shape[2]} px, {bank.nbytes / 2**20:.1f} MiB")
