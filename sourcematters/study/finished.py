@@ -16,10 +16,6 @@ from sourcematters.results import figures, published, statistics, table1
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.study.settings import Settings
 
-FIG3 = ("tag", "denoising", "gender")
-FIG4 = ("noise", "noise_high_vs_low")
-"""The confounders of the paper's two figures of results."""
-
 
 def save_table(workspace: Workspace, name: str, table: pd.DataFrame) -> pd.DataFrame:
     """Keep a table as tables/NAME.csv and return it."""
@@ -93,11 +89,11 @@ class FinishedRuns:
 
     def fig3(self) -> Image | None:
         """The paper's Fig. 3: tag, denoising and gender, o.o.d. over i.i.d. test."""
-        return self._drawn("fig3", figures.robustness, FIG3)
+        return self._drawn("fig3", figures.robustness, ("tag", "denoising", "gender"))
 
     def fig4(self) -> Image | None:
         """The paper's Fig. 4: noise in the o.o.d. test, a row a task, a column a design."""
-        return self._drawn("fig4", figures.by_task, FIG4)
+        return self._drawn("fig4", figures.by_task, ("noise", "noise_high_vs_low"))
 
     def overview(self) -> Image | None:
         """The o.o.d. test of every confounder that was run, the paper's or not, a row a task."""
