@@ -58,10 +58,10 @@ class FinishedRuns:
         if part.empty:
             return None
         names = [name for name in confounders if name in set(part["confounder"])]
-        published, tasks = self.settings.state_of_the_art, sorted(set(self.summary["task"]))
-        if wrong := [task for task in published if task not in tasks]:
+        levels, tasks = self.settings.state_of_the_art, sorted(set(self.summary["task"]))
+        if wrong := [task for task in levels if task not in tasks]:
             raise StudyError(f"state_of_the_art: {unknown('task', wrong[0], tasks)}")
-        figure = draw(data=part, confounders=names, baseline=published, note=self.caution)
+        figure = draw(data=part, confounders=names, baseline=levels, note=self.caution)
         return save_figure(self.workspace, name, figure, part)
 
     def plot(self) -> Image:
