@@ -36,11 +36,8 @@ def _run(options: argparse.Namespace) -> int:
 
     given = [("executor", options.executor)] * bool(options.executor) + options.p
     plan = notebooks.plan(options.profile, given, options.only, options.results)
-    if options.list:
-        print(notebooks.listing())
-        return 0
-    if options.dry_run:
-        print(notebooks.describe(plan))
+    if options.list or options.dry_run:
+        print(notebooks.listing() if options.list else notebooks.describe(plan))
         return 0
 
     def signature() -> str:
@@ -71,15 +68,8 @@ def _verify(options: argparse.Namespace) -> int:
 
     plugins.load(options.plugin)
     with tempfile.TemporaryDirectory() as cache:
-        request = Request(
-            data=options.data,
-            task=options.task,
-            view=options.view,
-            splits=options.splits,
-            cache=cache,
-            workers=cores(),
-            require_files=False,
-        )
+        asked = {name: getattr(options, name) for name in ("data", "task", "view", "splits")}
+        request = Request(**asked, cache=cache, workers=cores(), require_files=False)
         text, problems = verify.report(open_cohort(request), workers=cores())
     print(text)
     return 1 if len(problems) else 0
@@ -99,21 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run the study's notebooks", allow_abbrev=False)
     run.set_defaults(command=_run)
     run.add_argument("--profile", default="demo", metavar="NAME|FILE", help="which settings (default: demo)")
-    run.add_argument(
-        "-p",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="change a setting: -p epochs 5, -p tag.height 64, -p gender.size 256",
-    )
-    run.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="NOTEBOOK",
-        help="only this one, as 20 or 20_tag",
-    )
+    example = "change a setting: -p epochs 5, -p tag.height 64, -p gender.size 256"
+    run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help=example)
+    run.add_argument("--only", action="append", default=[], metavar="NOTEBOOK", help="only this one, as 20 or 20_tag")
     run.add_argument(
         "--executor",
         metavar="local|slurm",
@@ -121,11 +99,8 @@ def _parser() -> argparse.ArgumentParser:
         "-p slurm '{partition: gpu, time: 60}' (README, On a cluster)",
     )
     run.add_argument("--results", metavar="FOLDER", help="write to FOLDER/PROFILE")
-    run.add_argument(
-        "--list",
-        action="store_true",
-        help="show all that can be named: notebooks, settings, confounders, data ...",
-    )
+    listed = "show all that can be named: notebooks, settings, confounders, data ..."
+    run.add_argument("--list", action="store_true", help=listed)
     run.add_argument("--dry-run", action="store_true", help="show every setting and run; nothing runs")
 
     verify = commands.add_parser("verify", help="open every image of a cohort and report what is wrong")
@@ -134,12 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--task", required=True, help="a finding, lung-mass, atelectasis-gender, lung-mass-ct")
     verify.add_argument("--plugin", action="append", default=[], help="a module or file that reads other data")
     verify.add_argument("--view", default="", help="keep one view only: PA or AP")
-    verify.add_argument(
-        "--splits",
-        default="own",
-        metavar="own|published|FOLDER",
-        help="whose parts and folds (lung-mass, atelectasis-gender)",
-    )
+    whose = "whose parts and folds (lung-mass, atelectasis-gender)"
+    verify.add_argument("--splits", default="own", metavar="own|published|FOLDER", help=whose)
 
     status = commands.add_parser("status", help="show which runs are done, running, queued, failed, lost or missing")
     status.set_defaults(command=_status)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sourcematters import __main__, confounders
+from sourcematters import __main__
 from sourcematters.study import notebooks
 
 ROOT = Path(__file__).parents[1]
@@ -44,9 +44,7 @@ def test_every_call_of_the_readme_is_taken(command, tmp_path, monkeypatch):
     assert plan.notebooks and all(notebooks.outline(plan, each) is not None for each in plan.notebooks)
 
 
-def test_the_confounder_of_the_readme_is_the_one_that_is_tested():
-    indented = "".join(f"    {line}" if line.strip() else line for line in example().splitlines(keepends=True))
-    assert indented.strip() in (confounders.__doc__ or "")
+def test_the_confounder_of_the_readme_has_20_lines():
     assert len([line for line in example().splitlines() if line.strip()]) <= 20
 
 

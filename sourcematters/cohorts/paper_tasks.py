@@ -18,8 +18,7 @@ from sourcematters.errors import StudyError
 from sourcematters.seeds import uniform
 
 VIEW = "PA"
-TEST_FRACTION = 83 / 331
-"""Share of the lung-mass images in the paper's test part."""
+TEST_FRACTION = 83 / 331  # share of the lung-mass images in the paper's test part
 
 GENDER_GROUPS = dict.fromkeys(
     [("test", 1, "M"), ("test", 0, "F"), ("dev", 1, "M"), ("dev", 1, "F"), ("dev", 0, "M")], 200

@@ -59,18 +59,12 @@ def decode(path: str | Path) -> Image.Image:
     return image
 
 
-def read_grey(path: str | Path) -> NDArray[np.uint8]:
-    """Decode one image file to grey: uint8 (H, W), 0..255.
-
-    Colour is weighted as in ITU-R 601 (Pillow's "L"); an alpha channel is ignored, as the few RGBA files
-    of ChestX-ray14 need.
-    """
-    return np.asarray(decode(path).convert("L"))
-
-
 def read(path: str | Path) -> NDArray[np.uint8] | NDArray[np.int16]:
-    """Decode one file of a cohort: a CT slice to Hounsfield units, int16 (H, W), any other to grey, uint8 (H, W)."""
-    return read_hu(path) if is_dicom(path) else read_grey(path)
+    """Decode one file of a cohort: a CT slice to Hounsfield units, int16 (H, W), any other to grey, uint8 (H, W).
+
+    Colour is weighted as in ITU-R 601 (Pillow's "L"); alpha is ignored, as the few RGBA files of ChestX-ray14 need.
+    """
+    return read_hu(path) if is_dicom(path) else np.asarray(decode(path).convert("L"))
 
 
 def window(hu: NDArray[np.int16], centre: float, width: float) -> NDArray[np.uint8]:

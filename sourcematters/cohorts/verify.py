@@ -11,8 +11,7 @@ from sourcematters.cohorts.pixels import decode, is_dicom, read
 from sourcematters.errors import StudyError
 from sourcematters.processes import over_processes, progress
 
-WORTH_PROCESSES = 1000
-"""Starting processes takes longer than opening fewer images than this."""
+WORTH_PROCESSES = 1000  # starting processes takes longer than opening fewer images than this
 FEW = 10
 MOST_SHOWN = 50
 AGE_BANDS = {"0-17": 0, "18-39": 18, "40-59": 40, "60-79": 60, "80 and over": 80}

@@ -30,17 +30,8 @@ def power_spectrum(noise: NDArray[np.float64]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["frequency", "power"])
 
 
-def noise_domains_table(hu: Hounsfield, *, n0: float, seed: int) -> pd.DataFrame:
-    """What `noise_domains` draws: a row a domain and frequency.
-
-    Columns `domain, n0, sd_hu, neighbour_autocorrelation` (horizontal and vertical neighbours averaged; 0 if white),
-    `frequency, power` (`power_spectrum`), measured in the largest square in the circle that a scanner reconstructs.
-    """
-    return _measured(hu, n0, seed)[1]
-
-
 def _measured(hu: Hounsfield, n0: float, seed: int) -> tuple[dict[str, NDArray[np.float64]], pd.DataFrame]:
-    """What each domain adds to the slice, in HU, (H, W), and the table of it."""
+    """What each domain adds to the slice, in HU, (H, W), and the table of `noise_domains`."""
     row, column = (length // 2 for length in hu.shape)
     half = int(min(hu.shape) // 2 / np.sqrt(2))
     if half < BINS:
@@ -57,15 +48,17 @@ def _measured(hu: Hounsfield, n0: float, seed: int) -> tuple[dict[str, NDArray[n
     return noises, pd.concat(frames, ignore_index=True)
 
 
-def noise_domains(hu: Hounsfield, *, n0: float, seed: int, note: str = "") -> Figure:
-    """One CT slice under noise drawn in the image (Eq. 2) and in its projections, and what each adds.
+def noise_domains(hu: Hounsfield, *, n0: float, seed: int, note: str = "") -> tuple[Figure, pd.DataFrame]:
+    """One CT slice under noise drawn in the image (Eq. 2) and in its projections, and what each adds; and its table.
 
     `hu` is int16 (H, W) in Hounsfield units, `n0` the photons per pixel and per ray. Below the slices stand the power
     spectra over the noise's variance (white noise lies at 1), and what was added, in units of its standard deviation.
-    Raises StudyError for an image that is not in Hounsfield units, or below 70 px.
+    The table has a row a domain and frequency: `domain, n0, sd_hu, neighbour_autocorrelation` (horizontal and vertical
+    neighbours averaged; 0 if white), `frequency, power` (`power_spectrum`), measured in the largest square in the
+    circle that a scanner reconstructs. Raises StudyError for an image that is not in Hounsfield units, or below 70 px.
     """
     noises, table = _measured(hu, n0, seed)
-    table["relative"] = table["power"] / table["sd_hu"] ** 2
+    relative = table["power"] / table["sd_hu"] ** 2
     figure = Figure(figsize=(7.2, 5.2), layout="constrained")
     slices, (spectra, *differences) = figure.subplots(2, 3)
     titles = ["without noise", *(title for title, _ in DOMAINS.values())]
@@ -80,18 +73,18 @@ def noise_domains(hu: Hounsfield, *, n0: float, seed: int, note: str = "") -> Fi
         text = f"sd {sd:.1f} HU, neighbours correlate {np.round(correlation, 2) + 0:+.2f}".replace("-", "\u2212")
         axes.set_xlabel(text, fontsize=SMALL)
         spectra.plot(
-            curve["frequency"], curve["relative"], label=title, color=look.color,
+            curve["frequency"], relative[curve.index], label=title, color=look.color,
             linestyle=look.linestyle, marker=look.marker, markersize=3, linewidth=1.3,
         )  # fmt: skip
     bar = figure.colorbar(shown, ax=differences, shrink=0.8, aspect=25, pad=0.02)
     bar.set_label("added, in sd of its own", fontsize=SMALL)
     bar.ax.tick_params(labelsize=SMALL, length=2.5)
     bar.outline.set_visible(False)
-    spectra.set(xlim=(0, 0.5), ylim=(0, 1.35 * table["relative"].max()), box_aspect=1)
+    spectra.set(xlim=(0, 0.5), ylim=(0, 1.35 * relative.max()), box_aspect=1)
     spectra.set_xlabel("frequency, cycles per px", fontsize=SMALL)
     spectra.set_ylabel("noise power / variance, px\u00b2", fontsize=SMALL)
     spectra.legend(frameon=False, fontsize=SMALL, loc="upper left", handlelength=3.2)
     frame(spectra)
     photons = f"N\u2080 = {n0:.2g} photons per pixel (image) and per ray (projections)"
     figure.suptitle(f"{note}\n{photons}".lstrip(), fontsize=NORMAL)
-    return figure
+    return figure, table

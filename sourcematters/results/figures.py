@@ -22,8 +22,6 @@ from sourcematters.results.style import BASELINE, CHANCE, NORMAL, SMALL, Style, 
 ROWS = {"ood": "o.o.d. test", "iid": "i.i.d. test"}
 PUBLISHED = "published state of the art"
 
-Levels = Mapping[str, float]
-"""The published state of the art by task, an AUC, 0..1."""
 Labels = tuple[str, Mapping[str, str]]
 """A column of the table, and what to print for each of its values, in the order in which they are drawn."""
 
@@ -35,16 +33,6 @@ def caption(cautions: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(filter(None, parts)))
 
 
-def levels(given: dict[str, float], tasks: Iterable[str]) -> dict[str, float]:
-    """`given`, unless it names a task that is none of `tasks`: then it raises StudyError."""
-    known = sorted(set(tasks))
-    if unknown := sorted(set(given) - set(known)):
-        raise StudyError(
-            f"state_of_the_art: no result of task {', '.join(unknown)}. Name a task that was run: {', '.join(known)}."
-        )
-    return given
-
-
 def robustness(
     *, data: pd.DataFrame, confounders: Iterable[str] = (), baseline: Mapping[str, float] = {}, note: str = ""
 ) -> Figure:
@@ -52,8 +40,8 @@ def robustness(
 
     `data` is the table of `metrics.summarise` for one backbone: mean over folds, with the 95 % interval as
     error bars (cut at 0 and 1, shifted sideways by source so that they do not hide each other). `confounders`
-    picks and orders the columns, all if empty. `baseline` is drawn as a dotted line, `note` printed on top, e.g. what
-    `caption` returns. Raises StudyError if a panel would mix tasks or backbones.
+    picks and orders the columns, all if empty. `baseline`, the published AUC by task, is drawn as a dotted line, `note`
+    printed on top, e.g. what `caption` returns. Raises StudyError if a panel would mix tasks or backbones.
     """
     names = list(dict.fromkeys(confounders or data["confounder"]))
     data = _chosen(data, names, ROWS, alike=("task", "backbone"))
@@ -69,7 +57,7 @@ def robustness(
     )
 
 
-def by_task(*, data: pd.DataFrame, confounders: Iterable[str], baseline: Levels, note: str = "") -> Figure:
+def by_task(*, data: pd.DataFrame, confounders: Iterable[str], baseline: Mapping[str, float], note: str = "") -> Figure:
     """Fig. 4: o.o.d. AUC against the confounder's strength, a row a task, a column a confounder.
 
     As `robustness`; with X-ray and CT as tasks, and the two designs of noise as `confounders`, it is the paper's.

@@ -195,10 +195,8 @@ def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
     folder = workspace.shared("runs")
     if missing := [run_id for run_id in table["run_id"] if not (folder / run_id / "done").exists()]:
         raise StudyError(f"{len(missing)} of {len(table)} runs are not done, e.g. {missing[0]}. Run the grid first.")
-    frames = []
-    for row in table.to_dict("records"):
-        predictions = pd.read_csv(folder / row["run_id"] / "predictions.csv")
-        frames.append(metrics.by_test_set(predictions).assign(**row))
+    tests = (metrics.by_test_set(pd.read_csv(folder / run_id / "predictions.csv")) for run_id in table["run_id"])
+    frames = [found.assign(**row) for found, row in zip(tests, table.to_dict("records"), strict=True)]
     return pd.concat(frames, ignore_index=True)[[*table.columns, "test_set", "n", *metrics.METRICS]]
 
 

@@ -11,12 +11,8 @@ if TYPE_CHECKING:
     import torch
 
 # The paper's networks; of any other, timm's own choice is taken.
-TAGS = {
-    "resnet50": "resnet50.tv_in1k",
-    "densenet121": "densenet121.tv_in1k",
-    "inception_v3": "inception_v3.tv_in1k",
-    "inception_resnet_v2": "inception_resnet_v2.tf_in1k",
-}
+TAGS = {name: f"{name}.tv_in1k" for name in ("resnet50", "densenet121", "inception_v3")}
+TAGS["inception_resnet_v2"] = "inception_resnet_v2.tf_in1k"
 
 
 class TimmWeights(Source):

@@ -65,13 +65,11 @@ def load_exactly(model: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], 
 
 def differences(found: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence[int]]) -> str:
     """What tells a file's tensors, name to shape, from a network's, in words; empty when they are the same."""
-    shapes = {key: (tuple(found[key]), tuple(wanted[key])) for key in wanted if key in found}
+    shapes = [(key, tuple(found[key]), tuple(wanted[key])) for key in wanted if key in found]
     complaints = {
         "missing": [key for key in wanted if key not in found],
         "not of this network": [key for key in found if key not in wanted],
-        "of another shape": [
-            f"{key} {own} where {right} is needed" for key, (own, right) in shapes.items() if own != right
-        ],
+        "of another shape": [f"{key} {own} where {due} is needed" for key, own, due in shapes if own != due],
     }
     words = {what: ", ".join(keys[:4]) + (", ..." if len(keys) > 4 else "") for what, keys in complaints.items()}
     return "; ".join(f"{len(complaints[what])} {what}: {keys}" for what, keys in words.items() if keys)

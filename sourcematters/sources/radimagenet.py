@@ -17,15 +17,10 @@ from sourcematters.sources.registry import Published, Weights, register
 from sourcematters.sources.source import HALF, Source, plain
 
 PYTORCH, KERAS, HUB = "radimagenet", "radimagenet-keras", "Lab-Rasool/RadImageNet"
-FILES = {
-    PYTORCH: {"resnet50": "ResNet50.pt", "densenet121": "DenseNet121.pt", "inception_v3": "InceptionV3.pt"},
-    KERAS: {
-        "resnet50": "RadImageNet-ResNet50_notop.h5",
-        "densenet121": "RadImageNet-DenseNet121_notop.h5",
-        "inception_v3": "RadImageNet-InceptionV3_notop.h5",
-        "inception_resnet_v2": "RadImageNet-IRV2_notop.h5",
-    },
-}
+NETWORKS = {"resnet50": "ResNet50", "densenet121": "DenseNet121", "inception_v3": "InceptionV3"}
+FILES = {PYTORCH: {backbone: f"{network}.pt" for backbone, network in NETWORKS.items()}}
+NETWORKS["inception_resnet_v2"] = "IRV2"
+FILES[KERAS] = {backbone: f"RadImageNet-{network}_notop.h5" for backbone, network in NETWORKS.items()}
 RECIPES = {
     PYTORCH: "Request it from the RadImageNet authors (github.com/BMEII-AI/RadImageNet, PyTorch release)",
     KERAS: "Follow the link to the TensorFlow models in the README of github.com/BMEII-AI/RadImageNet, unpack {file},",
@@ -64,9 +59,8 @@ def find(backbone: str, weights: Weights | None, folder: Path, *, name: str) -> 
     Raises StudyError for a backbone without weights, a file of the other release, and one that has to be got by hand.
     """
     file = FILES[name].get(backbone)
-    how = f"{name} was published for {', '.join(FILES[name])}; not for {backbone!r}."
-    if file:
-        how = recipe(name, file)
+    others = f"{name} was published for {', '.join(FILES[name])}; not for {backbone!r}."
+    how = recipe(name, file) if file else others
     if weights:
         weights = weights.located(name, file or f"{backbone}{'.h5' if name == KERAS else '.safetensors'}", how)
         if (weights.path.suffix in SUFFIXES) != (name == KERAS):

@@ -58,19 +58,20 @@ class _Kernel(AsyncKernelManager):
                 os.killpg(self._group, signal.SIGKILL)
 
 
-def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> Path:
+def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> None:
     """Execute a notebook in its own folder, as JupyterLab would; write `folder`/NAME.ipynb and NAME.html.
 
-    Its standard error is shown as it comes. Returns the path of the executed notebook. Raises NotebookFailed
-    after writing what was executed up to the error; when interrupted, writes nothing and ends the kernel.
+    Its standard error is shown as it comes. Raises NotebookFailed after writing what was executed up to the error;
+    when interrupted, writes nothing and ends the kernel.
     """
     from nbclient.exceptions import DeadKernelError
+    from nbconvert import HTMLExporter
     from papermill import execute_notebook
     from papermill.exceptions import PapermillExecutionError
 
     # Settings are no parameters of a cell, so papermill would call each of them unknown.
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    target, html, failure = folder / notebook.path.name, folder / f"{notebook.name}.html", ""
+    html, failure = folder / f"{notebook.name}.html", ""
     with tempfile.TemporaryDirectory() as scratch:
         beside = Path(scratch) / notebook.path.name
         try:
@@ -99,26 +100,15 @@ def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> 
     for cell in executed.cells:
         if cell.cell_type == "code":  # a finished progress bar leaves an empty line
             cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text.strip()]
-    executed.metadata.papermill.update(
-        input_path=notebook.path.name,
-        output_path=notebook.path.name,
-        exception=bool(failure),
-        parameters=dict(parameters),
-    )
-    files.write_text(target, nbformat.writes(executed) + "\n")
-    files.write_text(html, _as_html(executed, notebook.title))
+    paths = dict.fromkeys(("input_path", "output_path"), notebook.path.name)
+    executed.metadata.papermill.update(paths, exception=bool(failure), parameters=dict(parameters))
+    files.write_text(folder / notebook.path.name, nbformat.writes(executed) + "\n")
+    exporter = HTMLExporter(template_name="lab", require_js_url="", jquery_url="")
+    as_html, _ = exporter.from_notebook_node(executed, resources={"metadata": {"name": notebook.title}})
+    files.write_text(html, as_html)
     if failure:
         started = [c for c in executed.cells if c.cell_type == "code" and c.metadata.papermill.start_time]
         raise NotebookFailed(f"{notebook.path.name}, cell [{len(started)}]: {failure}\n  executed up to there: {html}")
-    return target
-
-
-def _as_html(executed: nbformat.NotebookNode, title: str) -> str:
-    """An executed notebook as one HTML page, with its figures inside."""
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter(template_name="lab", require_js_url="", jquery_url="")
-    return exporter.from_notebook_node(executed, resources={"metadata": {"name": title}})[0]
 
 
 def run(plan: Plan) -> Path:

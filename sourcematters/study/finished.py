@@ -1,5 +1,6 @@
 """Finished runs: their tables and figures, each kept as a file and shown."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,14 +9,12 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 
 from sourcematters import metrics
+from sourcematters.checked import unknown
+from sourcematters.errors import StudyError
 from sourcematters.files import write_csv
 from sourcematters.results import figures, published, statistics, table1
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.study.settings import Settings
-
-FIG3 = ("tag", "denoising", "gender")
-FIG4 = ("noise", "noise_high_vs_low")
-"""The confounders of the paper's two figures of results."""
 
 
 def save_table(workspace: Workspace, name: str, table: pd.DataFrame) -> pd.DataFrame:
@@ -49,8 +48,21 @@ class FinishedRuns:
         """What every figure of these runs must say."""
         return figures.caption(self.table["caution"])
 
-    def _save_table(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
-        return save_table(self.workspace, name, table)
+    def _kept(self, name: str, table: pd.DataFrame, columns: str, digits: int = 3) -> pd.DataFrame:
+        """Keep all of a table, and return these of its columns, rounded, to be read."""
+        return save_table(self.workspace, name, table)[columns.split()].round(digits)
+
+    def _drawn(self, name: str, draw: Callable[..., Figure], confounders: Sequence[str]) -> Image | None:
+        """Keep what `draw` makes of those of `confounders` that were run, and return it; nothing if none was."""
+        part = self.summary[self.summary["confounder"].isin(confounders)]
+        if part.empty:
+            return None
+        names = [name for name in confounders if name in set(part["confounder"])]
+        levels, tasks = self.settings.state_of_the_art, sorted(set(self.summary["task"]))
+        if wrong := [task for task in levels if task not in tasks]:
+            raise StudyError(f"state_of_the_art: {unknown('task', wrong[0], tasks)}")
+        figure = draw(data=part, confounders=names, baseline=levels, note=self.caution)
+        return save_figure(self.workspace, name, figure, part)
 
     def plot(self) -> Image:
         """AUC against the confounder's strength, o.o.d. over i.i.d. test, a column a confounder."""
@@ -71,40 +83,25 @@ class FinishedRuns:
 
     def table1(self) -> pd.DataFrame:
         """Table 1: what the networks were trained and tested on, a column a group of confounders."""
-        self._save_table("all_runs", self.table)
-        self._save_table("summary", self.summary)
-        return self._save_table("table1", table1.summarise(self.table, self.workspace)).T.fillna("")
-
-    def _levels(self) -> dict[str, float]:
-        return figures.levels(self.settings.state_of_the_art, tasks=self.summary["task"])
+        save_table(self.workspace, "all_runs", self.table)
+        save_table(self.workspace, "summary", self.summary)
+        return save_table(self.workspace, "table1", table1.summarise(self.table, self.workspace)).T.fillna("")
 
     def fig3(self) -> Image | None:
         """The paper's Fig. 3: tag, denoising and gender, o.o.d. over i.i.d. test."""
-        names = [name for name in FIG3 if name in set(self.summary["confounder"])]
-        part = self.summary[self.summary["confounder"].isin(names)]
-        if part.empty:
-            return None
-        figure = figures.robustness(data=part, confounders=names, baseline=self._levels(), note=self.caution)
-        return save_figure(self.workspace, "fig3", figure, part)
+        return self._drawn("fig3", figures.robustness, ("tag", "denoising", "gender"))
 
     def fig4(self) -> Image | None:
         """The paper's Fig. 4: noise in the o.o.d. test, a row a task, a column a design."""
-        return self._by_task("fig4", [name for name in FIG4 if name in set(self.summary["confounder"])])
+        return self._drawn("fig4", figures.by_task, ("noise", "noise_high_vs_low"))
 
     def overview(self) -> Image | None:
         """The o.o.d. test of every confounder that was run, the paper's or not, a row a task."""
-        return self._by_task("overview", list(dict.fromkeys(self.summary["confounder"])))
-
-    def _by_task(self, name: str, names: list[str]) -> Image | None:
-        part = self.summary[self.summary["confounder"].isin(names)]
-        if part.empty:
-            return None
-        figure = figures.by_task(data=part, confounders=names, baseline=self._levels(), note=self.caution)
-        return save_figure(self.workspace, name, figure, part)
+        return self._drawn("overview", figures.by_task, self.summary["confounder"].unique())
 
     def robustness(self) -> pd.DataFrame:
         """What each confounder costs each source: o.o.d. AUC at both ends, drop and gap."""
-        return self._save_table("robustness", metrics.robustness(self.summary)).round(3)
+        return save_table(self.workspace, "robustness", metrics.robustness(self.summary)).round(3)
 
     # Statistics
 
@@ -119,38 +116,31 @@ class FinishedRuns:
         tests = statistics.permutation_tests(
             self.table, pairs=self.pairs, test_sets=asked.test_sets, resamples=asked.permutations, seed=asked.seed
         )
-        tests = self._save_table("tests", statistics.holm(tests))
+        tests = statistics.holm(tests)
         for family, part in tests.groupby("family", sort=False):
             below = int((part["p_holm"] < 0.05).sum())
             print(f"{family}: {below} with p_holm below .05; the smallest possible is {part['floor_holm'].iloc[0]:.3f}")
-        columns = "confounder test_set p_art a b difference t p floor p_holm floor_holm".split()
-        return tests[columns].round(4)
+        columns = "confounder test_set p_art a b difference t p floor p_holm floor_holm"
+        return self._kept("tests", tests, columns, 4)
 
     def bootstrap(self) -> pd.DataFrame:
         """Differences between sources with an interval over test patients."""
-        asked = self.settings
-        table = statistics.bootstrap(
-            self.table,
-            self.workspace.shared("runs"),
-            pairs=self.pairs,
-            test_sets=asked.test_sets,
-            resamples=asked.resamples,
-            seed=asked.seed,
-        )
-        columns = "confounder test_set p_art a b patients difference ci_low ci_high".split()
-        return self._save_table("bootstrap", table)[columns].round(3)
+        how = {key: getattr(self.settings, key) for key in ("test_sets", "resamples", "seed")}
+        table = statistics.bootstrap(self.table, self.workspace.shared("runs"), pairs=self.pairs, **how)
+        columns = "confounder test_set p_art a b patients difference ci_low ci_high"
+        return self._kept("bootstrap", table, columns)
 
     def mixed_model(self) -> pd.DataFrame:
         """AUC over all strengths at once, with the fold as random intercept."""
         reference = self.settings.reference or self.table["source"].iloc[0]
         table = statistics.mixed_model(self.table, reference=reference, test_sets=self.settings.test_sets)
-        columns = "confounder test_set term estimate ci_low ci_high p converged problem".split()
-        return self._save_table("mixed_model", table)[columns].round(4)
+        columns = "confounder test_set term estimate ci_low ci_high p converged problem"
+        return self._kept("mixed_model", table, columns, 4)
 
     def by_source(self) -> pd.DataFrame:
         """Each source in one row a confounder, averaged over strengths."""
-        table = self._save_table("by_source", statistics.by_source(self.table))
-        return table.drop(columns=["task", "backbone"]).round(3)
+        columns = "confounder source strengths folds iid ood ood_low ood_high gap gap_low gap_high"
+        return self._kept("by_source", statistics.by_source(self.table), columns)
 
     # Against the paper
 
@@ -158,7 +148,7 @@ class FinishedRuns:
     def comparison(self) -> pd.DataFrame:
         """Our curves on the published ones (`published.compare`)."""
         table = published.compare(self.table, self.workspace.shared("runs"))
-        return self._save_table("against_the_paper", table)
+        return save_table(self.workspace, "against_the_paper", table)
 
     def against_the_paper(self) -> Image:
         """Both curves in one figure, and what the comparison is worth."""
@@ -177,4 +167,4 @@ class FinishedRuns:
 
     def consistency(self) -> pd.DataFrame:
         """What the paper's own numbers say of each other: its printed folds, its figures, its tests."""
-        return self._save_table("published_consistency", published.consistency()).round(4)
+        return save_table(self.workspace, "published_consistency", published.consistency()).round(4)

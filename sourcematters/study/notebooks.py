@@ -1,6 +1,7 @@
 """What one call will do: which notebooks, with which settings, and the runs that they will make."""
 
 import ast
+import contextlib
 import json
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,11 +39,6 @@ class Notebook:
     def name(self) -> str:
         """File name without suffix, such as 20_tag."""
         return self.path.stem
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All that it is called by: 20_tag, 20, tag."""
-        return (self.name, *self.name.split("_", 1))
 
 
 @dataclass(frozen=True)
@@ -98,21 +94,18 @@ def notebooks() -> list[Notebook]:
 
 def selected(available: Sequence[Notebook], names: Iterable[str]) -> list[Notebook]:
     """The notebooks called `names`, each a file name, a stem (20_tag), a number (20, or 0 for 00) or the rest (tag)."""
-    chosen = set()
+    known, chosen = [notebook.name for notebook in available], set[str]()
     for name in names:
         stem = name.zfill(2) if name.isdecimal() else Path(name).stem
-        found = {notebook.name for notebook in available if stem in notebook.names}
+        found = {name for name in known if stem in (name, *name.split("_", 1))}
         if not found:
-            raise StudyError(unknown("notebook", stem, [notebook.name for notebook in available]))
+            raise StudyError(unknown("notebook", stem, known))
         chosen |= found
     return [notebook for notebook in available if notebook.name in chosen]
 
 
 def plan(
-    profile: str,
-    overrides: Iterable[tuple[str, str]] = (),
-    only: Sequence[str] = (),
-    results: str | Path | None = None,
+    profile: str, overrides: Iterable[tuple[str, str]] = (), only: Sequence[str] = (), results: str | Path | None = None
 ) -> Plan:
     """Decide which notebooks run, with which settings, and check them all before anything runs.
 
@@ -133,28 +126,21 @@ def plan(
     return Plan(folder, study, tuple(chosen), parameters | changes)
 
 
-def section_of(plan: Plan, notebook: Notebook) -> Study:
-    """The plan's study as this notebook has it."""
-    study = plan.study
-    return Study(study.profile_file, study.changes, study.results, notebook.section) if notebook.section else study
-
-
 def changed(available: Iterable[Notebook]) -> list[str]:
     """The names of notebooks whose cells are others than those that git has committed; none without git."""
-    return [notebook.name for notebook in available if _is_changed(notebook.path)]
 
+    def sources_of(notebook: str) -> list[str]:
+        return ["".join(cell["source"]) for cell in json.loads(notebook)["cells"]]
 
-def _is_changed(path: Path) -> bool:
-    command = ["git", "-C", str(path.parent), "show", f"HEAD:./{path.name}"]
-    try:
-        committed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
-        return _sources(json.loads(committed)) != _sources(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError):
-        return False
-
-
-def _sources(notebook: Mapping[str, Any]) -> list[str]:
-    return ["".join(cell["source"]) for cell in notebook["cells"]]
+    names = []
+    for notebook in available:
+        folder, file = notebook.path.parent, notebook.path.name
+        command = ["git", "-C", str(folder), "show", f"HEAD:./{file}"]
+        with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError, KeyError):
+            committed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+            if sources_of(committed) != sources_of(notebook.path.read_text(encoding="utf-8")):
+                names.append(notebook.name)
+    return names
 
 
 def listing() -> str:
@@ -171,10 +157,8 @@ def listing() -> str:
         lines += [f"  {name}  {kind.title}; {kind.practice}"]
         lines += [f"    {line}" for line in _fields(required | kind.parameters())]
     lines += ["", "DATA"] + [f"  {reader.name}: {reader.help}" for reader in cohorts.known().values()]
-    lines += ["", "SOURCES"]
-    lines += [
-        f"  {name}  {source.title}: {source.where}; {source.backbones}" for name, source in sources.known().items()
-    ]
+    published = sources.known().values()
+    lines += ["", "SOURCES"] + [f"  {one.name}  {one.title}: {one.where}; {one.backbones}" for one in published]
     profiles = sorted(path.stem for path in (configuration.ROOT / "notebooks" / "profiles").glob("*.yaml"))
     return "\n".join([*lines, "", f"PROFILES  {', '.join(profiles) or 'none'}"])
 
@@ -205,7 +189,9 @@ def describe(plan: Plan) -> str:
 
 def outline(plan: Plan, notebook: Notebook) -> list[RunSpec]:
     """The runs that `notebook` will make, before its cohort and weights are looked at."""
-    study = section_of(plan, notebook)
+    study = plan.study
+    if notebook.section:
+        study = Study(study.profile_file, study.changes, study.results, notebook.section)
     return [spec for names in notebook.grids for spec in study.outline(*names)]
 
 

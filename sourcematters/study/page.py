@@ -3,33 +3,17 @@
 Everything on the page is read from the results folder, so it shows what is there, whichever calls made it.
 """
 
-import csv
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 
 from sourcematters import files
-
-
-@dataclass(frozen=True)
-class Executed:
-    """An executed notebook, as its own metadata tell."""
-
-    path: Path
-    title: str
-    failed: bool
-    seconds: float
-    ended: str
-
-    @property
-    def number(self) -> str:
-        """The number at the start of its file name."""
-        return self.path.stem.split("_")[0]
+from sourcematters.results.figures import caption
 
 
 def heading(cells: Iterable[Any]) -> tuple[str, str]:
@@ -37,15 +21,12 @@ def heading(cells: Iterable[Any]) -> tuple[str, str]:
 
     papermill's own markers of a failed notebook are passed over.
     """
-    texts = (c for c in cells if c["cell_type"] == "markdown" and not _is_marker(c))
-    lines = "".join(next(texts, {"source": ""})["source"]).splitlines()
+    markdown = (cell for cell in cells if cell["cell_type"] == "markdown")
+    texts = (c["source"] for c in markdown if "papermill-error-cell-tag" not in c["metadata"].get("tags", []))
+    lines = "".join(next(texts, "")).splitlines()
     title = next((line.lstrip("# ").strip() for line in lines if line.startswith("# ")), "")
     cost = next((line.replace("*", "").strip() for line in lines if re.match(r"\W*cost\b", line, re.I)), "")
     return title, cost
-
-
-def _is_marker(cell: Any) -> bool:
-    return "papermill-error-cell-tag" in cell["metadata"].get("tags", [])
 
 
 def lasting(seconds: float) -> str:
@@ -56,17 +37,19 @@ def lasting(seconds: float) -> str:
     return f"{minutes} min {seconds:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _executed(path: Path) -> Executed:
+def _executed(path: Path) -> dict[str, Any]:
+    """What the page's template shows of an executed notebook, as its own metadata tell."""
     content = files.read_json(path)
     about = content["metadata"].get("papermill", {})
     ended = about.get("end_time")
-    return Executed(
-        path=path,
-        title=heading(content["cells"])[0] or path.stem,
-        failed=bool(about.get("exception")),
-        seconds=about.get("duration") or 0.0,
-        ended=f"{datetime.fromisoformat(ended).astimezone():%Y-%m-%d %H:%M}" if ended else "",
-    )
+    return {
+        "path": path,
+        "number": path.stem.split("_")[0],
+        "title": heading(content["cells"])[0] or path.stem,
+        "failed": about.get("exception"),
+        "seconds": about.get("duration") or 0.0,
+        "ended": f"{datetime.fromisoformat(ended).astimezone():%Y-%m-%d %H:%M}" if ended else "",
+    }
 
 
 def index(folder: str | Path) -> Path:
@@ -77,8 +60,6 @@ def index(folder: str | Path) -> Path:
     (column `caution` of `folder`/plans/*.csv) stands at the top. Links are relative, so the folder can be moved or
     zipped.
     """
-    from sourcematters.results.figures import caption  # takes long to import, and a command line needs the rest only
-
     folder = Path(folder)
     notebooks = [_executed(path) for path in sorted((folder / "notebooks").glob("[!.]*.ipynb"))]
     # The paper's own figures come first.
@@ -103,7 +84,4 @@ def index(folder: str | Path) -> Path:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file; none if it is not there."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if path.exists() else []

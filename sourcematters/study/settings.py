@@ -152,27 +152,18 @@ def located(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
     return found
 
 
-def plugins_of(values: Mapping[str, Any]) -> list[str]:
-    """The plugins that `values` ask for, before anything else of them can be checked."""
-    named = values.get("plugins") or []
-    return [named] if isinstance(named, str) else list(map(str, named))
-
-
 def checked(values: Mapping[str, Any]) -> tuple[Settings, dict[str, dict[str, Any]]]:
     """The settings that `values` make, and what its sections say of each confounder.
 
     Everything is checked, the sections too. Raises one StudyError with all that is wrong.
     """
     sections = {key: value for key, value in values.items() if key in confounders.known() or key in SECTIONS}
-    plain = {key: value for key, value in values.items() if key not in sections}
-    complaints = [
-        unknown("setting", key, [*Settings.model_fields, *confounders.known(), *SECTIONS])
-        for key in plain
-        if key not in Settings.model_fields
-    ]
+    plain = {key: values[key] for key in values if key in Settings.model_fields and key not in sections}
+    known = [*Settings.model_fields, *confounders.known(), *SECTIONS]
+    complaints = [unknown("setting", key, known) for key in values if key not in known]
     settings = Settings()
     try:
-        settings = Settings(**{key: value for key, value in plain.items() if key in Settings.model_fields})
+        settings = Settings(**plain)
     except StudyError as error:
         complaints.append(str(error))
     for name, section in sections.items():
@@ -185,7 +176,8 @@ def checked(values: Mapping[str, Any]) -> tuple[Settings, dict[str, dict[str, An
             own, parameters = split_section(name, section)
             Settings(**own)
             # Attributes have no defaults: what is required must be given where it is used.
-            if parameters and not _lacks(name, parameters):
+            fields = confounders.known()[name].model_fields.items()
+            if parameters and all(key in parameters for key, field in fields if field.is_required()):
                 confounders.make(name, **parameters)
         except StudyError as error:
             complaints.append(f"{name}: {error}")
@@ -194,17 +186,12 @@ def checked(values: Mapping[str, Any]) -> tuple[Settings, dict[str, dict[str, An
     return settings, {name: dict(section) for name, section in sections.items() if name not in SECTIONS}
 
 
-def _lacks(name: str, parameters: Mapping[str, Any]) -> bool:
-    fields = confounders.known()[name].model_fields
-    return any(field.is_required() and key not in parameters for key, field in fields.items())
-
-
 def split_section(name: str, section: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a confounder's section sets: settings of its runs, and parameters of its own.
 
     Raises StudyError for a name that is neither.
     """
-    parameters = confounders.known()[name].model_fields
+    parameters = confounders.known()[name].model_fields if section else {}
     if wrong := [key for key in section if key not in parameters and key not in Settings.model_fields]:
         raise StudyError(unknown("parameter", wrong[0], parameters))
     own = {key: value for key, value in section.items() if key not in parameters}
@@ -214,19 +201,17 @@ def split_section(name: str, section: Mapping[str, Any]) -> tuple[dict[str, Any]
 def as_table(asked: Mapping[str, Any], profile: Mapping[str, Any]) -> pd.DataFrame:
     """One row a setting, sections too (`tag.height`): setting, value, profile (its value, or the default)."""
     settings, sections = checked(asked)
-    plain, by_profile = settings.model_dump(), checked(profile)[0].model_dump()
-    rows = [(key, plain[key], by_profile[key]) for key in plain]
-    rows += list(_section_rows(sections | {key: asked[key] for key in SECTIONS if key in asked}, profile))
+    values = settings.model_dump() | _flat(sections | {key: asked[key] for key in SECTIONS if key in asked})
+    by_profile = _flat(profile) | checked(profile)[0].model_dump()
+    rows = [(key, value, by_profile.get(key)) for key, value in values.items()]
     return pd.DataFrame(rows, columns=["setting", "value", "profile"]).map(_text)
 
 
-def _section_rows(sections: Mapping[str, Any], profile: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _flat(sections: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for key, value in sections.items():
-        inner = profile.get(key) if isinstance(profile, Mapping) else None
-        if isinstance(value, Mapping):
-            yield from _section_rows(value, inner, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value, inner
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
 
 
 def _text(value: Any) -> str:

@@ -8,7 +8,7 @@ runs.plot()
 runs.answer()
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,10 @@ from sourcematters.runs.specs import RunSpec, grid
 from sourcematters.sources import Source
 from sourcematters.study import settings as configuration
 from sourcematters.study.finished import FinishedRuns, save_figure, save_table
-from sourcematters.study.settings import SECTIONS, merged, read_profile, split_section
+from sourcematters.study.settings import SECTIONS, Settings, merged, read_profile, split_section
 from sourcematters.training import image_bank
 from sourcematters.training.image_bank import Rendering
+from sourcematters.training.recipe import Preprocessing
 
 PLAIN = (bool, int, float, str, list, tuple, dict)
 NOT_SETTINGS = ("In", "Out", "profile", "results")
@@ -54,11 +55,14 @@ class Study:
         self.profile, self.profile_values = read_profile(profile)
         self.profile_file, self.changes, self.section = profile, dict(changes or {}), section
         self.values = merged(self.profile_values, self.changes)
-        plugins.load(configuration.plugins_of(self.values))
+        # Plugins first: they may add what the other settings name.
+        plugins.load(Settings(plugins=self.values.get("plugins") or ()).plugins)
         configuration.checked(self.values)
-        self.settings, self.sections = configuration.checked(_in_section(self.values, section))
+        plain = {key: value for key, value in self.values.items() if key not in SECTIONS}
+        self.settings, self.sections = configuration.checked(merged(plain, self.values.get(section) or {}))
         self.results = Path(results or configuration.ROOT / "results" / self.profile).expanduser().resolve()
         self.workspace = Workspace(str(self.results))
+        self._prefix = f"{section}_" if section else ""
         self._about: dict[str, Study] = {}
 
     @classmethod
@@ -107,13 +111,6 @@ class Study:
         """The cohort that the settings ask for, opened and checked."""
         return open_cohort(self.settings.request(self.workspace.shared("phantoms")))
 
-    @property
-    def _prefix(self) -> str:
-        return f"{self.section}_" if self.section else ""
-
-    def _names(self, names: Sequence[str]) -> list[str]:
-        return list(names) or [self.settings.confounder]
-
     # Preparation
 
     def verify(self) -> pd.DataFrame:
@@ -133,8 +130,7 @@ class Study:
 
     def contact_sheet(self) -> Image:
         """Images of each class as the network will see them, from the image bank, which is built for it."""
-        chosen = self.settings.training
-        rendering = Rendering(**{key: getattr(chosen, key) for key in ("size", "interpolation", "window", "crop")})
+        rendering = Rendering(**self.settings.model_dump(include=set(Preprocessing.model_fields)))
         table, folder = self.cohort.table, self.workspace.shared("bank")
         bank = image_bank.build(table, [rendering], folder, workers=self.settings.workers)[0]
         print(f"{len(bank)} images of {bank.shape[1]} x {bank.shape[2]} px, {bank.nbytes / 2**20:.1f} MiB")
@@ -167,18 +163,13 @@ class Study:
 
         Without a name, the confounder of the settings. `save_as` names the figure, NAME_artefact if empty.
         """
-        names = tuple(self._names(names))
+        names = names or (self.settings.confounder,)
         study, chosen = self.about(names[0]), [self.confounder(name) for name in names]
         if isinstance(chosen[0], Attribute):
             return study.cohort.table.groupby(["split", "label", chosen[0].attribute]).size().unstack([1, 2])
-        positive = study.cohort.table[study.cohort.table["label"] == 1].iloc[0]
-        effects = galleries.effects(
-            image=read(positive["path"]),
-            confounders=chosen,
-            seed=study.settings.seed,
-            image_id=positive["image_id"],
-            window=study.settings.window,
-        )
+        path, image_id = study.cohort.table.query("label == 1")[["path", "image_id"]].iloc[0]
+        how: dict[str, Any] = {"seed": study.settings.seed, "window": study.settings.window}
+        effects = galleries.effects(image=read(path), image_id=image_id, confounders=chosen, **how)
         figure = galleries.gallery(effects=effects, note=study.cohort.caution)
         name = save_as or f"{chosen[0].name}_artefact"
         return save_figure(self.workspace, name, figure, galleries.gallery_table(effects=effects))
@@ -187,18 +178,15 @@ class Study:
         """Noise in the image beside noise in the projections, on the first positive CT slice."""
         path = self.cohort.table.query("label == 1")["path"].iloc[0]
         n0, seed = dict(self.confounder("noise").carrier.parameters)["n0"], self.settings.seed
-        figure = ct_figures.noise_domains(read_hu(path), n0=n0, seed=seed, note=self.cohort.caution)
-        table = ct_figures.noise_domains_table(read_hu(path), n0=n0, seed=seed)
+        figure, table = ct_figures.noise_domains(read_hu(path), n0=n0, seed=seed, note=self.cohort.caution)
         return save_figure(self.workspace, "noise_domains", figure, table)
 
     def design(self, name: str = "") -> pd.DataFrame:
         """Who carries the confounder: images and, at each strength, carriers, by part and label, in fold 0."""
         name = name or self.settings.confounder
-        study, columns = self.about(name), dict[str, pd.Series]()
+        study, confounder, columns = self.about(name), self.confounder(name), dict[str, pd.Series]()
         for strength in study.settings.p_art:
-            sets = design.sets(
-                study.cohort.table, self.confounder(name), p_art=strength, fold=0, seed=study.settings.seed
-            )
+            sets = design.sets(study.cohort.table, confounder, p_art=strength, fold=0, seed=study.settings.seed)
             groups = sets.groupby(["part", "label"])
             columns |= {"images": groups.size()} | {f"carriers at {strength:g}": groups["carries"].sum()}
         return pd.DataFrame(columns).fillna(0).astype(int)
@@ -222,7 +210,7 @@ class Study:
         Without a name, the confounder of the settings. Interrupt it at any time: the next call goes on. `save_as` names
         its table and figure; the name that the first confounder was given if empty.
         """
-        names, asked = tuple(self._names(names)), self.settings
+        names, asked = names or (self.settings.confounder,), self.settings
         name = save_as or self.confounder(names[0]).name
         how = {key: getattr(asked, key) for key in ("workers", "device", "executor", "slurm", "recompute")}
         specs = [spec for each in names for spec in self.specs(each)]
@@ -232,7 +220,7 @@ class Study:
     def outline(self, *names: str) -> list[RunSpec]:
         """The runs that `run` would make, before cohort and weights are looked at: their ids are not the runs'."""
         outlined = []
-        for name in self._names(names):
+        for name in names or (self.settings.confounder,):
             asked = self.about(name).settings
             unopened = [Source(source, "") for source in asked.sources]
             outlined += grid(data=asked.data, task=asked.task, cohort="", sources=unopened, **self._grid(name))
@@ -244,8 +232,3 @@ class Study:
         for line in missing:
             print(line)
         return FinishedRuns(table, self.workspace, self.settings, "all_runs")
-
-
-def _in_section(values: Mapping[str, Any], section: str) -> dict[str, Any]:
-    plain = {key: value for key, value in values.items() if key not in SECTIONS}
-    return merged(plain, values.get(section) or {}) if section else plain

@@ -16,7 +16,6 @@ from sourcematters.training.recipe import Training
 
 RESIDENT_SHARE = 0.25  # banks that take more than this share of the device's memory are read from disk, ahead of use
 
-
 Choice = tuple[NDArray[np.int64], NDArray[np.bool_]]
 """The images of one batch: their rows in the banks, and which of them carry the artefact."""
 

@@ -31,7 +31,7 @@ from sourcematters import confounders, metrics
 from sourcematters.cohorts import cohort as tables
 from sourcematters.cohorts import paper_tasks
 from sourcematters.cohorts import published_splits as split_files
-from sourcematters.cohorts.pixels import read_grey
+from sourcematters.cohorts.pixels import read
 from sourcematters.confounders import design
 from sourcematters.confounders.noise import poisson_noise
 from sourcematters.demo import phantoms
@@ -341,7 +341,7 @@ def drawn(count: int = 2) -> list[np.ndarray]:
 def radiographs(folder: Path, count: int = 12) -> list[np.ndarray]:
     """Every so many-th of a folder's PNGs by name, those of 1024 px."""
     paths = sorted(folder.glob("*.png"))
-    images = [read_grey(path) for path in paths[:: max(1, len(paths) // count)][:count]]
+    images = [read(path) for path in paths[:: max(1, len(paths) // count)][:count]]
     return [image for image in images if image.shape == (SIZE, SIZE)]
 
 

@@ -42,7 +42,7 @@ from PIL import Image
 from sourcematters import confounders
 from sourcematters.cohorts import cohort as tables
 from sourcematters.cohorts import nih_cxr14
-from sourcematters.cohorts.pixels import read_grey
+from sourcematters.cohorts.pixels import read
 from sourcematters.confounders import apply, design, key_for
 from sourcematters.demo import phantoms
 from sourcematters.processes import cores, over_processes
@@ -251,7 +251,7 @@ def part_c(options: argparse.Namespace) -> None:
                     folder = copies / f"{strength}" / part
                     folder.mkdir(parents=True, exist_ok=True)
                     how = confounder.carrier if carries else confounder.base
-                    pixels, _ = apply(how, read_grey(cohort["path"][row]), key_for(0, image_id, how))
+                    pixels, _ = apply(how, read(cohort["path"][row]), key_for(0, image_id, how))
                     Image.fromarray(pixels).save(folder / f"{row}.png")
 
         def reset(folders=(bank, copies)) -> None:

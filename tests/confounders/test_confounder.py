@@ -2,9 +2,10 @@
 
 import importlib
 import pickle
+import re
 import sys
-import textwrap
 import typing
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -138,9 +139,9 @@ def test_one_is_made_by_name():
 
 @pytest.fixture
 def outside(tmp_path, monkeypatch):
-    """The documented example of a confounder, as a module that is not part of the package."""
-    _, example = confounders.__doc__.split("import numpy", 1)
-    code = textwrap.dedent("    import numpy" + example.split("\n\nSource:")[0])
+    """The README's example of a confounder, as a module that is not part of the package."""
+    readme = Path(__file__).parents[2] / "README.md"
+    (code,) = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.S)
     (tmp_path / "my_confounder.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     yield importlib.import_module("my_confounder")

@@ -27,7 +27,7 @@ def test_a_wave_has_its_power_at_its_own_frequency():
 
 
 def test_the_table_tells_white_from_correlated(hu):
-    table = ct_figures.noise_domains_table(hu, n0=2e6, seed=1)
+    _, table = ct_figures.noise_domains(hu, n0=2e6, seed=1)
     image, projections = (table[table["domain"] == domain] for domain in ("hounsfield", "projection"))
     # Eq. 2 in water: 1000 / 0.0175 / sqrt(2e6 exp(-0.1837)) HU.
     assert image["sd_hu"].iloc[0] == pytest.approx(1000 / 0.0175 / np.sqrt(2e6 * np.exp(-0.1837)), rel=0.05)
@@ -36,12 +36,12 @@ def test_the_table_tells_white_from_correlated(hu):
     assert projections["neighbour_autocorrelation"].iloc[0] == pytest.approx(0.119, abs=0.05)
     lowest, middle = projections["power"].iloc[[1, 12]]
     assert lowest < middle / 3
-    again = ct_figures.noise_domains_table(hu, n0=2e6, seed=1)
-    assert table.equals(again) and not table.equals(ct_figures.noise_domains_table(hu, n0=2e6, seed=2))
+    again, other = (ct_figures.noise_domains(hu, n0=2e6, seed=seed)[1] for seed in (1, 2))
+    assert table.equals(again) and not table.equals(other)
 
 
 def test_the_figure_shows_one_grey_scale_and_says_what_it_shows(hu, tmp_path):
-    figure = ct_figures.noise_domains(hu, n0=2e6, seed=1, note="a disc of water")
+    figure, table = ct_figures.noise_domains(hu, n0=2e6, seed=1, note="a disc of water")
     images = [axes.get_images()[0] for axes in figure.axes if axes.get_images()]
     slices, differences = images[:3], images[3:5]
     assert {image.get_clim() for image in slices} == {(0, 255)}
@@ -50,7 +50,6 @@ def test_the_figure_shows_one_grey_scale_and_says_what_it_shows(hu, tmp_path):
     assert low == -high and high > 0
     assert np.array_equal(slices[0].get_array(), np.where(hu == 0, 230, 60))  # 1350 and 350 of 1500 HU
     assert "a disc of water" in figure.get_suptitle() and "2e+06" in figure.get_suptitle()
-    table = ct_figures.noise_domains_table(hu, n0=2e6, seed=1)
     for domain, image in zip(("hounsfield", "projection"), differences, strict=True):
         sd = table.loc[table["domain"] == domain, "sd_hu"].iloc[0]
         caption = image.axes.get_xlabel()

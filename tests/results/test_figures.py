@@ -99,13 +99,6 @@ def test_the_published_level_can_differ_between_tasks():
     assert [axes.get_title() for axes in figure.axes[:2]] == ["tag\nmass", "gender\natelectasis"]
 
 
-def test_a_published_level_must_be_of_a_task_that_was_run():
-    assert figures.levels({"mass": 1, "other": 0.25}, tasks=["other", "mass", "mass"]) == {"mass": 1.0, "other": 0.25}
-    assert figures.levels({}, tasks=["mass"]) == {}
-    with pytest.raises(StudyError, match="no result of task lung-mas. Name a task that was run: atelectasis, mass"):
-        figures.levels({"lung-mas": 0.9}, tasks=["mass", "atelectasis"])
-
-
 def test_a_task_without_a_published_level_has_no_line_for_it():
     data = pd.concat([summary(["tag"]), summary(["gender"], task="atelectasis")])
     figure = figures.robustness(data=data, baseline={"mass": 0.9})

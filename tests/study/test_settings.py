@@ -108,6 +108,12 @@ def test_a_section_that_nobody_reads_is_refused(root):
         study(section="mr")
 
 
+def test_a_confounder_that_there_is_not_is_refused_with_the_nearest_name(root):
+    for asked in (study().confounder, study().design, study().run):
+        with pytest.raises(StudyError, match="unknown confounder `tga`. Did you mean tag?"):
+            asked("tga")
+
+
 def test_merged_replaces_mappings_that_are_values():
     values = {"weights": {"a": "1"}, "tag": {"height": 1, "x": 2}}
     assert settings.merged(values, {"weights": {"b": "2"}, "tag": {"x": 3}}) == {
