@@ -2,13 +2,14 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from tiny_study import write_notebook, write_profile
 
-from sourcematters import __main__
+from sourcematters import __main__, confounders
 from sourcematters.cohorts.lidc import lidc_xml
 from sourcematters.study import settings
 
@@ -20,6 +21,18 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not at {folder} (set SOURCEMATTERS_SHARED to its folder)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_plugin_stays(tmp_path_factory):
+    """What a test's own modules registered is forgotten after it: others count what the package has."""
+    before, made = dict(confounders.known()), str(tmp_path_factory.getbasetemp())
+    yield
+    confounders.known().clear()
+    confounders.known().update(before)
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(made):
+            del sys.modules[name]
 
 
 @pytest.fixture
