@@ -45,7 +45,7 @@ def images(shared_data, tmp_path_factory):
     real, folder = shared_data / "nih-cxr14", tmp_path_factory.mktemp("cxr14")
     (folder / METADATA).symlink_to((real / METADATA).resolve())
     (folder / "images").mkdir()
-    table = nih_cxr14.cohort(real, finding="Pneumonia", test_fraction=0.25, seed=0)
+    table = nih_cxr14.cohort(real, finding="Pneumonia", test_fraction=0.25, seed=0).table
     for _, group in table.drop_duplicates("patient_id").groupby(["label", "sex"]):
         for path in group["path"].head(A_GROUP):
             (folder / "images" / Path(path).name).symlink_to(Path(path).resolve())
