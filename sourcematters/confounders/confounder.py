@@ -5,6 +5,7 @@ int16 (H, W), in which a CT slice is before it is windowed.
 """
 
 import re
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar
@@ -145,9 +146,9 @@ class Artefact(Confounder):
     drawing: ClassVar[str] = ""  # what is drawn, in labels and file names; the confounder's name if empty
     space: ClassVar[np.dtype] = GREY
 
+    @abstractmethod
     def draw(self, image: NDArray, key: int) -> Drawn:
         """A new image, and the mask of every pixel that may have changed: see `Alteration`."""
-        raise NotImplementedError
 
     @property
     def carrier(self) -> Alteration:
