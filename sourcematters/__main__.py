@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         "--executor",
         metavar="local|slurm",
         help="who makes the runs: this machine (default), or jobs of a cluster, with options as "
-        "-p slurm '{partition: gpu, time: 60}' (README, On a cluster)",
+        "-p slurm '{partition: gpu, time: 60}' (docs/cluster.md)",
     )
     run.add_argument("--results", metavar="FOLDER", help="write to FOLDER/PROFILE")
     listed = "show all that can be named: notebooks, settings, confounders, data ..."

@@ -33,3 +33,13 @@ def plan(cohort, workspace, *drawn, **changes):
     settings = dict(p_art=[0, 1], sources=["random"], backbone="test_resnet", folds=2, training=TINY, device="cpu")
     chosen = list(drawn) or [confounders.Tag(height=300)]
     return grids.plan(cohort, workspace, confounders=chosen, **{**settings, **changes})
+
+
+def files_of(workspace):
+    """What must not depend on how a grid was run: everything but the environment's account."""
+    root = workspace.shared("runs")
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and path.name != "env.json" and ".locks" not in path.parts
+    }

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
-from tiny_runs import TINY, make_cohort, plan
+from tiny_runs import TINY, files_of, make_cohort, plan
 
 from sourcematters import confounders, metrics
 from sourcematters.errors import StudyError
@@ -128,16 +128,6 @@ def test_at_strength_0_drawn_confounders_are_trained_once(serial, cohort):
     for test_set in ("iid", "clean"):  # noqa: B007 (used in the queries)
         theirs = serial[2].query("confounder == 'tag' and p_art == 0 and test_set == @test_set")["auc"]
         assert table.query("test_set == @test_set")["auc"].tolist() == theirs.tolist()
-
-
-def files_of(workspace):
-    """What must not depend on how a grid was run: everything but the environment's account."""
-    root = workspace.shared("runs")
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in root.rglob("*")
-        if path.is_file() and path.name != "env.json" and ".locks" not in path.parts
-    }
 
 
 def test_two_workers_give_the_same_bytes(serial, cohort, tmp_path):

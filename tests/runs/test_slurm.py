@@ -15,7 +15,7 @@ import pytest
 import submitit
 import torch
 from filelock import FileLock
-from tiny_runs import TINY, make_cohort, plan
+from tiny_runs import TINY, files_of, make_cohort, plan
 
 from sourcematters import confounders
 from sourcematters.errors import StudyError
@@ -362,15 +362,6 @@ def freeze_one_halfway(specs, workspace):
     spec, process = wait_for(halfway)
     os.kill(process, signal.SIGSTOP)
     return spec, process
-
-
-def files_of(workspace):
-    root = workspace.shared("runs")
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in root.rglob("*")
-        if path.is_file() and path.name != "env.json" and ".locks" not in path.parts
-    }
 
 
 def test_a_grid_with_a_cancelled_a_killed_and_a_late_job_ends_as_the_serial_one(cluster, cohort, tmp_path):
