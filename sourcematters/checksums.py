@@ -64,12 +64,13 @@ def write_csv(path: str | Path, table: pd.DataFrame) -> None:
         table.to_csv(beside, index=False, lineterminator="\n")
 
 
-def flaw(listing: Path, names: Iterable[str] | None = None) -> str:
+def flaw(listing: Path, names: Iterable[str] | None = None, sums: dict[str, str] | None = None) -> str:
     """What is wrong with the first of `names` (None: all that the seal `listing` lists), in words; "" for nothing.
 
-    A name that is not listed is wrong: nothing tells that its file is what was written.
+    A name that is not listed is wrong: nothing tells that its file is what was written. `sums` is what `read` gives of
+    `listing`, where many ask.
     """
-    sums = read(listing)
+    sums = read(listing) if sums is None else sums
     for name in sums if names is None else names:
         path = listing.parent / name
         if not path.is_file():
