@@ -3,6 +3,7 @@
 import itertools
 import os
 import platform
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,7 @@ from sourcematters.confounders import Confounder, design
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json, write_csv
 from sourcematters.processes import cores, over_processes, progress
+from sourcematters.runs import provenance
 from sourcematters.runs.run_folder import Execution, Workspace, attempt, open_registered, register, renderings
 from sourcematters.runs.slurm import Slurm, make_in_jobs
 from sourcematters.runs.specs import RunSpec, grid
@@ -115,6 +117,9 @@ def run(
     table = plan_table(specs)
     write_csv(workspace.own(f"plans/{name}.csv"), table)
     todo = [spec for spec in specs if not (workspace.run(spec) / "done").exists()]
+    finished = {workspace.run(spec) for spec in specs} - {workspace.run(spec) for spec in todo}
+    if note := provenance.made_by_other_code(sorted(finished)):
+        print(f"note: {note}", file=sys.stderr)
     if todo:
         _prepare(todo, workspace, workers or cores())
         if executor == "slurm":

@@ -29,6 +29,7 @@ class Source:
     """
 
     kind: ClassVar[str] = ""
+    revision: ClassVar[int] = 1  # raise it when the same weights are loaded to another effect
 
     name: str
     identity: str
@@ -66,7 +67,7 @@ class Source:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: all that the identity of a run depends on."""
-        return {name: getattr(self, name) for name in ("name", "kind", "identity", "mean", "std")}
+        return {name: getattr(self, name) for name in ("name", "kind", "identity", "mean", "std", "revision")}
 
 
 def plain(name: str) -> str:
