@@ -3,12 +3,12 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
-from sourcematters.sources import Source
+from sourcematters.sources import Source, feature_width
 
 
 class Classifier(nn.Module):
@@ -24,7 +24,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone = source.load(backbone, size=size)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(cast(int, self.backbone.num_features), 2)
+        self.classifier = nn.Linear(feature_width(backbone, size), 2)
         # Keras's initialization of a Dense layer, which the paper used.
         nn.init.xavier_uniform_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
