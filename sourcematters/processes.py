@@ -62,6 +62,7 @@ def over_processes(
     try:
         with _deaf_to_interrupts():
             futures = {executor.submit(function, task): task for task in waiting}
+            executor.submit(os.getpid)  # the pool watches a process only from the next submission on
         children = set(multiprocessing.active_children()) - others
         for future in as_completed(futures):
             yield futures[future], future.result()
