@@ -30,6 +30,7 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -179,6 +180,7 @@ def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool)
     fit = execute(spec.fit, workspace, execution, show=show) if spec.fit != spec else None
     with _becoming(workspace.run(spec)) as folder:
         device = devices.choose(execution.device)
+        devices.check_precision(training.precision, device)
         devices.limit_memory(device, execution.memory_share)
         kept = folder.parent / ".checkpoints" / f"{spec.id}.pt"
         checkpoint = Checkpoint(kept, execution.checkpoint_seconds, device)

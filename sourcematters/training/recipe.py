@@ -47,5 +47,7 @@ class Training(Preprocessing):
     rotation: float = Field(10.0, ge=0, le=180, description="degrees at most, either way")
     shift: float = Field(0.1, ge=0, lt=1, description="share of the width at most, either way, per axis")
     zoom: float = Field(0.1, ge=0, lt=1, description="1 +- so much, per axis")
-    precision: Literal["fp32", "bf16", "auto"] = Field("fp32", description="bf16 is autocast; grids.plan settles auto")
+    precision: Literal["fp32", "tf32", "bf16", "auto"] = Field(
+        "fp32", description="tf32: of recent GPUs; bf16 is autocast; auto: bf16 where the hardware has it, else fp32"
+    )
     compiled: bool = Field(False, description="torch.compile fuses operations, which rounds otherwise")
