@@ -107,7 +107,7 @@ def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> 
     exporter = HTMLExporter(template_name="lab", require_js_url="", jquery_url="")
     as_html, _ = exporter.from_notebook_node(executed, resources={"metadata": {"name": notebook.title}})
     files.write_text(html, as_html)
-    checksums.seal(checksums.seal_of(folder / notebook.name), [folder / notebook.path.name, html])
+    checksums.seal(checksums.seal_of(html), [folder / notebook.path.name, html])
     if failure:
         started = [c for c in executed.cells if c.cell_type == "code" and c.metadata.papermill.start_time]
         raise NotebookFailed(f"{notebook.path.name}, cell [{len(started)}]: {failure}\n  executed up to there: {html}")

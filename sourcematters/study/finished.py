@@ -24,9 +24,8 @@ def save_table(workspace: Workspace, name: str, table: pd.DataFrame) -> pd.DataF
 
 def save_figure(workspace: Workspace, name: str, figure: Figure, table: pd.DataFrame) -> Image:
     """Keep a figure and its table as figures/NAME.png, .pdf and .csv, sealed by NAME.sha256; return it to be shown."""
-    path = workspace.own(f"figures/{name}")
-    png, *others = figures.save(figure, path, table)
-    checksums.seal(checksums.seal_of(path), [png, *others])
+    png, *others = figures.save(figure, workspace.own(f"figures/{name}"), table)
+    checksums.seal(checksums.seal_of(png), [png, *others])
     return Image(png, width=min(820, round(110 * figure.get_figwidth())))
 
 

@@ -65,7 +65,7 @@ class Standin(Source):
 
 def _flaw(path: Path) -> str:
     """What is wrong with a stand-in's weights or its card, as their seal tells, in words; "" for nothing."""
-    return checksums.flaw(path.with_suffix(checksums.SUFFIX), [path.name, f"{path.stem}.json"])
+    return checksums.flaw(checksums.seal_of(path), [path.name, f"{path.stem}.json"])
 
 
 def find(backbone: str, weights: Weights | None, folder: Path, *, name: str) -> Source:
@@ -124,7 +124,7 @@ def pretrain(name: str, backbone: str, path: Path, *, count: int = 9_000, epochs
     with replacing(path) as beside:
         save_file({key: value.contiguous() for key, value in state.items()}, beside)
     write_json(path.with_suffix(".json"), settings | accuracy)
-    checksums.seal(path.with_suffix(checksums.SUFFIX), [path, path.with_suffix(".json")])
+    checksums.seal(checksums.seal_of(path), [path, path.with_suffix(".json")])
 
 
 for _name, _curve in (("natural-standin", "ImageNet"), ("radiology-standin", "RadImageNet")):

@@ -291,7 +291,7 @@ def test_a_damaged_cache_is_read_again_and_said(tmp_path, capsys):
         lambda: cache.write_text(cache.read_text().replace(",2.5,", ",3.5,")),  # a thickness, still a number
         lambda: cache.write_text(""),
         lambda: cache.write_bytes(cache.read_bytes()[:200]),
-        (tmp_path / "index.csv.sha256").unlink,
+        (tmp_path / "index.sha256").unlink,
     ):
         damage()
         pd.testing.assert_frame_equal(series.index(tmp_path / "ct", cache=cache)[0], fresh, check_exact=True)
