@@ -14,6 +14,7 @@ from sourcematters.errors import StudyError
 from sourcematters.files import write_csv
 from sourcematters.results import figures, published, statistics, table1
 from sourcematters.runs.run_folder import Workspace
+from sourcematters.runs.specs import RunSpec
 from sourcematters.study.settings import Settings
 
 
@@ -31,12 +32,16 @@ def save_figure(workspace: Workspace, name: str, figure: Figure, table: pd.DataF
 
 @dataclass(frozen=True)
 class FinishedRuns:
-    """Runs that are done: `table` has one row a run and test set (`grids.collect`); `name` names what is kept."""
+    """Runs that are done: `table` has one row a run and test set (`grids.collect`); `name` names what is kept.
+
+    `paper` gives the runs of profile `paper` on X-rays, which say what can be compared with the published numbers.
+    """
 
     table: pd.DataFrame
     workspace: Workspace
     settings: Settings
     name: str
+    paper: Callable[[], Sequence[RunSpec]]
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -147,7 +152,7 @@ class FinishedRuns:
     @cached_property
     def comparison(self) -> pd.DataFrame:
         """Our curves on the published ones (`published.compare`)."""
-        table = published.compare(self.table, self.workspace.shared("runs"))
+        table = published.compare(self.table, self.workspace, self.paper())
         return save_table(self.workspace, "against_the_paper", table)
 
     def against_the_paper(self) -> Image:

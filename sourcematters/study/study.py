@@ -215,7 +215,7 @@ class Study:
         how = {key: getattr(asked, key) for key in ("workers", "device", "executor", "slurm", "recompute")}
         specs = [spec for each in names for spec in self.specs(each)]
         table = save_table(self.workspace, name, grids.run(specs, self.workspace, name=name, **how))
-        return FinishedRuns(table, self.workspace, asked, name)
+        return FinishedRuns(table, self.workspace, asked, name, papers_runs)
 
     def outline(self, *names: str) -> list[RunSpec]:
         """The runs that `run` would make, before cohort and weights are looked at: their ids are not the runs'."""
@@ -231,4 +231,9 @@ class Study:
         table, missing = grids.collect_plans(self.workspace)
         for line in missing:
             print(line)
-        return FinishedRuns(table, self.workspace, self.settings, "all_runs")
+        return FinishedRuns(table, self.workspace, self.settings, "all_runs", papers_runs)
+
+
+def papers_runs() -> list[RunSpec]:
+    """Every run of profile `paper` on X-rays, before cohort and weights are looked at."""
+    return Study("paper").outline("tag", "denoising", "gender", "noise")
