@@ -135,7 +135,8 @@ class Study:
         bank = image_bank.build(table, [rendering], folder, workers=self.settings.workers)[0]
         print(f"{len(bank)} images of {bank.shape[1]} x {bank.shape[2]} px, {bank.nbytes / 2**20:.1f} MiB")
         figure = galleries.sheet(cohort=table, bank=bank, note=self.cohort.caution)
-        return save_figure(self.workspace, f"{self._prefix}cohort", figure, galleries.sheet_table(cohort=table))
+        shown = galleries.sheet_table(cohort=table).assign(caution=self.cohort.caution)
+        return save_figure(self.workspace, f"{self._prefix}cohort", figure, shown)
 
     def prepare_sources(self) -> pd.DataFrame:
         """Bring the pretrained weights onto this machine, once, and return one row about each source."""
@@ -172,14 +173,15 @@ class Study:
         effects = galleries.effects(image=read(path), image_id=image_id, confounders=chosen, **how)
         figure = galleries.gallery(effects=effects, note=study.cohort.caution)
         name = save_as or f"{chosen[0].name}_artefact"
-        return save_figure(self.workspace, name, figure, galleries.gallery_table(effects=effects))
+        table = galleries.gallery_table(effects=effects).assign(caution=study.cohort.caution)
+        return save_figure(self.workspace, name, figure, table)
 
     def noise_domains(self) -> Image:
         """Noise in the image beside noise in the projections, on the first positive CT slice."""
         path = self.cohort.table.query("label == 1")["path"].iloc[0]
         n0, seed = dict(self.confounder("noise").carrier.parameters)["n0"], self.settings.seed
         figure, table = ct_figures.noise_domains(read_hu(path), n0=n0, seed=seed, note=self.cohort.caution)
-        return save_figure(self.workspace, "noise_domains", figure, table)
+        return save_figure(self.workspace, "noise_domains", figure, table.assign(caution=self.cohort.caution))
 
     def design(self, name: str = "") -> pd.DataFrame:
         """Who carries the confounder: images and, at each strength, carriers, by part and label, in fold 0."""
