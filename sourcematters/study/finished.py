@@ -13,40 +13,45 @@ from sourcematters.checked import unknown
 from sourcematters.errors import StudyError
 from sourcematters.results import figures, published, statistics, table1
 from sourcematters.runs.run_folder import Workspace
+from sourcematters.runs.specs import RunSpec
 from sourcematters.study.settings import Settings
 
 
 def save_table(workspace: Workspace, name: str, table: pd.DataFrame) -> pd.DataFrame:
     """Keep a table as tables/NAME.csv, its checksum beside it, and return it."""
-    checksums.write_csv(workspace.own(f"tables/{name}.csv"), table)
+    path = workspace.own(f"tables/{name}.csv")
+    checksums.usable(path, "it is written anew")
+    checksums.write_csv(path, table)
     return table
 
 
 def save_figure(workspace: Workspace, name: str, figure: Figure, table: pd.DataFrame) -> Image:
     """Keep a figure and its table as figures/NAME.png, .pdf and .csv, sealed by NAME.sha256; return it to be shown."""
-    png, *others = figures.save(figure, workspace.own(f"figures/{name}"), table)
+    path = workspace.own(f"figures/{name}")
+    all(checksums.usable(f"{path}.{kind}", "the figure is drawn anew") for kind in ("png", "pdf", "csv"))
+    png, *others = figures.save(figure, path, table)
     checksums.seal(checksums.seal_of(png), [png, *others])
     return Image(png, width=min(820, round(110 * figure.get_figwidth())))
 
 
 @dataclass(frozen=True)
 class FinishedRuns:
-    """Runs that are done: `table` has one row a run and test set (`grids.collect`); `name` names what is kept."""
+    """Runs that are done: `table` has one row a run and test set (`grids.collect`); `name` names what is kept.
+
+    `paper` gives the runs of profile `paper` on X-rays, which say what can be compared with the published numbers.
+    """
 
     table: pd.DataFrame
     workspace: Workspace
     settings: Settings
     name: str
+    paper: Callable[[], Sequence[RunSpec]]
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """Mean AUC over folds with its interval, one row a confounder, source, test set and strength."""
-        return metrics.summarise(self.table)
-
-    @cached_property
-    def caution(self) -> str:
-        """What every figure of these runs must say."""
-        return figures.caption(self.table["caution"])
+        """Mean AUC over folds with its interval and `caution`, one row a confounder, source, test set and strength."""
+        cautions = self.table.groupby(metrics.GROUP, as_index=False)["caution"].first()
+        return metrics.summarise(self.table).merge(cautions, on=metrics.GROUP)
 
     def _kept(self, name: str, table: pd.DataFrame, columns: str, digits: int = 3) -> pd.DataFrame:
         """Keep all of a table, and return these of its columns, rounded, to be read."""
@@ -61,12 +66,12 @@ class FinishedRuns:
         levels, tasks = self.settings.state_of_the_art, sorted(set(self.summary["task"]))
         if wrong := [task for task in levels if task not in tasks]:
             raise StudyError(f"state_of_the_art: {unknown('task', wrong[0], tasks)}")
-        figure = draw(data=part, confounders=names, baseline=levels, note=self.caution)
+        figure = draw(data=part, confounders=names, baseline=levels)
         return save_figure(self.workspace, name, figure, part)
 
     def plot(self) -> Image:
         """AUC against the confounder's strength, o.o.d. over i.i.d. test, a column a confounder."""
-        figure = figures.robustness(data=self.summary, note=self.caution)
+        figure = figures.robustness(data=self.summary)
         return save_figure(self.workspace, self.name, figure, self.summary)
 
     def answer(self) -> pd.DataFrame:
@@ -147,7 +152,7 @@ class FinishedRuns:
     @cached_property
     def comparison(self) -> pd.DataFrame:
         """Our curves on the published ones (`published.compare`)."""
-        table = published.compare(self.table, self.workspace.shared("runs"))
+        table = published.compare(self.table, self.workspace, self.paper())
         return save_table(self.workspace, "against_the_paper", table)
 
     def against_the_paper(self) -> Image:

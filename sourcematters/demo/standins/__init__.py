@@ -86,7 +86,7 @@ def find(backbone: str, weights: Weights | None, folder: Path, *, name: str) -> 
 
 
 def pretrain(name: str, backbone: str, path: Path, *, count: int = 9_000, epochs: int = 6) -> None:
-    """Train the stand-in `name` on `count` pictures; write its weights (convolutions in 16 bits), a card, their seal."""
+    """Train the stand-in `name` on `count` pictures; write its weights (convolutions in 16 bits), card and seal."""
     import torch
     from safetensors.torch import save_file
 
