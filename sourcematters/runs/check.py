@@ -43,9 +43,7 @@ def report(folder: str | Path) -> tuple[str, int]:
         path for path in (folder, *sorted(folder.glob("[!.]*/"))) if any((path / name).is_dir() for name in OWN)
     ]
     if not profiles:
-        raise StudyError(
-            f"{folder}: nothing of a study is in it. Give results, or a profile's folder, as results/demo."
-        )
+        raise StudyError(f"{folder}: nothing of a study is in it. Give results, or a profile's folder (results/demo).")
     shared = folder.parent if profiles[0] == folder else folder
     checks = [*_files(profiles, shared), *_runs(profiles, shared, every=shared == folder)]
     found: dict[str, list[str]] = {AGAIN: [], NEVER: []}

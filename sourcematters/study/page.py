@@ -4,7 +4,6 @@ Everything on the page is read from the results folder, so it shows what is ther
 """
 
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
