@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sourcematters import confounders
+from sourcematters import checksums, confounders
 from sourcematters.cohorts import Cohort
-from sourcematters.runs import grids
+from sourcematters.runs import grids, run_folder
 from sourcematters.training.recipe import Training
 
 TINY = Training(size=32, epochs=3, patience=3, learning_rate=1e-3, batch_size=8, bn_momentum=0.1)
@@ -33,6 +33,14 @@ def plan(cohort, workspace, *drawn, **changes):
     settings = dict(p_art=[0, 1], sources=["random"], backbone="test_resnet", folds=2, training=TINY, device="cpu")
     chosen = list(drawn) or [confounders.Tag(height=300)]
     return grids.plan(cohort, workspace, confounders=chosen, **{**settings, **changes})
+
+
+def seem_done(folder, text=""):
+    """Write what a run folder holds when it is done; every file holds `text`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in run_folder.FILES:
+        (folder / name).write_text(text)
+    checksums.seal(folder / "done", [folder / name for name in run_folder.FILES])
 
 
 def files_of(workspace):

@@ -42,21 +42,18 @@ def _executed(path: Path) -> Iterator[dict[str, Any]]:
     """What the page's template shows of an executed notebook, as its own metadata tell; nothing of what is none."""
     try:
         content = nbformat.read(path, as_version=4)
-    except Exception as error:  # whatever nbformat makes of a file that somebody else left there
-        print(
-            f"{path}: not readable as a notebook ({type(error).__name__}); index.html passes over it.", file=sys.stderr
-        )
-        return
-    about = content.metadata.get("papermill", {})
-    ended = about.get("end_time")
-    yield {
-        "path": path,
-        "number": path.stem.split("_")[0],
-        "title": heading(content.cells)[0] or path.stem,
-        "failed": about.get("exception"),
-        "seconds": about.get("duration") or 0.0,
-        "ended": f"{datetime.fromisoformat(ended).astimezone():%Y-%m-%d %H:%M}" if ended else "",
-    }
+        about = content.metadata.get("papermill", {})
+        ended = about.get("end_time")
+        yield {
+            "path": path,
+            "number": path.stem.split("_")[0],
+            "title": heading(content.cells)[0] or path.stem,
+            "failed": about.get("exception"),
+            "seconds": float(about.get("duration") or 0),
+            "ended": f"{datetime.fromisoformat(ended).astimezone():%Y-%m-%d %H:%M}" if ended else "",
+        }
+    except Exception as error:  # whatever is in a file that somebody else left there
+        checksums.tell(f"{path}: not readable as a notebook ({type(error).__name__})", "index.html passes over it")
 
 
 def index(folder: str | Path) -> Path:
