@@ -32,6 +32,8 @@ def explained(path: Path) -> Iterator[None]:
             raise StudyError(
                 f"{error.filename or path}: {error.strerror}. Change its permissions, or choose another folder."
             ) from error
+        if isinstance(error, NotADirectoryError | FileExistsError):
+            raise StudyError(f"{path}: a file lies where a folder belongs ({error}). Move it away.") from error
         raise
 
 

@@ -7,7 +7,10 @@ import pandas as pd
 from sourcematters import checksums
 from sourcematters.runs.run_folder import Workspace
 
-MEND = "Run the notebook that makes these runs again (20 to 25): it writes the plan anew and trains nothing twice."
+MEND = (
+    "Run the notebook that makes these runs again (20 to 25): it writes the plan anew and trains nothing twice. "
+    "A plan that is not wanted is deleted with its .sha256."
+)
 
 
 def write(workspace: Workspace, name: str, table: pd.DataFrame) -> None:
@@ -24,5 +27,13 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def paths(folder: Path) -> list[Path]:
-    """The plans of a profile's folder, or of all profiles' where `folder` holds several (`results`)."""
-    return sorted(folder.glob("plans/[!.]*.csv")) or sorted(folder.glob("[!.]*/plans/[!.]*.csv"))
+    """The plans of a profile's folder, or of all profiles' where `folder` holds several (`results`).
+
+    One that is gone, but has its seal, is among them: it does not just drop out of the tables.
+    """
+    for place in ("plans", "[!.]*/plans"):
+        there = set(folder.glob(f"{place}/[!.]*.csv"))
+        listed = {seal.parent / name for seal in folder.glob(f"{place}/*.sha256") for name in checksums.read(seal)}
+        if there | listed:
+            return sorted(there | listed)
+    return []
