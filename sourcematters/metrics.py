@@ -2,8 +2,9 @@
 
 Tables in, tables out; nothing here knows the network. Predictions: `image_id, patient_id, label` (0/1),
 `score` (probability of class 1), `test_set` (iid, ood, clean), `carries` (0/1). Results: one row a run and
-test set, `run_id, task, confounder, p_art, source, backbone, fold, test_set, n, auc, auc_keras`. `auc` is the
-measure of this study; `auc_keras` is the published kind, to lay our curves on the published ones and nothing else.
+test set, `run_id, task, confounder, p_art, source, backbone, fold, test_set, n, positives, patients, auc, auc_keras`
+and `learned` (0/1). `auc` is the measure of this study; `auc_keras` is the published kind, to lay our curves on the
+published ones and nothing else.
 """
 
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ GROUP = ["task", "confounder", "source", "backbone", "test_set", "p_art"]
 SOURCE = ["task", "confounder", "backbone", "source"]
 SUMMARY = [*GROUP, "folds", "mean", "ci_low", "ci_high"]
 METRICS = ("auc", "auc_keras")
+SIZE = ["n", "positives", "patients"]  # of a test set: images, those with label 1, and whose they are
 # keras.metrics.AUC's 200 thresholds; the outermost let everything and nothing pass.
 KERAS_THRESHOLDS = np.array([-1e-7, *(np.arange(1, 199) / 199), 1 + 1e-7], dtype=np.float32)
 
@@ -106,14 +108,47 @@ def _refuse(predictions: pd.DataFrame, wrong: NDArray[np.bool_], why: str) -> No
 
 
 def by_test_set(predictions: pd.DataFrame) -> pd.DataFrame:
-    """One row a test set, in the order of `TEST_SETS`: `test_set, n, auc, auc_keras`. Raises as these do."""
-    check(predictions, ["label", "score", "test_set"], "predictions")
+    """One row a test set, in the order of `TEST_SETS`: `test_set`, `SIZE`, `auc`, `auc_keras`. Raises as these do."""
+    check(predictions, ["label", "score", "test_set", "patient_id"], "predictions")
     parts = {str(name): part for name, part in predictions.groupby("test_set", sort=False, dropna=False)}
     if unknown := sorted(parts.keys() - set(TEST_SETS)):
         raise StudyError(f"predictions: unknown test_set {', '.join(unknown)}; it is {', '.join(TEST_SETS)}.")
     found = [(name, parts[name]) for name in TEST_SETS if name in parts]
-    rows = [(name, len(part), auc(part), auc_keras(part)) for name, part in found]
-    return pd.DataFrame(rows, columns=["test_set", "n", *METRICS])
+    rows = [
+        (name, len(part), int(part["label"].sum()), part["patient_id"].nunique(), auc(part), auc_keras(part))
+        for name, part in found
+    ]
+    return pd.DataFrame(rows, columns=["test_set", *SIZE, *METRICS])
+
+
+def counted(tests: pd.DataFrame, smallest: int) -> pd.DataFrame:
+    """Of a table of `by_test_set` the o.o.d. test, and others with at least `smallest` images of each class."""
+    fewest = np.minimum(tests["positives"], tests["n"] - tests["positives"])
+    return tests[(fewest >= smallest) | (tests["test_set"] == "ood")]
+
+
+def learned(tests: pd.DataFrame, p_art: float) -> bool:
+    """Whether a network ranks better than guessing might, on the test that is drawn as its training set was.
+
+    `tests` is its table of `by_test_set`. That test is the i.i.d. one, and any other where nobody carried in training
+    (p_art = 0). Better than guessing: its AUC is above .5 + 1.645 sqrt((P + N + 1) / (12 P N)), which P positives and N
+    negatives in random order exceed in 5 % (Mann and Whitney 1947; images count as independent). If only other tests
+    are there: their AUC is not .5, as it is where all scores are alike.
+    """
+    check(tests, ["test_set", *SIZE, "auc"], "metrics")
+    of = tests.set_index("test_set")
+    for name in TEST_SETS if p_art == 0 else ("iid",):
+        if name in of.index:
+            n, positives = of.loc[name, "n"], of.loc[name, "positives"]
+            spread = np.sqrt((n + 1) / (12 * positives * (n - positives)))
+            return bool(of.loc[name, "auc"] > 0.5 + scipy.special.ndtri(0.95) * spread)
+    return bool((tests["auc"] != 0.5).any())
+
+
+def sizes(results: pd.DataFrame) -> pd.DataFrame:
+    """`SIZE` of each test set, one row a task, confounder and test set: the fewest of any run."""
+    check(results, ["task", "confounder", "test_set", *SIZE], "results")
+    return results.groupby(["task", "confounder", "test_set"], sort=False)[SIZE].min().reset_index()
 
 
 def of_tests(results: pd.DataFrame, metric: str, test_sets: Iterable[str] = TEST_SETS) -> pd.DataFrame:

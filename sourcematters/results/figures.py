@@ -52,7 +52,7 @@ def robustness(
         rows=("test_set", {test_set: f"{label}\nAUC" for test_set, label in ROWS.items()}),
         columns=("confounder", {name: title_of(name) + f"\n{tasks[name]}" * several for name in names}),
         levels={(row, name): baseline[task] for row in ROWS for name, task in tasks.items() if task in baseline},
-        empty="the cohort has no such test",
+        empty="no such test, or too few images",
         note=note,
     )
 
@@ -82,6 +82,7 @@ def against(*, data: pd.DataFrame, note: str = "") -> Figure:
     their bars the error of reading them off the paper's figures. `note` says on top what the comparison is worth.
     """
     titles = published.table("panels").set_index("panel")["title"].loc[data["panel"].unique()]
+    _alike(data, "panel", ("data", "task", "backbone"))
     return _panels(
         data.rename(columns={"ours": "mean"}),
         rows=("test_set", {test_set: f"{label}\nAUC as published" for test_set, label in ROWS.items()}),
@@ -94,13 +95,17 @@ def against(*, data: pd.DataFrame, note: str = "") -> Figure:
 
 def _chosen(data: pd.DataFrame, names: list[str], test_sets: Iterable[str], alike: Iterable[str]) -> pd.DataFrame:
     data = data[data["confounder"].isin(names) & data["test_set"].isin(list(test_sets))]
-    for (name, part), column in itertools.product(data.groupby("confounder"), alike):
+    _alike(data, "confounder", alike)
+    return data
+
+
+def _alike(data: pd.DataFrame, panel: str, columns: Iterable[str]) -> None:
+    for (name, part), column in itertools.product(data.groupby(panel), columns):
         if len(found := sorted(part[column].unique())) > 1:
             raise StudyError(
                 f"figure: {name} has more than one {column} ({', '.join(found)}). Draw one at a time: "
                 f"data[data.{column} == {found[0]!r}]."
             )
-    return data
 
 
 def _panels(
@@ -122,6 +127,7 @@ def _panels(
             axes.axhline(level, zorder=0, label=PUBLISHED, **BASELINE)
         panel = data[(data[row_of] == row) & (data[column_of] == column)]
         _curves(axes, panel, style)
+        _sizes(axes, panel)
         if panel.empty:
             axes.text(0.5, 0.25 if theirs else 0.7, empty, ha="center", fontsize=SMALL, color="#707070")
         axes.set(xlim=(-0.06, 1.06), ylim=(-0.02, 1.02), yticks=np.linspace(0, 1, 6))
@@ -178,6 +184,14 @@ def _curves(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None
             linestyle=(0, (1, 2)), linewidth=0.8, markersize=4.5, markerfacecolor="white", markeredgewidth=0.9,
             elinewidth=2.5, clip_on=False, zorder=4,
         )  # fmt: skip
+
+
+def _sizes(axes: Axes, panel: pd.DataFrame) -> None:
+    """In the panel's lower left corner, how many images its test set has, where the table tells."""
+    if "n" in panel and len(panel):
+        n, positives = panel[["n", "positives"]].min()
+        text = f"n = {n} ({positives} positive)"
+        axes.text(0.02, 0.015, text, transform=axes.transAxes, fontsize=SMALL - 1.5, color="#707070")
 
 
 def save(figure: Figure, path: Path, table: pd.DataFrame) -> list[Path]:

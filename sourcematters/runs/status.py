@@ -2,9 +2,11 @@
 
 import datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from sourcematters import metrics
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
 from sourcematters.runs.run_folder import STATES, state
@@ -26,7 +28,7 @@ def status(folder: str | Path) -> str:
     except StudyError as error:
         notes.append(str(error))
     runs = shared / "runs"
-    frames = [pd.read_csv(p, usecols=["run_id"]).assign(plan=f"{p.parents[1].name}/{p.stem}") for p in plans]
+    frames = [pd.read_csv(p).assign(plan=f"{p.parents[1].name}/{p.stem}") for p in plans]
     table = pd.concat(frames, ignore_index=True)
     table["state"] = [state(run_id, runs, queued) for run_id in table["run_id"]]
     counts = pd.crosstab(table["plan"], table["state"]).reindex(columns=STATES, fill_value=0)
@@ -38,4 +40,13 @@ def status(folder: str | Path) -> str:
         seconds = sum(read_json(runs / run_id / "env.json")["seconds"] for run_id in done) / len(done)
         left = datetime.timedelta(seconds=round((len(table) - len(done)) * seconds / running))
         notes.insert(0, f"time left: about {left} ({seconds:.0f} s a run so far, {running} at a time)")
+    # A plan of an earlier version does not say what its tests must have.
+    finished = table[(table["state"] == "done") & (table.get("smallest_test", 0) > 0)].drop_duplicates("run_id")
+    if weak := [run["run_id"] for run in finished.to_dict("records") if not _learned(run, runs)]:
+        notes.append(f"did not learn: {len(weak)} of {len(finished)} runs done, e.g. {runs / weak[0]}")
     return "\n".join([counts.to_string(), *notes])
+
+
+def _learned(run: dict[str, Any], runs: Path) -> bool:
+    tests = pd.DataFrame(read_json(runs / run["run_id"] / "metrics.json"))
+    return metrics.learned(metrics.counted(tests, run["smallest_test"]), run["p_art"])

@@ -1,6 +1,6 @@
 """Finished runs: their tables and figures, each kept as a file and shown."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from sourcematters.checked import unknown
 from sourcematters.errors import StudyError
 from sourcematters.files import write_csv
 from sourcematters.results import figures, published, statistics, table1
+from sourcematters.runs import plans
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.study.settings import Settings
 
@@ -41,16 +42,30 @@ class FinishedRuns:
     @cached_property
     def summary(self) -> pd.DataFrame:
         """Mean AUC over folds with its interval, one row a confounder, source, test set and strength."""
-        return metrics.summarise(self.table)
+        return self._sized(metrics.summarise(self.table))
 
     @cached_property
     def caution(self) -> str:
         """What every figure of these runs must say."""
         return figures.caption(self.table["caution"])
 
+    def _sized(self, table: pd.DataFrame) -> pd.DataFrame:
+        """`table` with the size of its test sets (`metrics.SIZE`); of the o.o.d. test where a row is not of one."""
+        sizes, of = metrics.sizes(self.table), ["task", "confounder", "test_set"]
+        if "test_set" not in table:
+            sizes, of = sizes[sizes["test_set"] == "ood"], of[:2]
+        new = [column for column in metrics.SIZE if column not in table]
+        return table.merge(sizes[[*of, *new]], on=of, how="left")
+
     def _kept(self, name: str, table: pd.DataFrame, columns: str, digits: int = 3) -> pd.DataFrame:
-        """Keep all of a table, and return these of its columns, rounded, to be read."""
-        return save_table(self.workspace, name, table)[columns.split()].round(digits)
+        """Keep all of a table, and return what tells its rows apart and these of its columns, rounded, to be read."""
+        table = save_table(self.workspace, name, self._sized(table))
+        several = [name for name in ("data", "backbone") if name in table and table[name].nunique() > 1]
+        return table[list(dict.fromkeys(["task", *several, *columns.split(), "n", "positives"]))].round(digits)
+
+    @cached_property
+    def _settings(self) -> pd.DataFrame:
+        return plans.settings_of_runs(self.table, self.workspace)
 
     def _drawn(self, name: str, draw: Callable[..., Figure], confounders: Sequence[str]) -> Image | None:
         """Keep what `draw` makes of those of `confounders` that were run, and return it; nothing if none was."""
@@ -61,22 +76,29 @@ class FinishedRuns:
         levels, tasks = self.settings.state_of_the_art, sorted(set(self.summary["task"]))
         if wrong := [task for task in levels if task not in tasks]:
             raise StudyError(f"state_of_the_art: {unknown('task', wrong[0], tasks)}")
-        figure = draw(data=part, confounders=names, baseline=levels, note=self.caution)
+        figure = draw(data=part, confounders=names, baseline=levels, note=self._note(names))
         return save_figure(self.workspace, name, figure, part)
+
+    def _note(self, confounders: Iterable[str]) -> str:
+        """What a figure of these confounders must say: the caution, and in which settings its panels differ."""
+        shown = self._settings[self._settings["confounder"].isin(confounders)]
+        return "\n".join(filter(None, (self.caution, plans.told(shown))))
 
     def plot(self) -> Image:
         """AUC against the confounder's strength, o.o.d. over i.i.d. test, a column a confounder."""
-        figure = figures.robustness(data=self.summary, note=self.caution)
+        figure = figures.robustness(data=self.summary, note=self._note(self.summary["confounder"]))
         return save_figure(self.workspace, self.name, figure, self.summary)
 
     def answer(self) -> pd.DataFrame:
         """Say how far each source falls from the weakest to the strongest correlation, and return the numbers."""
-        table = metrics.robustness(self.summary)
+        table = self._sized(metrics.robustness(self.summary))
         for row in table.itertuples():
             print(
-                f"{row.confounder}, {row.source}: o.o.d. AUC {row.ood_low:.2f} at p_art {row.p_low:g}, "
-                f"{row.ood_high:.2f} at p_art {row.p_high:g}"
+                f"{row.task}, {row.confounder}, {row.source}: o.o.d. AUC {row.ood_low:.2f} at p_art {row.p_low:g}, "
+                f"{row.ood_high:.2f} at p_art {row.p_high:g} (n = {row.n}, {row.positives} positive)"
             )
+        for sentence in plans.unlearned(self.table):
+            print(sentence)
         return table.round(3)
 
     # The paper's tables and figures, of all runs of a study
@@ -86,6 +108,10 @@ class FinishedRuns:
         save_table(self.workspace, "all_runs", self.table)
         save_table(self.workspace, "summary", self.summary)
         return save_table(self.workspace, "table1", table1.summarise(self.table, self.workspace)).T.fillna("")
+
+    def settings_of_runs(self) -> pd.DataFrame:
+        """With which settings the runs were made, a row a task and confounder."""
+        return save_table(self.workspace, "settings_of_runs", self._settings)
 
     def fig3(self) -> Image | None:
         """The paper's Fig. 3: tag, denoising and gender, o.o.d. over i.i.d. test."""
@@ -101,7 +127,7 @@ class FinishedRuns:
 
     def robustness(self) -> pd.DataFrame:
         """What each confounder costs each source: o.o.d. AUC at both ends, drop and gap."""
-        return save_table(self.workspace, "robustness", metrics.robustness(self.summary)).round(3)
+        return save_table(self.workspace, "robustness", self._sized(metrics.robustness(self.summary))).round(3)
 
     # Statistics
 
@@ -120,7 +146,7 @@ class FinishedRuns:
         for family, part in tests.groupby("family", sort=False):
             below = int((part["p_holm"] < 0.05).sum())
             print(f"{family}: {below} with p_holm below .05; the smallest possible is {part['floor_holm'].iloc[0]:.3f}")
-        columns = "confounder test_set p_art a b difference t p floor p_holm floor_holm"
+        columns = "confounder test_set p_art a b folds_a folds_b difference t p floor p_holm floor_holm"
         return self._kept("tests", tests, columns, 4)
 
     def bootstrap(self) -> pd.DataFrame:
@@ -147,7 +173,7 @@ class FinishedRuns:
     @cached_property
     def comparison(self) -> pd.DataFrame:
         """Our curves on the published ones (`published.compare`)."""
-        table = published.compare(self.table, self.workspace.shared("runs"))
+        table = self._sized(published.compare(self.table, self.workspace.shared("runs")))
         return save_table(self.workspace, "against_the_paper", table)
 
     def against_the_paper(self) -> Image:
@@ -159,10 +185,12 @@ class FinishedRuns:
 
     def differences(self) -> pd.DataFrame:
         """Ours and published side by side, and for each panel and source why it is not comparable."""
-        first = self.comparison.groupby(["panel", "source"], sort=False)["reason"].first()
-        for (panel, source), reason in first.items():
-            print(f"{panel}, {source}: {reason or 'comparable'}")
-        columns = "panel test_set source p_art ours published difference within_ci auc comparable".split()
+        first = self.comparison.groupby(["panel", "task", "source"], sort=False)["reason"].first()
+        for (panel, task, source), reason in first.items():
+            print(f"{panel}, {task}, {source}: {reason or 'comparable'}")
+        columns = (
+            "panel task backbone test_set source p_art ours published difference within_ci auc n positives comparable"
+        ).split()
         return self.comparison[columns].round(3)
 
     def consistency(self) -> pd.DataFrame:

@@ -24,7 +24,7 @@ from sourcematters.cohorts.pixels import read
 from sourcematters.confounders import Attribute, Confounder, design
 from sourcematters.errors import StudyError
 from sourcematters.results import ct_figures, diagrams, galleries
-from sourcematters.runs import grids
+from sourcematters.runs import grids, plans
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.runs.specs import RunSpec, grid
 from sourcematters.sources import Source
@@ -195,7 +195,7 @@ class Study:
 
     def _grid(self, name: str) -> dict[str, Any]:
         asked = self.about(name).settings
-        same = {key: getattr(asked, key) for key in ("p_art", "backbone", "folds", "training", "seed")}
+        same = {key: getattr(asked, key) for key in ("p_art", "backbone", "folds", "training", "seed", "smallest_test")}
         return same | {"confounders": [self.confounder(name)]}
 
     def specs(self, name: str) -> list[RunSpec]:
@@ -227,8 +227,8 @@ class Study:
         return outlined
 
     def collected(self) -> FinishedRuns:
-        """The runs of every confounder of this study that are done; the others are named in print."""
+        """The runs of every confounder of this study that are done; printed are those that are not, or did not learn."""
         table, missing = grids.collect_plans(self.workspace)
-        for line in missing:
+        for line in [*missing, *plans.unlearned(table)]:
             print(line)
         return FinishedRuns(table, self.workspace, self.settings, "all_runs")
