@@ -227,7 +227,7 @@ class Study:
         return outlined
 
     def collected(self) -> FinishedRuns:
-        """The runs of every confounder of this study that are done; printed are those that are not, or did not learn."""
+        """The runs of all confounders of this study that are done; printed are those that are not or did not learn."""
         table, missing = grids.collect_plans(self.workspace)
         for line in [*missing, *plans.unlearned(table)]:
             print(line)

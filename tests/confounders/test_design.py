@@ -243,7 +243,8 @@ def test_a_test_set_that_is_too_small_is_named_with_its_groups():
     (sentence,) = small(cohort, gender, 10)
     assert sentence == (
         "gender: the i.i.d. test has 2 positive and 2 negative images; smallest_test asks for 10 of each. "
-        "The test part has 2 with label 1 and sex 'F', 50 with label 1 and sex 'M', 60 with label 0 and sex 'M'. It is left out."
+        "The test part has 2 with label 1 and sex 'F', 50 with label 1 and sex 'M', 60 with label 0 and sex 'M'. "
+        "It is left out."
     )
     assert len(small(cohort, gender, 50)) == 1 and small(cells(p_M=5, n_F=5), gender, 5) == []
 
