@@ -114,12 +114,12 @@ def _one_grid(runs: pd.DataFrame, what: str) -> None:
     if len(there) == len(set(itertools.product(*(runs[axis].unique() for axis in axes)))):
         return
     by_plan = runs.groupby("plan", sort=False)
-    held = {"sources": by_plan["source"], "strengths": by_plan["p_art"], "folds": by_plan["fold"]}
-    texts = {name: column.agg(lambda values: " ".join(map(str, sorted(set(values))))) for name, column in held.items()}
-    values = [f"{name} ({', '.join(of)})" for name, of in texts.items() if _differs(of)]
+    held = {"strengths": by_plan["p_art"], "folds": by_plan["fold"]}
+    texts = {name: of.agg(lambda values: " ".join(f"{x:g}" for x in sorted(set(values)))) for name, of in held.items()}
+    differ = [f"{name} ({', '.join(of)})" for name, of in texts.items() if _differs(of)]
     raise StudyError(
-        f"{what}: {_files(*by_plan.groups)} differ in {', '.join(values) or 'runs that are not there'}; together they "
-        f"lack some source, strength or fold. {_MEND}"
+        f"{what}: {_files(*by_plan.groups)} differ in {', '.join(differ) or 'runs that they lack'}; not every source "
+        f"has every strength and fold. {_MEND}"
     )
 
 
