@@ -262,6 +262,19 @@ def test_an_ood_test_that_is_too_small_is_refused():
         small(drawn, confounders.Tag(), 8)
 
 
+def test_a_test_part_that_a_cohort_brings_obeys_the_minimum_too():
+    cohort, gender = cells(p_M=6, n_F=5), confounders.Gender()
+    # At .5 half of the positives in dev are women, of the negatives none.
+    used = ~((cohort["label"] == 0) & (cohort["sex"] == "F")) | (cohort["split"] == "test")
+    parts = np.where(cohort["split"] == "test", "test", np.where(np.arange(len(cohort)) % 4 == 0, "val", "train"))
+    cohort["fold_0_p050"] = pd.Series(parts, dtype=object).where(used, None)
+    assert small(cohort, gender, 5) == []
+    with pytest.raises(
+        StudyError, match="the o.o.d. test has 6 positive and 5 negative images; smallest_test asks for 6"
+    ):
+        small(cohort, gender, 6)
+
+
 @pytest.mark.parametrize(
     "numbers, lacking", [({"p_F": 2, "n_F": 2}, "1 and sex = 'M'"), ({"p_M": 2, "n_M": 2}, "0 and sex = 'F'")]
 )
