@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sourcematters import confounders
+from sourcematters import checksums, confounders
 from sourcematters.cohorts import Cohort
-from sourcematters.files import write_csv, write_json
+from sourcematters.files import write_json
 from sourcematters.runs import grids, specs
 from sourcematters.sources import Source
 from sourcematters.training.recipe import Training
@@ -56,7 +56,7 @@ def planned(
     digest = digest or f"{data}-{task}-{images}"
     rows = [(f"i{k}", f"i{k}", f"p{k}", k % 2, "dev" if k < images / 2 else "test") for k in range(images)]
     table = pd.DataFrame(rows, columns=["image_id", "path", "patient_id", "label", "split"])
-    write_csv(workspace.shared("cohorts") / f"{digest}.csv", table)
+    checksums.write_csv(workspace.shared("cohorts") / f"{digest}.csv", table)
     made = specs.grid(
         data=data, task=task, cohort=digest, confounders=drawn or [confounders.Tag()], p_art=p_art, folds=folds,
         sources=sources or [Source("random", "")], training=training, **{"backbone": "test_resnet", **changes},

@@ -13,8 +13,9 @@ from sourcematters.checked import unknown
 from sourcematters.errors import StudyError
 from sourcematters.files import write_csv
 from sourcematters.results import figures, published, statistics, table1
-from sourcematters.runs import plans
+from sourcematters.runs import mixtures
 from sourcematters.runs.run_folder import Workspace
+from sourcematters.runs.specs import RunSpec
 from sourcematters.study.settings import Settings
 
 
@@ -32,22 +33,22 @@ def save_figure(workspace: Workspace, name: str, figure: Figure, table: pd.DataF
 
 @dataclass(frozen=True)
 class FinishedRuns:
-    """Runs that are done: `table` has one row a run and test set (`grids.collect`); `name` names what is kept."""
+    """Runs that are done: `table` has one row a run and test set (`grids.collect`); `name` names what is kept.
+
+    `paper` gives the runs of profile `paper` on X-rays, which say what can be compared with the published numbers.
+    """
 
     table: pd.DataFrame
     workspace: Workspace
     settings: Settings
     name: str
+    paper: Callable[[], Sequence[RunSpec]]
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """Mean AUC over folds with its interval, one row a confounder, source, test set and strength."""
-        return self._sized(metrics.summarise(self.table))
-
-    @cached_property
-    def caution(self) -> str:
-        """What every figure of these runs must say."""
-        return figures.caption(self.table["caution"])
+        """Mean AUC over folds with its interval, size of the test and `caution`, one row a group of `metrics.GROUP`."""
+        cautions = self.table.groupby(metrics.GROUP, as_index=False)["caution"].first()
+        return self._sized(metrics.summarise(self.table).merge(cautions, on=metrics.GROUP))
 
     def _sized(self, table: pd.DataFrame) -> pd.DataFrame:
         """`table` with the size of its test sets (`metrics.SIZE`); of the o.o.d. test where a row is not of one."""
@@ -65,7 +66,7 @@ class FinishedRuns:
 
     @cached_property
     def _settings(self) -> pd.DataFrame:
-        return plans.settings_of_runs(self.table, self.workspace)
+        return mixtures.settings_of_runs(self.table, self.workspace)
 
     def _drawn(self, name: str, draw: Callable[..., Figure], confounders: Sequence[str]) -> Image | None:
         """Keep what `draw` makes of those of `confounders` that were run, and return it; nothing if none was."""
@@ -76,17 +77,16 @@ class FinishedRuns:
         levels, tasks = self.settings.state_of_the_art, sorted(set(self.summary["task"]))
         if wrong := [task for task in levels if task not in tasks]:
             raise StudyError(f"state_of_the_art: {unknown('task', wrong[0], tasks)}")
-        figure = draw(data=part, confounders=names, baseline=levels, note=self._note(names))
+        figure = draw(data=part, confounders=names, baseline=levels, note=self._differences(names))
         return save_figure(self.workspace, name, figure, part)
 
-    def _note(self, confounders: Iterable[str]) -> str:
-        """What a figure of these confounders must say: the caution, and in which settings its panels differ."""
-        shown = self._settings[self._settings["confounder"].isin(confounders)]
-        return "\n".join(filter(None, (self.caution, plans.told(shown))))
+    def _differences(self, confounders: Iterable[str]) -> str:
+        """In which settings the panels of a figure of these confounders differ."""
+        return mixtures.told(self._settings[self._settings["confounder"].isin(confounders)])
 
     def plot(self) -> Image:
         """AUC against the confounder's strength, o.o.d. over i.i.d. test, a column a confounder."""
-        figure = figures.robustness(data=self.summary, note=self._note(self.summary["confounder"]))
+        figure = figures.robustness(data=self.summary, note=self._differences(self.summary["confounder"]))
         return save_figure(self.workspace, self.name, figure, self.summary)
 
     def answer(self) -> pd.DataFrame:
@@ -97,7 +97,7 @@ class FinishedRuns:
                 f"{row.task}, {row.confounder}, {row.source}: o.o.d. AUC {row.ood_low:.2f} at p_art {row.p_low:g}, "
                 f"{row.ood_high:.2f} at p_art {row.p_high:g} (n = {row.n}, {row.positives} positive)"
             )
-        for sentence in plans.unlearned(self.table):
+        for sentence in mixtures.unlearned(self.table):
             print(sentence)
         return table.round(3)
 
@@ -173,7 +173,7 @@ class FinishedRuns:
     @cached_property
     def comparison(self) -> pd.DataFrame:
         """Our curves on the published ones (`published.compare`)."""
-        table = self._sized(published.compare(self.table, self.workspace.shared("runs")))
+        table = self._sized(published.compare(self.table, self.workspace, self.paper()))
         return save_table(self.workspace, "against_the_paper", table)
 
     def against_the_paper(self) -> Image:

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from sourcematters import confounders, files
+from sourcematters import checksums, confounders, files
 from sourcematters.cohorts import paper_tasks
 from sourcematters.errors import StudyError
 from sourcematters.results import published, table1
@@ -35,7 +35,7 @@ def workspace(tmp_path):
 def results(workspace, table, drawn, *, data="cxr14", task="lung-mass", p_art=(0, 0.5, 1), folds=2, **settings):
     """The results table of a grid of which nothing but specs and cohort is there: no network was trained."""
     digest = f"{data}-{task}"
-    files.write_csv(workspace.shared("cohorts") / f"{digest}.csv", table)
+    checksums.write_csv(workspace.shared("cohorts") / f"{digest}.csv", table)
     made = specs.grid(
         data=data, task=task, cohort=digest, confounders=drawn, p_art=p_art, folds=folds, backbone="test_resnet",
         sources=[resolve("random", "test_resnet", folder=workspace.shared("sources"))], training=Training(**settings),

@@ -20,7 +20,7 @@ from tiny_runs import TINY, files_of, make_cohort, plan
 
 from sourcematters import confounders, metrics
 from sourcematters.errors import StudyError
-from sourcematters.runs import grids, run_folder
+from sourcematters.runs import grids, plans, run_folder
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.runs.status import status
 from sourcematters.training import devices, memory
@@ -80,6 +80,14 @@ def test_compiled_networks_are_not_computed_again(cohort, tmp_path):
     with pytest.raises(StudyError, match="recompute and compiled exclude each other"):
         grids.run(specs, workspace, name="g", recompute=True)
     assert not workspace.own("plans").exists()
+
+
+def test_tf32_is_refused_on_a_cpu_before_anything_is_made(cohort, tmp_path):
+    workspace = Workspace(str(tmp_path / "made"))
+    specs = plan(cohort, workspace, training=TINY.replaced(precision="tf32"))
+    with pytest.raises(StudyError, match="^precision tf32: the device cpu has no TF32"):
+        grids.run(specs, workspace, name="tf32", device="cpu")
+    assert not workspace.own("plans").exists() and not list(workspace.shared("bank").glob("*.npy"))
 
 
 def test_as_many_workers_as_fill_the_device(cohort, tmp_path, monkeypatch):
@@ -301,12 +309,11 @@ def test_plans_are_collected_from_their_files(serial):
 
 def test_a_run_in_two_plans_counts_once(serial):
     workspace, specs, table = serial
-    again = workspace.own("plans/a_second_name.csv")
-    grids.plan_table(specs[:4]).to_csv(again, index=False)
+    plans.write(workspace, "a_second_name", grids.plan_table(specs[:4]))
     try:
         collected, missing = grids.collect_plans(workspace)
     finally:
-        again.unlink()
+        workspace.own("plans/a_second_name.csv").unlink()
     assert missing == [] and not collected.duplicated(["run_id", "test_set"]).any()
     assert set(collected["run_id"]) >= {spec.id for spec in specs}
 

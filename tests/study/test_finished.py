@@ -23,7 +23,7 @@ def scored(plan):
 def finished(folder, *names, **settings):
     workspace = Workspace(str(folder))
     plan = planned(workspace, drawn=[confounders.make(name) for name in names], p_art=(0, 1))
-    return FinishedRuns(scored(plan), workspace, Settings(**settings), "runs")
+    return FinishedRuns(scored(plan), workspace, Settings(**settings), "runs", list)
 
 
 def test_a_figure_of_the_paper_is_drawn_where_one_of_its_confounders_was_run(tmp_path):
@@ -41,7 +41,7 @@ def test_a_published_level_must_be_of_a_task_that_was_run(tmp_path):
 def test_the_answer_names_task_and_size_and_the_runs_that_did_not_learn(tmp_path, capsys):
     runs = finished(tmp_path, "tag")
     weak = runs.table["p_art"] == 0
-    runs = FinishedRuns(runs.table.assign(learned=1 - weak), runs.workspace, runs.settings, "runs")
+    runs = FinishedRuns(runs.table.assign(learned=1 - weak), runs.workspace, runs.settings, "runs", list)
     table = runs.answer()
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("mass, tag, random: ") and "(n = 30, 20 positive)" in first
@@ -58,7 +58,7 @@ def test_rows_of_two_tasks_can_be_told_apart(tmp_path):
         planned(workspace, sources=sources),
         planned(workspace, sources=sources, task="mass-ct", data="ct", backbone="resnet18"),
     ]
-    runs = FinishedRuns(scored(pd.concat(plans)), workspace, Settings(), "runs")
+    runs = FinishedRuns(scored(pd.concat(plans)), workspace, Settings(), "runs", list)
     tests = runs.permutation_tests()
     assert not tests[["task", "backbone", "confounder", "test_set", "p_art", "a", "b"]].duplicated().any()
     assert len(tests) == 6 and set(zip(tests["task"], tests["backbone"], strict=True)) == {
@@ -72,8 +72,8 @@ def test_rows_of_two_tasks_can_be_told_apart(tmp_path):
 def test_a_figure_says_in_which_settings_its_panels_differ(tmp_path):
     workspace = Workspace(str(tmp_path))
     both = [planned(workspace), planned(workspace, drawn=[confounders.Noise()], training=Training(size=96))]
-    runs = FinishedRuns(scored(pd.concat(both)), workspace, Settings(), "runs")
-    assert runs._note(["tag", "noise"]) == "size 512 (tag), 96 (noise)"
-    assert runs._note(["tag"]) == ""
+    runs = FinishedRuns(scored(pd.concat(both)), workspace, Settings(), "runs", list)
+    assert runs._differences(["tag", "noise"]) == "size 512 (tag), 96 (noise)"
+    assert runs._differences(["tag"]) == ""
     assert runs.settings_of_runs()["size"].tolist() == [512, 96]
     assert pd.read_csv(tmp_path / "tables" / "settings_of_runs.csv")["size"].tolist() == [512, 96]

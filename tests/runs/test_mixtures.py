@@ -6,7 +6,7 @@ from tiny_runs import planned
 
 from sourcematters import confounders
 from sourcematters.errors import StudyError
-from sourcematters.runs import plans
+from sourcematters.runs import mixtures
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.sources import Source
 from sourcematters.training.recipe import Training
@@ -35,9 +35,9 @@ def workspace(tmp_path):
 def test_one_task_and_confounder_is_of_one_make(workspace, changes, differ):
     both = {"tag": planned(workspace), "other": planned(workspace, **changes)}
     with pytest.raises(StudyError, match=rf"tag of task mass: plans/tag\.csv and plans/other\.csv differ in {differ}"):
-        plans.refuse_mixed(both, workspace)
+        mixtures.refuse(both, workspace)
     for name, table in both.items():
-        plans.refuse_mixed({name: table}, workspace)
+        mixtures.refuse({name: table}, workspace)
 
 
 def test_what_another_confounder_or_task_was_made_with_is_no_mixture(workspace):
@@ -46,17 +46,17 @@ def test_what_another_confounder_or_task_was_made_with_is_no_mixture(workspace):
         "gender": planned(workspace, drawn=[confounders.Gender()], training=Training(size=256), folds=3),
         "ct": planned(workspace, task="mass-ct", data="ct", training=Training(size=362), p_art=(0, 1)),
     }
-    plans.refuse_mixed(found, workspace)
+    mixtures.refuse(found, workspace)
 
 
 def test_a_source_or_more_folds_and_strengths_of_all_may_be_run_later(workspace):
     first = planned(workspace)
     for changes in ({"sources": [Source("one", "x")]}, {"folds": 3}, {"p_art": (0, 0.2, 0.5, 1)}):
-        plans.refuse_mixed({"tag": first, "more": planned(workspace, **changes)}, workspace)
+        mixtures.refuse({"tag": first, "more": planned(workspace, **changes)}, workspace)
 
 
 def test_the_same_runs_in_two_plans_are_no_mixture(workspace):
-    plans.refuse_mixed({"tag": planned(workspace), "again": planned(workspace, p_art=(0, 1), folds=1)}, workspace)
+    mixtures.refuse({"tag": planned(workspace), "again": planned(workspace, p_art=(0, 1), folds=1)}, workspace)
 
 
 def test_a_name_means_the_same_weights_beside_the_same_backbone(workspace):
@@ -64,41 +64,41 @@ def test_a_name_means_the_same_weights_beside_the_same_backbone(workspace):
         return planned(workspace, sources=[Source("mine", identity), Source("random", "")], **changes)
 
     noise = {"drawn": [confounders.Noise()]}
-    plans.refuse_mixed({"tag": of("a"), "noise": of("a", **noise), "vgg": of("b", task="t", backbone="vgg")}, workspace)
+    mixtures.refuse({"tag": of("a"), "noise": of("a", **noise), "vgg": of("b", task="t", backbone="vgg")}, workspace)
     with pytest.raises(
         StudyError, match=r"source mine of test_resnet: plans/tag\.csv and plans/noise\.csv differ in identity \(a, b\)"
     ):
-        plans.refuse_mixed({"tag": of("a"), "noise": of("b", **noise)}, workspace)
+        mixtures.refuse({"tag": of("a"), "noise": of("b", **noise)}, workspace)
 
 
 def test_settings_of_runs_are_a_row_a_task_and_confounder(workspace):
     tag, gender = planned(workspace), planned(
         workspace, drawn=[confounders.Gender()], training=Training(size=256, rotation=0), p_art=(0, 1), images=60
     )  # fmt: skip
-    table = plans.settings_of_runs(pd.concat([tag, gender]), workspace)
-    assert table.columns.tolist() == [*plans.PANEL, *plans.ALWAYS, "rotation"]
+    table = mixtures.settings_of_runs(pd.concat([tag, gender]), workspace)
+    assert table.columns.tolist() == [*mixtures.PANEL, *mixtures.ALWAYS, "rotation"]
     assert table[["confounder", "images", "folds", "strengths", "size", "rotation"]].to_numpy().tolist() == [
         ["tag", 40, 2, "0, 0.5, 1", 512, 10],
         ["gender", 60, 2, "0, 1", 256, 0],
     ]
-    assert plans.told(table) == (
+    assert mixtures.told(table) == (
         "cohort made-mass-40 (tag), made-mass-60 (gender); size 512 (tag), 256 (gender);\n"
         "rotation 10.0 (tag), 0.0 (gender)"
     )
-    assert plans.told(table[:1]) == ""
+    assert mixtures.told(table[:1]) == ""
 
 
 def test_that_another_task_has_another_cohort_goes_without_saying(workspace):
     both = [planned(workspace), planned(workspace, task="mass-ct", data="ct", folds=1)]
-    assert plans.told(plans.settings_of_runs(pd.concat(both), workspace)) == ""
+    assert mixtures.told(mixtures.settings_of_runs(pd.concat(both), workspace)) == ""
     both[1] = planned(workspace, task="mass-ct", data="ct", training=Training(size=362))
-    assert plans.told(plans.settings_of_runs(pd.concat(both), workspace)) == "size 512 (mass), 362 (mass-ct)"
+    assert mixtures.told(mixtures.settings_of_runs(pd.concat(both), workspace)) == "size 512 (mass), 362 (mass-ct)"
 
 
 def test_runs_that_did_not_learn_are_named(workspace):
     table = planned(workspace).assign(learned=1)
-    assert plans.unlearned(table) == []
+    assert mixtures.unlearned(table) == []
     weak = (table["p_art"] == 0) | ((table["p_art"] == 1) & (table["fold"] == 1))
-    (sentence,) = plans.unlearned(pd.concat([table.assign(learned=1 - weak)] * 2))  # two tests of a run
+    (sentence,) = mixtures.unlearned(pd.concat([table.assign(learned=1 - weak)] * 2))  # two tests of a run
     assert sentence.startswith("3 of 6 runs did not learn: ")
     assert sentence.endswith("mass, tag, random at p_art 0, fold 0, 1; mass, tag, random at p_art 1, fold 1.")
