@@ -22,8 +22,7 @@ SOURCE = ["task", "confounder", "backbone", "source"]
 SUMMARY = [*GROUP, "folds", "mean", "ci_low", "ci_high"]
 METRICS = ("auc", "auc_keras")
 SIZE = ["n", "positives", "patients"]  # of a test set: images, those with label 1, and whose they are
-# keras.metrics.AUC's 200 thresholds; the outermost let everything and nothing pass.
-KERAS_THRESHOLDS = np.array([-1e-7, *(np.arange(1, 199) / 199), 1 + 1e-7], dtype=np.float32)
+KERAS_THRESHOLDS = 200  # of keras.metrics.AUC, k / 199; the outermost let everything and nothing pass
 
 
 def check(table: pd.DataFrame, columns: Iterable[str], what: str) -> None:
@@ -67,20 +66,24 @@ def auc_keras(predictions: pd.DataFrame) -> float:
 
     Every image counts twice, [1 - score, score] against its one-hot label (micro-average), and the curve has 200 fixed
     thresholds, trapezoids between them, all in float32. So it moves with calibration: a constant score gives the share
-    of the larger class. Raises StudyError as `auc` does, and for a score outside 0..1. Exact port of class AUC in
-    https://github.com/keras-team/keras/blob/master/keras/src/metrics/confusion_metrics.py with its default arguments.
+    of the larger class. Raises StudyError as `auc` does, and for a score outside 0..1. Port of class AUC with its
+    default arguments (https://github.com/keras-team/keras/blob/master/keras/src/metrics/confusion_metrics.py), and of
+    how it counts (metrics_utils.py, `_update_confusion_matrix_variables_optimized`): in buckets, not by comparison.
     """
     labels, scores = _labels_and_scores(predictions)
     scores = scores.astype(np.float32)
     why = "score must be a probability, 0..1, for the published kind of AUC."
     _refuse(predictions, (scores < 0) | (scores > 1), why)
     scores, labels = np.concatenate([1 - scores, scores]), np.concatenate([1 - labels, labels])
+    # A score passes the thresholds up to its bucket's. One of k / 199 must not pass its own; but as float32 it is off by
+    # a rounding, and so is its product with 199: it passes in Keras where the product comes out above k.
+    steps = np.float32(KERAS_THRESHOLDS - 1)
+    buckets = np.maximum(np.ceil(scores * steps) - 1, 0).astype(int)
     rates = []
     for label in (0, 1):
-        ranked = np.sort(scores[labels == label])
-        # Strictly above the threshold, as in Keras: a score that equals it does not pass.
-        above = len(ranked) - np.searchsorted(ranked, KERAS_THRESHOLDS, side="right")
-        rates.append(above.astype(np.float32) / np.float32(len(ranked)))
+        counts = np.bincount(buckets[labels == label], minlength=KERAS_THRESHOLDS)
+        passed = np.cumsum(counts[::-1])[::-1]
+        rates.append(passed.astype(np.float32) / np.float32(counts.sum()))
     false_positive, true_positive = rates
     widths, heights = false_positive[:-1] - false_positive[1:], (true_positive[:-1] + true_positive[1:]) / 2
     return float(np.sum(widths * heights))

@@ -1,6 +1,7 @@
 """AUC by counting pairs, intervals by the table of Student's t."""
 
 import itertools
+import math
 
 import numpy as np
 import pandas as pd
@@ -68,16 +69,17 @@ def test_bad_predictions_never_give_a_number(labels, scores, says):
 
 
 def keras_by_loops(labels, scores):
-    """keras.metrics.AUC on [1 - s, s] against one-hot labels, written out: count, then trapezoids."""
+    """keras.metrics.AUC on [1 - s, s] against one-hot labels, written out: buckets, counts, then trapezoids."""
     column, truth = [], []
     for label, score in zip(labels, np.asarray(scores, dtype=np.float32), strict=True):
         column += [np.float32(1) - score, score]
         truth += [label == 0, label == 1]
+    # As metrics_utils.py has it: ceil(y_pred * (num_thresholds - 1)) - 1, relu; a threshold counts its bucket and above.
+    buckets = [max(0, math.ceil(p * np.float32(199)) - 1) for p in column]
     points = []
     for k in range(200):
-        threshold = np.float32(-1e-7 if k == 0 else 1 + 1e-7 if k == 199 else k / 199)
-        hits = sum(p > threshold for p, t in zip(column, truth, strict=True) if t)
-        false_alarms = sum(p > threshold for p, t in zip(column, truth, strict=True) if not t)
+        hits = sum(bucket >= k for bucket, t in zip(buckets, truth, strict=True) if t)
+        false_alarms = sum(bucket >= k for bucket, t in zip(buckets, truth, strict=True) if not t)
         points.append((false_alarms / truth.count(False), hits / truth.count(True)))
     return sum((x0 - x1) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in itertools.pairwise(points))
 
@@ -89,6 +91,24 @@ def test_auc_keras_is_trapezoids_over_200_thresholds(rows):
     if len(set(labels)) == 2:
         found = metrics.auc_keras(predictions(labels, scores))
         assert found == pytest.approx(keras_by_loops(labels, scores), abs=2e-6)
+
+
+def test_auc_keras_is_keras_on_its_thresholds_too():
+    # As float32 k / 199 is off by a rounding, and so is its product with 199: above k it passes its own threshold.
+    passing = [k for k in range(1, 199) if np.float32(k / 199) * np.float32(199) > k]
+    assert len(passing) == 8
+    differ = 0
+    for seed in range(5):
+        scores = np.random.default_rng(seed).integers(0, 200, 83) / 199
+        found = metrics.auc_keras(predictions(LUNG_MASS, scores))
+        assert found == pytest.approx(keras_by_loops(LUNG_MASS, scores), abs=2e-6)
+        # By comparison with the thresholds, as one would write it, it is another number.
+        columns = np.concatenate([np.float32(1) - np.float32(scores), np.float32(scores)])
+        truth = np.concatenate([1 - np.array(LUNG_MASS), LUNG_MASS]).astype(bool)
+        limits = np.float32([-1e-7, *(np.arange(1, 199) / 199), 1 + 1e-7])
+        rates = [[(columns[truth == side] > limit).mean() for limit in limits] for side in (True, False)]
+        differ += abs(np.trapezoid(rates[0][::-1], rates[1][::-1]) - found) > 5e-5
+    assert differ >= 3
 
 
 LUNG_MASS = [0] * 52 + [1] * 31

@@ -44,7 +44,8 @@ class Study:
 
     `profile` is the name or file of a profile, `changes` are settings on top of it, by name (sections are mappings),
     and `section` is one of `settings.SECTIONS`, which then holds for all of the study. Tables and figures go to
-    `results` (empty: results/PROFILE in the repository); runs, banks and weights are kept beside it.
+    `results`; runs, banks and weights are kept beside it. Empty is results/PROFILE in the repository, or
+    results/PROFILE-DATA where `changes` put data of another kind in the place of the profile's.
     """
 
     def __init__(
@@ -60,7 +61,9 @@ class Study:
         configuration.checked(self.values)
         plain = {key: value for key, value in self.values.items() if key not in SECTIONS}
         self.settings, self.sections = configuration.checked(merged(plain, self.values.get(section) or {}))
-        self.results = Path(results or configuration.ROOT / "results" / self.profile).expanduser().resolve()
+        self.replaced_data = configuration.replaced_data(self.profile_values, self.changes)
+        name = configuration.results_name(self.profile, self.replaced_data)
+        self.results = Path(results or configuration.ROOT / "results" / name).expanduser().resolve()
         self.workspace = Workspace(str(self.results))
         self._prefix = f"{section}_" if section else ""
         self._about: dict[str, Study] = {}
