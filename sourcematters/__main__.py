@@ -36,6 +36,8 @@ def _run(options: argparse.Namespace) -> int:
 
     given = [("executor", options.executor)] * bool(options.executor) + options.p
     plan = notebooks.plan(options.profile, given, options.only, options.results)
+    if plan.note:
+        print(plan.note, file=sys.stderr)
     if options.list or options.dry_run:
         print(notebooks.listing() if options.list else notebooks.describe(plan))
         return 0
@@ -109,7 +111,8 @@ def _parser() -> argparse.ArgumentParser:
         help="who makes the runs: this machine (default), or jobs of a cluster, with options as "
         "-p slurm '{partition: gpu, time: 60}' (docs/cluster.md)",
     )
-    run.add_argument("--results", metavar="FOLDER", help="write to FOLDER/PROFILE")
+    named = "write to FOLDER/PROFILE; or FOLDER/PROFILE-DATA, where -p data is of another kind than the profile's"
+    run.add_argument("--results", metavar="FOLDER", help=named)
     listed = "show all that can be named: notebooks, settings, confounders, data ..."
     run.add_argument("--list", action="store_true", help=listed)
     run.add_argument("--dry-run", action="store_true", help="show every setting and run; nothing runs")

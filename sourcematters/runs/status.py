@@ -2,9 +2,11 @@
 
 import datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from sourcematters import metrics
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
 from sourcematters.runs import plans
@@ -27,13 +29,13 @@ def status(folder: str | Path) -> str:
         queued = in_queue(shared / "slurm")
     except StudyError as error:
         notes.append(str(error))
-    runs, frames = shared / "runs", []
+    runs, frames, columns = shared / "runs", [], ["run_id", "p_art", "smallest_test"]
     for path in kept:
         try:
-            frames.append(plans.read(path)[["run_id"]].assign(plan=f"{path.parents[1].name}/{path.stem}"))
+            frames.append(plans.read(path)[columns].assign(plan=f"{path.parents[1].name}/{path.stem}"))
         except StudyError as error:
             notes.append(str(error))
-    table = pd.concat([pd.DataFrame(columns=["run_id", "plan"]), *frames], ignore_index=True)
+    table = pd.concat([pd.DataFrame(columns=[*columns, "plan"]), *frames], ignore_index=True)
     table["state"] = [state(run_id, runs, queued) for run_id in table["run_id"]]
     counts = pd.crosstab(table["plan"], table["state"]).reindex(columns=STATES, fill_value=0)
     counts = counts.assign(of=counts.sum(axis=1)).rename_axis(index=None, columns="plan")
@@ -47,7 +49,19 @@ def status(folder: str | Path) -> str:
         seconds = sum(spent) / len(spent)
         left = datetime.timedelta(seconds=round((len(table) - len(done)) * seconds / running))
         notes.insert(0, f"time left: about {left} ({seconds:.0f} s a run so far, {running} at a time)")
+    finished = table[table["state"] == "done"].drop_duplicates("run_id")
+    if weak := [run["run_id"] for run in finished.to_dict("records") if not _learned(run, runs)]:
+        notes.append(f"did not learn: {len(weak)} of {len(finished)} runs done, e.g. {runs / weak[0]}")
     return "\n".join([counts.to_string(), *notes])
+
+
+def _learned(run: dict[str, Any], runs: Path) -> bool:
+    """Of its metrics.json, whether a run learned; True where that is damaged: another call says so."""
+    try:
+        tests = pd.DataFrame(read_json(runs / run["run_id"] / "metrics.json"))
+        return metrics.learned(metrics.counted(tests, run["smallest_test"]), run["p_art"])
+    except (OSError, StudyError, KeyError, TypeError, ValueError):
+        return True
 
 
 def _seconds(path: Path) -> float | None:

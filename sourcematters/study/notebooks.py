@@ -26,7 +26,7 @@ class Notebook:
     """A notebook of the study; `title` and `cost` are read from its first cell, the rest from its code.
 
     `section` is what it hands to `Study.of`, `grids` the confounders of each `study.run(...)` in it (none named: the
-    settings' own).
+    settings' own), and `collects` says that it opens no cohort, but shows what the others made.
     """
 
     path: Path
@@ -34,6 +34,7 @@ class Notebook:
     cost: str
     section: str = ""
     grids: tuple[tuple[str, ...], ...] = ()
+    collects: bool = False
 
     @property
     def name(self) -> str:
@@ -43,12 +44,16 @@ class Notebook:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one call will do: notebooks in order, each given `parameters`; `study` is what these settings make."""
+    """What one call will do: notebooks in order, each given `parameters`; `study` is what these settings make.
+
+    `note` says which notebooks were left out, and how to get them; empty if none was.
+    """
 
     folder: Path
     study: Study
     notebooks: tuple[Notebook, ...]
     parameters: dict[str, Any]
+    note: str = ""
 
 
 def read_notebook(path: Path) -> Notebook:
@@ -67,7 +72,7 @@ def read_notebook(path: Path) -> Notebook:
     calls = [call for cell in cells if cell.cell_type == "code" for call in _calls(cell.source)]
     section = next((texts[0] for name, texts in calls if name == "Study.of" and texts), "")
     grids = tuple(texts for name, texts in calls if name == "study.run")
-    return Notebook(path, title or path.stem, cost, section, grids)
+    return Notebook(path, title or path.stem, cost, section, grids, ("study.collected", ()) in calls)
 
 
 def _calls(source: str) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -109,21 +114,41 @@ def plan(
 ) -> Plan:
     """Decide which notebooks run, with which settings, and check them all before anything runs.
 
-    `overrides` are (name, YAML text) pairs and beat the profile. The executed study goes to `results`/PROFILE, by
-    default results/PROFILE in the repository. The profile's `notebooks` chooses the notebooks, unless `only` does.
-    Raises StudyError for a setting that is none and for values that do not fit, all at once.
+    `overrides` are (name, YAML text) pairs and beat the profile. The executed study goes below `results`, by default
+    to results in the repository, in a folder called as `Study` calls it. The profile's `notebooks` chooses the
+    notebooks, unless `only` does; where data of another kind are given than the profile's, those on its other data are
+    left out unless they are asked for. Raises StudyError for a setting that is none and for values that do not fit,
+    all at once.
     """
     changes = read_changes(overrides)
     if {"results", "profile"} & set(changes):
         raise StudyError("-p results, -p profile: give --results FOLDER and --profile NAME instead.")
-    name, _ = configuration.read_profile(profile)
-    folder = (Path(results).expanduser() if results else configuration.ROOT / "results").resolve() / name
-    study = Study(profile, changes, folder)
+    study = Study(profile, changes)
+    if results:
+        study = Study(profile, changes, Path(results).expanduser() / study.results.name)
     available = notebooks()
     chosen = selected(available, only or study.settings.notebooks or [notebook.name for notebook in available])
+    asked_for = bool(only) or "notebooks" in changes
+    unasked = [] if asked_for else [notebook for notebook in chosen if _is_on_other_data(notebook, study)]
     by_path = Path(profile).expanduser()
-    parameters = {"profile": str(by_path.resolve()) if by_path.is_file() else profile, "results": str(folder)}
-    return Plan(folder, study, tuple(chosen), parameters | changes)
+    parameters = {"profile": str(by_path.resolve()) if by_path.is_file() else profile, "results": str(study.results)}
+    kept = tuple(notebook for notebook in chosen if notebook not in unasked)
+    return Plan(study.results, study, kept, parameters | changes, _on_left_out(unasked))
+
+
+def _is_on_other_data(notebook: Notebook, study: Study) -> bool:
+    """Whether a notebook is on data of the profile, while others were put in the place of its data elsewhere."""
+    given = "data" in (study.changes.get(notebook.section) or {} if notebook.section else study.changes)
+    return bool(study.replaced_data) and not (notebook.collects or given or notebook.section in study.replaced_data)
+
+
+def _on_left_out(left_out: Sequence[Notebook]) -> str:
+    if not left_out:
+        return ""
+    settings = dict.fromkeys(f"-p {notebook.section}.data".replace(" .", " ") + " ..." for notebook in left_out)
+    names = ", ".join(notebook.name for notebook in left_out)
+    how = f"{' and '.join(settings)} for data of your own, --only to run them all the same"
+    return f"note: left out, as their data would be the profile's: {names} ({how})"
 
 
 def changed(available: Iterable[Notebook]) -> list[str]:

@@ -24,7 +24,7 @@ from sourcematters.cohorts.pixels import read
 from sourcematters.confounders import Attribute, Confounder, design
 from sourcematters.errors import StudyError
 from sourcematters.results import ct_figures, diagrams, galleries
-from sourcematters.runs import grids
+from sourcematters.runs import grids, mixtures
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.runs.specs import RunSpec, grid
 from sourcematters.sources import Source
@@ -44,7 +44,8 @@ class Study:
 
     `profile` is the name or file of a profile, `changes` are settings on top of it, by name (sections are mappings),
     and `section` is one of `settings.SECTIONS`, which then holds for all of the study. Tables and figures go to
-    `results` (empty: results/PROFILE in the repository); runs, banks and weights are kept beside it.
+    `results`; runs, banks and weights are kept beside it. Empty is results/PROFILE in the repository, or
+    results/PROFILE-DATA where `changes` put data of another kind in the place of the profile's.
     """
 
     def __init__(
@@ -60,7 +61,9 @@ class Study:
         configuration.checked(self.values)
         plain = {key: value for key, value in self.values.items() if key not in SECTIONS}
         self.settings, self.sections = configuration.checked(merged(plain, self.values.get(section) or {}))
-        self.results = Path(results or configuration.ROOT / "results" / self.profile).expanduser().resolve()
+        self.replaced_data = configuration.replaced_data(self.profile_values, self.changes)
+        name = configuration.results_name(self.profile, self.replaced_data)
+        self.results = Path(results or configuration.ROOT / "results" / name).expanduser().resolve()
         self.workspace = Workspace(str(self.results))
         self._prefix = f"{section}_" if section else ""
         self._about: dict[str, Study] = {}
@@ -197,7 +200,7 @@ class Study:
 
     def _grid(self, name: str) -> dict[str, Any]:
         asked = self.about(name).settings
-        same = {key: getattr(asked, key) for key in ("p_art", "backbone", "folds", "training", "seed")}
+        same = {key: getattr(asked, key) for key in ("p_art", "backbone", "folds", "training", "seed", "smallest_test")}
         return same | {"confounders": [self.confounder(name)]}
 
     def specs(self, name: str) -> list[RunSpec]:
@@ -229,9 +232,9 @@ class Study:
         return outlined
 
     def collected(self) -> FinishedRuns:
-        """The runs of every confounder of this study that are done; the others are named in print."""
+        """The runs of all confounders of this study that are done; printed are those that are not or did not learn."""
         table, missing = grids.collect_plans(self.workspace)
-        for line in missing:
+        for line in [*missing, *mixtures.unlearned(table)]:
             print(line)
         return FinishedRuns(table, self.workspace, self.settings, "all_runs", papers_runs)
 
