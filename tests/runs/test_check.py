@@ -12,8 +12,8 @@ from tiny_runs import files_of, make_cohort, plan
 from sourcematters import checksums
 from sourcematters.errors import StudyError
 from sourcematters.runs import check, grids, plans, run_folder
+from sourcematters.runs.plans import status
 from sourcematters.runs.run_folder import Execution, Workspace
-from sourcematters.runs.status import status
 
 
 @pytest.fixture(scope="module")
