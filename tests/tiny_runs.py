@@ -7,7 +7,7 @@ from PIL import Image
 from sourcematters import checksums, confounders
 from sourcematters.cohorts import Cohort
 from sourcematters.files import write_json
-from sourcematters.runs import grids, specs
+from sourcematters.runs import grids, run_folder, specs
 from sourcematters.sources import Source
 from sourcematters.training.recipe import Training
 
@@ -36,6 +36,14 @@ def plan(cohort, workspace, *drawn, **changes):
     settings = dict(p_art=[0, 1], sources=["random"], backbone="test_resnet", folds=2, training=TINY, device="cpu")
     chosen = list(drawn) or [confounders.Tag(height=300)]
     return grids.plan(cohort, workspace, confounders=chosen, **{**settings, **changes})
+
+
+def seem_done(folder, text=""):
+    """Write what a run folder holds when it is done; every file holds `text`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in run_folder.FILES:
+        (folder / name).write_text(text)
+    checksums.seal(folder / "done", [folder / name for name in run_folder.FILES])
 
 
 def files_of(workspace):

@@ -148,7 +148,7 @@ def _usable(spec: RunSpec, target: Path) -> bool:
     needed = [WEIGHTS] if spec.confounder is None else []
     if wrong := flaw(target, *needed):
         checksums.tell(wrong, "the run is made again")
-        shutil.rmtree(target)
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
     return not wrong
 
 

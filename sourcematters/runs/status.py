@@ -39,6 +39,8 @@ def status(folder: str | Path) -> str:
     table["state"] = [state(run_id, runs, queued) for run_id in table["run_id"]]
     counts = pd.crosstab(table["plan"], table["state"]).reindex(columns=STATES, fill_value=0)
     counts = counts.assign(of=counts.sum(axis=1)).rename_axis(index=None, columns="plan")
+    broken = [run_id for run_id in table.loc[table["state"] != "done", "run_id"].unique() if (runs / run_id).exists()]
+    notes += [f"{runs / run_id}: is not whole, and will be made again" for run_id in broken]
     failed = table.loc[table["state"] == "failed", "run_id"].unique()
     notes[:0] = [f"failed: {runs / f'{run_id}.failed' / 'traceback.txt'}" for run_id in failed]
     done, running = table.loc[table["state"] == "done", "run_id"], max(1, (table["state"] == "running").sum())

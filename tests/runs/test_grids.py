@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
-from tiny_runs import TINY, files_of, make_cohort, plan
+from tiny_runs import TINY, files_of, make_cohort, plan, seem_done
 
 from sourcematters import confounders, metrics
 from sourcematters.errors import StudyError
@@ -267,9 +267,10 @@ def test_states_are_read_off_the_files(tmp_path):
     assert run_folder.state("a-1", tmp_path) == "running", "another machine's heartbeat is fresh"
     os.utime(beside / "heartbeat", (time.time() - 4000,) * 2)
     assert run_folder.state("a-1", tmp_path) == "failed", "and then it stopped"
-    (tmp_path / "a-1").mkdir()
-    (tmp_path / "a-1" / "done").touch()
+    seem_done(tmp_path / "a-1")
     assert run_folder.state("a-1", tmp_path) == "done"
+    (tmp_path / "a-1" / "history.csv").unlink()
+    assert run_folder.state("a-1", tmp_path) == "failed", "it is not whole any more"
 
 
 def test_status_tells_what_is_left(serial, tmp_path):
