@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections import deque
@@ -46,23 +47,46 @@ def over_processes(
         yield task, function(task)
     if not waiting:
         return
+    yield from _spread(function, waiting, min(workers, len(waiting)))
+
+
+def apart(function: Callable[[Task], Result], task: Task) -> Result:
+    """function(task), computed in a process of its own. Raises what the function raises, StudyError when it crashes."""
+    return next(result for _, result in _spread(function, [task], 1))
+
+
+def _spread(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[tuple[Task, Result]]:
     others, finished = set(multiprocessing.active_children()), False
     spawn = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(min(workers, len(waiting)), spawn, _end_with_parent, (os.getpid(),))
+    executor = ProcessPoolExecutor(workers, spawn, _end_with_parent, (os.getpid(),))
+    started: set[Any] = set()
     try:
-        futures = {executor.submit(function, task): task for task in waiting}
+        futures = {executor.submit(function, task): task for task in tasks}
+        started = set(multiprocessing.active_children()) - others
         for future in as_completed(futures):
             yield futures[future], future.result()
         finished = True
     except BrokenProcessPool as error:
-        raise StudyError(
-            f"a worker process was killed, usually for want of memory (workers={workers}). "
-            "Finished work is kept: start again with fewer workers."
-        ) from error
+        executor.shutdown(wait=True, cancel_futures=True)
+        raise StudyError(_death([child.exitcode or 0 for child in started], workers)) from error
     finally:
         executor.shutdown(wait=finished, cancel_futures=True)
         for child in set(multiprocessing.active_children()) - others:
             child.kill()
+
+
+def _death(exitcodes: Iterable[int], workers: int) -> str:
+    """Why a pool broke: the first worker died by itself, the others were then terminated."""
+    signals = {signal.Signals(-code).name for code in exitcodes if code < 0} - {"SIGTERM"}
+    if crashes := sorted(signals - {"SIGKILL"}):
+        return (
+            f"a worker process crashed ({', '.join(crashes)}): a fault in a library, on this kind of machine, and none "
+            "of memory. Finished work is kept; another backbone, size or device may not meet it."
+        )
+    return (
+        f"a worker process was killed, usually for want of memory (workers={workers}). "
+        "Finished work is kept: start again with fewer workers."
+    )
 
 
 def _end_with_parent(parent: int) -> None:

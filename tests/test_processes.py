@@ -4,7 +4,7 @@ import time
 import pytest
 
 from sourcematters.errors import StudyError
-from sourcematters.processes import cores, over_processes
+from sourcematters.processes import apart, cores, over_processes
 
 
 def square(x):
@@ -13,6 +13,10 @@ def square(x):
 
 def die(x):
     os._exit(9)
+
+
+def crash(x):
+    os.abort() if x else time.sleep(60)
 
 
 def slow(x):
@@ -36,6 +40,19 @@ def test_short_work_is_not_worth_other_processes():
 def test_a_worker_that_the_system_kills_is_explained():
     with pytest.raises(StudyError, match="want of memory .*start again with fewer workers"):
         list(over_processes(die, [1, 2], 2))
+
+
+def test_a_worker_that_crashes_is_not_said_to_want_memory():
+    for work in (lambda: list(over_processes(crash, [1, 0], 2)), lambda: apart(crash, 1)):
+        with pytest.raises(StudyError, match=r"crashed \(SIGABRT\): a fault in a library") as raised:
+            work()
+        assert "fewer workers" not in str(raised.value)
+
+
+def test_work_apart_is_done_in_another_process():
+    assert apart(slow, 0) != os.getpid()
+    with pytest.raises(TypeError):
+        apart(square, "a")
 
 
 def test_workers_end_with_the_loop():

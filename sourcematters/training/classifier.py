@@ -19,6 +19,7 @@ class Classifier(nn.Module):
 
     mean: torch.Tensor  # (1, 3, 1, 1), for pixels in 0..255
     std: torch.Tensor  # (1, 3, 1, 1)
+    layout: torch.memory_format = torch.contiguous_format  # of the images, and since `devices.place` of the weights
 
     def __init__(self, source: Source, backbone: str, *, size: int, dropout: float = 0.5):
         super().__init__()
@@ -34,8 +35,7 @@ class Classifier(nn.Module):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits of both classes; class 1 is the positive one."""
         channels = (pixels.float() - self.mean) / self.std  # (B, 3, H, W): grey spreads over the three channels
-        if channels.device.type != "mps":
-            channels = channels.contiguous(memory_format=torch.channels_last)
+        channels = channels.contiguous(memory_format=self.layout)
         return self.classifier(self.dropout(self.backbone(channels)))  # features (B, F), logits (B, 2)
 
 
