@@ -32,7 +32,7 @@ from sourcematters.runs.run_folder import (
 from sourcematters.runs.slurm import Slurm, make_in_jobs
 from sourcematters.runs.specs import RunSpec, grid
 from sourcematters.sources import Source, resolve
-from sourcematters.training import image_bank
+from sourcematters.training import image_bank, trials
 from sourcematters.training.recipe import Training
 
 
@@ -143,6 +143,10 @@ def run(
     if note := provenance.made_by_other_code(sorted(finished)):
         print(f"note: {note}", file=sys.stderr)
     if todo:
+        if executor == "local":
+            for backbone, training in {(spec.backbone, spec.training) for spec in todo}:
+                if backbone not in trials.TRIED:
+                    trials.trial_step(backbone, training, device)
         _prepare(todo, workspace, workers or cores())
         if executor == "slurm":
             ended = make_in_jobs(todo, workspace, execution, name=name, options=options)
