@@ -69,7 +69,7 @@ def over_processes(
         finished = True
     except BrokenProcessPool as error:
         executor.shutdown()  # it ends the others by SIGTERM, and waits for all
-        codes = {child.exitcode for child in children} - {0, None}
+        codes = {child.exitcode for child in children if child.exitcode}
         code = min(codes - {-signal.SIGTERM} or codes, default=None)
         raise StudyError(f"a worker process {ended_by(code, workers)}") from error
     finally:
@@ -92,7 +92,8 @@ def ended_by(exit_code: int | None, workers: int = 0) -> str:
         )
     if name == "SIGKILL" or not exit_code:
         number, by = f" (workers={workers})" if workers else "", f" ({name})" if name else ""
-        return f"was killed{by}, usually for want of memory{number}. Finished work is kept: start again with fewer workers."
+        why = f"was killed{by}, usually for want of memory{number}"
+        return f"{why}. Finished work is kept: start again with fewer workers."
     how = f"was ended by {name}" if name else f"ended by itself, with exit code {exit_code}"
     return f"{how}. Finished work is kept: start again."
 

@@ -18,7 +18,7 @@ from sourcematters.errors import StudyError
 from sourcematters.files import read_json, write_csv
 from sourcematters.processes import cores, over_processes, progress
 from sourcematters.runs.run_folder import Execution, Workspace, attempt, open_registered, register, renderings
-from sourcematters.runs.slurm import Slurm, make_in_jobs
+from sourcematters.runs.slurm import Slurm, make_in_jobs, refuse
 from sourcematters.runs.specs import RunSpec, grid
 from sourcematters.sources import Source, resolve
 from sourcematters.training import image_bank
@@ -107,11 +107,9 @@ def run(
     Raises StudyError naming the failed runs and where their tracebacks are, for an unknown executor or option, and for
     `recompute` of compiled networks.
     """
-    if executor not in ("local", "slurm"):
-        raise StudyError(f"executor = {executor!r}: it must be local or slurm.")
-    if recompute and any(spec.training.compiled for spec in specs):
-        raise StudyError("recompute and compiled exclude each other: set one of them to false.")
-    options, execution = Slurm(**slurm or {}), Execution(device, recompute)
+    recipes = [spec.training for spec in specs]
+    options = check_means(recipes, workspace, recompute=recompute, executor=executor, slurm=slurm or {})
+    execution = Execution(device, recompute)
     table = plan_table(specs)
     write_csv(workspace.own(f"plans/{name}.csv"), table)
     todo = [spec for spec in specs if not (workspace.run(spec) / "done").exists()]
@@ -126,6 +124,20 @@ def run(
             ended = over_processes(work, todo, at_once)
         _watch(ended, workspace, done=len(specs) - len(todo), total=len(specs))
     return collect(table, workspace)
+
+
+def check_means(
+    recipes: Sequence[Training], workspace: Workspace, *, recompute: bool, executor: str, slurm: Mapping[str, Any]
+) -> Slurm:
+    """The options of a cluster's jobs. Raises StudyError where runs of these recipes cannot be made by such means."""
+    if executor not in ("local", "slurm"):
+        raise StudyError(f"executor = {executor!r}: it must be local or slurm.")
+    if recompute and any(training.compiled for training in recipes):
+        raise StudyError("recompute and compiled exclude each other: set one of them to false.")
+    options = Slurm(**slurm)
+    if executor == "slurm":
+        refuse(options, workspace.shared("slurm"))
+    return options
 
 
 def _watch(ended: Iterable[tuple[RunSpec, str]], workspace: Workspace, *, done: int, total: int) -> None:
