@@ -53,6 +53,7 @@ def _run(options: argparse.Namespace) -> int:
         print("up to date: nothing that the study was made from has changed (--only NOTEBOOK executes one again)")
         print(f"figures and notebooks: {plan.folder / 'index.html'}")
         return 0
+    notebooks.check(plan)
     try:
         index = execute.run(plan)
     except execute.NotebookFailed as error:

@@ -28,6 +28,8 @@ def explained(path: Path) -> Iterator[None]:
                 f"{path}: the disk is full ({free:.0f} MiB free). Nothing half-written was kept; "
                 "free some space and start again: finished work is not repeated."
             ) from error
+        if isinstance(error, NotADirectoryError | FileExistsError):
+            raise StudyError(f"{path}: a file stands where a folder is needed. Choose another folder.") from error
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             raise StudyError(
                 f"{error.filename or path}: {error.strerror}. Change its permissions, or choose another folder."

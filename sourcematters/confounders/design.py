@@ -93,14 +93,11 @@ def sets(
     if not 0 <= p_art <= 1:
         raise StudyError(f"p_art = {p_art}: the share of positives that carry the confounder lies in 0..1.")
     sampled = confounder if isinstance(confounder, Attribute) else None
-    if sampled and sampled.attribute not in cohort:
-        known = ", ".join(attributes(cohort)) or "none"
-        raise StudyError(f"the cohort has no attribute {sampled.attribute!r}. It has: {known}.")
     strata = [sampled.attribute] if sampled else []
     table = cohort[["image_id", "patient_id", "label"]].assign(
         row=np.arange(len(cohort)),
         rank=uniform(seed, cohort["image_id"].tolist(), "carrier"),
-        value=cohort[sampled.attribute].astype(str) if sampled else "",
+        value=values_of(cohort, sampled) if sampled else "",
         part=fold_parts(
             cohort, fold=fold, val_fraction=val_fraction, split_seed=split_seed, strata=strata, p_art=p_art
         ),
@@ -115,6 +112,21 @@ def sets(
             frames += _sample(rows, part, names, sampled, p_art) if sampled else _draw(rows, names, p_art)
     columns = ["row", "image_id", "patient_id", "label", "part", "carries"]
     return pd.concat(frames)[columns].sort_values(["part", "row"], kind="stable").reset_index(drop=True)
+
+
+def values_of(cohort: pd.DataFrame, sampled: Attribute) -> pd.Series:
+    """The attribute of every image, as text. Raises StudyError if there is no such column, or not both values in it."""
+    if sampled.attribute not in attributes(cohort):
+        known = ", ".join(attributes(cohort)) or "none"
+        raise StudyError(f"the cohort has no attribute {sampled.attribute!r}. It has: {known}.")
+    values = cohort[sampled.attribute].astype(str)
+    if absent := [value for value in (sampled.value, sampled.other) if value not in set(values)]:
+        there = values.value_counts().index
+        raise StudyError(
+            f"{sampled.name}: {sampled.attribute} is {' or '.join(map(repr, absent))} in none of the "
+            f"{len(values):,} images. It is {', '.join(there[:10])}{' ...' if len(there) > 10 else ''}."
+        )
+    return values
 
 
 def _draw(table: pd.DataFrame, names: Sequence[str], p_art: float) -> list[pd.DataFrame]:

@@ -29,10 +29,10 @@ from sourcematters.runs.run_folder import (
     renderings,
     usable,
 )
-from sourcematters.runs.slurm import Slurm, make_in_jobs
+from sourcematters.runs.slurm import Slurm, make_in_jobs, refuse
 from sourcematters.runs.specs import RunSpec, grid
 from sourcematters.sources import Source, resolve
-from sourcematters.training import image_bank
+from sourcematters.training import image_bank, trials
 from sourcematters.training.recipe import Training
 
 
@@ -126,16 +126,14 @@ def run(
     Raises StudyError naming the failed runs and where their tracebacks are, for an unknown executor or option, for
     `recompute` of compiled networks, and for precision tf32 on a device without it.
     """
-    if executor not in ("local", "slurm"):
-        raise StudyError(f"executor = {executor!r}: it must be local or slurm.")
-    if recompute and any(spec.training.compiled for spec in specs):
-        raise StudyError("recompute and compiled exclude each other: set one of them to false.")
+    recipes = [spec.training for spec in specs]
+    options = check_means(recipes, workspace, recompute=recompute, executor=executor, slurm=slurm or {})
     # What jobs run on, only they know.
-    if executor == "local" and any(spec.training.precision == "tf32" for spec in specs):
+    if executor == "local" and any(training.precision == "tf32" for training in recipes):
         from sourcematters.training import devices
 
         devices.check_precision("tf32", devices.choose(device))
-    options, execution = Slurm(**slurm or {}), Execution(device, recompute)
+    execution = Execution(device, recompute)
     table = plan_table(specs)
     plans.write(workspace, name, table)
     todo = [spec for spec in specs if not usable(spec, workspace)]
@@ -143,6 +141,10 @@ def run(
     if note := provenance.made_by_other_code(sorted(finished)):
         print(f"note: {note}", file=sys.stderr)
     if todo:
+        if executor == "local":
+            for backbone, training in {(spec.backbone, spec.training) for spec in todo}:
+                if backbone not in trials.TRIED:
+                    trials.trial_step(backbone, training, device)
         _prepare(todo, workspace, workers or cores())
         if executor == "slurm":
             ended = make_in_jobs(todo, workspace, execution, name=name, options=options)
@@ -153,6 +155,20 @@ def run(
             ended = over_processes(work, todo, at_once)
         _watch(ended, workspace, done=len(specs) - len(todo), total=len(specs))
     return collect(table, workspace)
+
+
+def check_means(
+    recipes: Sequence[Training], workspace: Workspace, *, recompute: bool, executor: str, slurm: Mapping[str, Any]
+) -> Slurm:
+    """The options of a cluster's jobs. Raises StudyError where runs of these recipes cannot be made by such means."""
+    if executor not in ("local", "slurm"):
+        raise StudyError(f"executor = {executor!r}: it must be local or slurm.")
+    if recompute and any(training.compiled for training in recipes):
+        raise StudyError("recompute and compiled exclude each other: set one of them to false.")
+    options = Slurm(**slurm)
+    if executor == "slurm":
+        refuse(options, workspace.shared("slurm"))
+    return options
 
 
 def _watch(ended: Iterable[tuple[RunSpec, str]], workspace: Workspace, *, done: int, total: int) -> None:
