@@ -11,6 +11,7 @@ import pandas as pd
 from sourcematters import metrics
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
+from sourcematters.results import statistics
 from sourcematters.sources import known
 
 SAME = ["panel", "test_set", "source", "p_art"]
@@ -32,11 +33,11 @@ def compare(results: pd.DataFrame, runs: Path) -> pd.DataFrame:
     """Our curves on the published ones: `COMPARISON`, one row a panel, test set, source and strength.
 
     `results` is the results table, `runs` the folder of its run folders, whose spec.json tells the settings. Ours
-    is the mean of `auc_keras` over folds with its 95 % interval, difference is ours minus published, and
-    `within_ci` says if the published value, give or take its reading error, lies in that interval (missing for one
-    fold). `comparable` is False where `reason` names data, task, source, backbone or settings that are not the
-    paper's; a number stands there all the same, and means nothing. Confounders, sources and strengths that the paper
-    lacks are left out. Raises StudyError if nothing is left.
+    is the mean of `auc_keras` over folds with its 95 % interval over folds and test patients, difference is ours minus
+    published, and `within_ci` says if the published value, give or take its reading error, lies in that interval
+    (missing for one fold, whose interval has the test patients only). `comparable` is False where `reason` names data,
+    task, source, backbone or settings that are not the paper's; a number stands there all the same, and means nothing.
+    Confounders, sources and strengths that the paper lacks are left out. Raises StudyError if nothing is left.
     """
     laid = [name for name, source in known().items() if source.curve]
     ours = results[results["source"].isin(laid)]
@@ -58,8 +59,8 @@ def compare(results: pd.DataFrame, runs: Path) -> pd.DataFrame:
 def _of_panel(results: pd.DataFrame, panel: pd.Series, runs: Path) -> pd.DataFrame:
     first, of_run = results.iloc[0], ["source", "task", "backbone"]
     reasons = {key: _reason(part, panel, runs) for key, part in results.groupby(of_run)}
-    binary = metrics.summarise(results)[[*metrics.GROUP, "mean"]].rename(columns={"mean": "auc"})
-    both = metrics.summarise(results, metric="auc_keras").rename(columns={"mean": "ours"}).merge(binary)
+    binary = results.groupby(metrics.GROUP)["auc"].mean().reset_index()
+    both = statistics.summarise(results, runs, metric="auc_keras").rename(columns={"mean": "ours"}).merge(binary)
     both = both.assign(panel=panel.name, data=first["data"], metric="auc_keras", p_art=both["p_art"].round(6))
     both["published_source"] = [known()[source].curve for source in both["source"]]
     both["reason"] = [reasons[key] for key in both[of_run].itertuples(index=False, name=None)]
@@ -68,7 +69,7 @@ def _of_panel(results: pd.DataFrame, panel: pd.Series, runs: Path) -> pd.DataFra
     both = both.merge(theirs, on=["panel", "test_set", "published_source", "p_art"])
     both["difference"] = both["ours"] - both["published"]
     inside = both["published"].between(both["ci_low"] - both["read_error"], both["ci_high"] + both["read_error"])
-    return both.assign(within_ci=inside.astype("boolean").where(both["ci_low"].notna(), pd.NA))
+    return both.assign(within_ci=inside.astype("boolean").where((both["folds"] > 1) & both["ci_low"].notna(), pd.NA))
 
 
 def _reason(results: pd.DataFrame, panel: pd.Series, runs: Path) -> str:

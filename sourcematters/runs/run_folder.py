@@ -227,6 +227,11 @@ def _environment(device: str, seconds: float) -> dict[str, Any]:
     }
 
 
+def predictions(run_id: str, runs: Path) -> pd.DataFrame:
+    """The predictions of a finished run, in the folder `runs` of run folders; ids are text."""
+    return pd.read_csv(runs / run_id / "predictions.csv", dtype={"image_id": str, "patient_id": str})
+
+
 def state(run_id: str, runs: Path, queued: Container[str] = ()) -> str:
     """The state of one run, of `STATES`, read off its files; lost is one whose process is gone.
 
