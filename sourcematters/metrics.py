@@ -234,10 +234,11 @@ def estimate(values: NDArray[np.float64], positive: NDArray[np.float64], negativ
     without an image of the class.
     """
     folds, has = len(values), [np.isfinite(parts).any(axis=0) for parts in (positive, negative)]
-    rarer = int(min(of_class.sum() for of_class in has))
+    positives, negatives = (int(of_class.sum()) for of_class in has)
+    rarer = min(positives, negatives)
     between, together = float(np.var(values, ddof=1)) / folds if folds > 1 else 0.0, math.nan
     if rarer > 1:
-        covariance = _covariance(np.nan_to_num(positive), np.nan_to_num(negative), *map(np.sum, has))
+        covariance = _covariance(np.nan_to_num(positive), np.nan_to_num(negative), positives, negatives)
         pairs = ~np.eye(folds, dtype=bool) if folds > 1 else np.ones((1, 1), bool)
         together = float(covariance[pairs].mean())
     # What varies by rounding alone does not vary, and a negative covariance is none.

@@ -29,21 +29,38 @@ Labels = tuple[str, Mapping[str, str]]
 
 def caption(cautions: Iterable[str]) -> str:
     """What a figure must say of its data and sources: the distinct cautions of a table's column `caution`."""
+    return "; ".join(_parts(cautions))
+
+
+def _parts(cautions: Iterable[str]) -> list[str]:
     # pandas reads an empty cell as NaN, which is no text.
     parts = (part for caution in cautions if isinstance(caution, str) for part in caution.split("; "))
-    return "; ".join(dict.fromkeys(filter(None, parts)))
+    return list(dict.fromkeys(filter(None, parts)))
 
 
-def robustness(
-    *, data: pd.DataFrame, confounders: Iterable[str] = (), baseline: Mapping[str, float] = {}, note: str = ""
-) -> Figure:
+def _shared(groups: Iterable[list[str]]) -> list[str]:
+    """What stands in every one of these lists."""
+    first, *others = groups or [[]]
+    return [part for part in first if all(part in other for other in others)]
+
+
+def cautions(table: pd.DataFrame) -> list[str]:
+    """The column `caution` in words: what holds of every task, then of each task by itself, as `mass-ct: phantoms`."""
+    by_task = {str(task): _parts(part["caution"]) for task, part in table.groupby("task", sort=False)}
+    shared = _shared(by_task.values())
+    own = {task: "; ".join(part for part in parts if part not in shared) for task, parts in by_task.items()}
+    return [*(["; ".join(shared)] if shared else []), *(f"{task}: {text}" for task, text in own.items() if text)]
+
+
+def robustness(*, data: pd.DataFrame, confounders: Iterable[str] = (), baseline: Mapping[str, float] = {}) -> Figure:
     """Fig. 3: AUC against the confounder's strength, o.o.d. row over i.i.d. row, a column a confounder.
 
     `data` is the table of `statistics.summarise` for one backbone: mean over folds, with the 95 % interval over folds
     and test patients as error bars (cut at 0 and 1, shifted sideways by source so that they do not hide each other).
     The clean test is a thin line in the o.o.d. row. `confounders` picks and orders the columns, all if empty.
-    `baseline`, the published AUC by task, is drawn as a dotted line, `note` printed on top, e.g. what `caption`
-    returns. Raises StudyError if a panel would mix tasks or backbones.
+    `baseline`, the published AUC by task, is drawn as a dotted line. What the column `caution` says of all panels is
+    printed on top, what it says of some on those (no column: nothing). Raises StudyError if a panel would mix tasks or
+    backbones.
     """
     names = list(dict.fromkeys(confounders or data["confounder"]))
     data, clean = _chosen(data, names, ROWS, alike=("task", "backbone"))
@@ -55,12 +72,11 @@ def robustness(
         columns=("confounder", {name: title_of(name) + f"\n{tasks[name]}" * several for name in names}),
         levels={(row, name): baseline[task] for row in ROWS for name, task in tasks.items() if task in baseline},
         empty="the cohort has no such test",
-        note=note,
         clean=clean,
     )
 
 
-def by_task(*, data: pd.DataFrame, confounders: Iterable[str], baseline: Mapping[str, float], note: str = "") -> Figure:
+def by_task(*, data: pd.DataFrame, confounders: Iterable[str], baseline: Mapping[str, float]) -> Figure:
     """Fig. 4: o.o.d. AUC against the confounder's strength, a row a task, a column a confounder.
 
     As `robustness`; with X-ray and CT as tasks, and the two designs of noise as `confounders`, it is the paper's.
@@ -74,7 +90,6 @@ def by_task(*, data: pd.DataFrame, confounders: Iterable[str], baseline: Mapping
         columns=("confounder", {name: title_of(name) for name in names}),
         levels={(task, name): baseline[task] for task in tasks if task in baseline for name in names},
         empty="no such runs",
-        note=note,
         clean=clean,
     )
 
@@ -119,7 +134,7 @@ def _panels(
     columns: Labels,
     levels: Mapping[tuple[str, str], float],
     empty: str,
-    note: str,
+    note: str = "",
     clean: pd.DataFrame | None = None,
 ) -> Figure:
     """A grid of panels with a curve a source, under one legend; `levels` are dotted lines, by row and column.
@@ -127,6 +142,10 @@ def _panels(
     A panel without any row says `empty`. Beside what was published (`published.compare`) chance has no line.
     """
     (row_of, labels), (column_of, titles) = rows, columns
+    told = data.assign(caution=data.get("caution", ""))
+    by_panel = {place: _parts(part["caution"]) for place, part in told.groupby([row_of, column_of])}
+    shared = _shared(list(by_panel.values()))
+    own = {place: "; ".join(part for part in parts if part not in shared) for place, parts in by_panel.items()}
     theirs, style = "published" in data, styles(data["source"])
     size = 1.0 + 1.75 * max(len(titles), 2), (21 * len(labels) + (8 if theirs else 4)) / 10
     figure = Figure(figsize=size, layout="constrained")
@@ -146,8 +165,8 @@ def _panels(
         axes.grid(axis="y", color="#EBEBEB", linewidth=0.6)
         axes.set_axisbelow(True)
         frame(axes)
-    for top, bottom, (column, title) in zip(grid[0], grid[-1], titles.items(), strict=True):
-        top.set_title(title, fontsize=NORMAL, weight="bold")
+        _say(axes, own.get((row, column), ""), titles[column] if row == next(iter(labels)) else "")
+    for bottom, column in zip(grid[-1], titles, strict=True):
         strengths = sorted(data.loc[data[column_of] == column, "p_art"].unique())
         bottom.set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
     for axes, label in zip(grid[:, 0], labels.values(), strict=True):
@@ -163,10 +182,20 @@ def _panels(
     ordered = sorted(handles.values(), key=lambda handle: handle.get_label() in ("chance", PUBLISHED, CLEAN))
     figure.legend(
         handles=[*ordered[0::3], *ordered[1::3], *ordered[2::3]],  # matplotlib fills column by column, people read rows
-        ncols=3, loc="outside upper center", frameon=False, handlelength=3.2, fontsize=SMALL + 0.5, title=note,
+        ncols=3, loc="outside upper center", frameon=False, handlelength=3.2, fontsize=SMALL + 0.5,
+        title="\n".join(filter(None, ["; ".join(shared), note])),
         title_fontproperties={"weight": "bold", "size": NORMAL},
     )  # fmt: skip
     return figure
+
+
+def _say(axes: Axes, caution: str, title: str) -> None:
+    """A panel's title, and under it what must be said of this panel alone."""
+    lines = textwrap.wrap(caution, 34)
+    axes.set_title(title, fontsize=NORMAL, weight="bold", pad=6 + 1.3 * SMALL * len(lines))
+    axes.text(
+        0.5, 1.02, "\n".join(lines), transform=axes.transAxes, ha="center", va="bottom", fontsize=SMALL, style="italic"
+    )
 
 
 def _curves(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None:

@@ -44,14 +44,15 @@ CELL = [*PANEL, "test_set", "p_art"]
 FAMILY = ("backbone", "a", "b")
 ANALYSES = {"paper": "the paper's test", "primary": "the primary analysis", "development": "p_development"}
 WORTH_FINDING = 0.05  # a difference in reliance, in AUC, for which `needed` says how many folds and patients it takes
+TEXT = {"image_id": str, "patient_id": str}
 DECIMALS = 12  # values that differ by rounding alone are ties
 
 
 def read_parts(results: pd.DataFrame, runs: Path, metric: str = "auc") -> dict[tuple[str, str], pd.DataFrame]:
     """`metrics.patient_parts` by run and test set, of all of `results`; `runs` is the folder of the run folders."""
-    parts = {}
+    parts: dict[tuple[str, str], pd.DataFrame] = {}
     for run_id, asked in results.groupby("run_id", sort=False)["test_set"]:
-        by_test = dict(list(predictions(str(run_id), runs).groupby("test_set", sort=False)))
+        by_test = dict(list(predictions(runs / str(run_id), dtype=TEXT).groupby("test_set", sort=False)))
         parts |= {(str(run_id), name): patient_parts(by_test[name], metric) for name in asked.unique()}
     return parts
 
@@ -118,9 +119,9 @@ def pairs(sources: Iterable[str], reference: str = "") -> list[tuple[str, str]]:
 
 
 COMPARED = [
-    *PANEL, "a", "b", "folds", "patients", "n", "reliance_a", "reliance_b", "difference", "ci_low", "ci_high", "t", "df",
-    "p", "p_holm", "p_development", "p_holm_development", "family", "family_size", "fold_variance", "patient_variance",
-    "detectable", "needed", "problem",
+    *PANEL, "a", "b", "folds", "patients", "n", "reliance_a", "reliance_b", "difference", "ci_low", "ci_high", "t",
+    "df", "p", "p_holm", "p_development", "p_holm_development", "family", "family_size", "fold_variance",
+    "patient_variance", "detectable", "needed", "problem",
 ]  # fmt: skip
 
 

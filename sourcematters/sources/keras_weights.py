@@ -54,7 +54,7 @@ def converted(path: Path, digest: str, backbone: str, folder: Path) -> Path:
     """The Keras file at `path`, whose SHA-256 is `digest`, converted into `folder` unless that was done before."""
     from safetensors.torch import save_file
 
-    file = folder / f"keras-{backbone}-{digest[:16]}.safetensors"
+    file = folder / f"keras-{backbone}-{digest[:16]}-r{KerasWeights.revision}.safetensors"
     if not file.exists():
         state = convert(path, backbone)
         with replacing(file) as beside:

@@ -10,11 +10,13 @@ import pandas as pd
 from IPython.display import Image
 from matplotlib.figure import Figure
 
+from sourcematters import metrics
 from sourcematters.checked import unknown
 from sourcematters.errors import StudyError
 from sourcematters.files import write_csv
 from sourcematters.results import figures, published, statistics, table1
 from sourcematters.runs.run_folder import Workspace
+from sourcematters.runs.specs import RunSpec
 from sourcematters.study.settings import Settings
 
 
@@ -32,12 +34,16 @@ def save_figure(workspace: Workspace, name: str, figure: Figure, table: pd.DataF
 
 @dataclass(frozen=True)
 class FinishedRuns:
-    """Runs that are done: `table` has one row a run and test set (`grids.collect`); `name` names what is kept."""
+    """Runs that are done: `table` has one row a run and test set (`grids.collect`); `name` names what is kept.
+
+    `paper` gives the runs of profile `paper` on X-rays, which say what can be compared with the published numbers.
+    """
 
     table: pd.DataFrame
     workspace: Workspace
     settings: Settings
     name: str
+    paper: Callable[[], Sequence[RunSpec]]
 
     @property
     def runs(self) -> Path:
@@ -51,13 +57,9 @@ class FinishedRuns:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """Mean AUC over folds with its interval, one row a confounder, source, test set and strength."""
-        return statistics.summarise(self.table, self.runs, parts=self.parts)
-
-    @cached_property
-    def caution(self) -> str:
-        """What every figure of these runs must say."""
-        return figures.caption(self.table["caution"])
+        """Mean AUC over folds with its interval and `caution`, one row a confounder, source, test set and strength."""
+        cautions = self.table.groupby(metrics.GROUP, as_index=False)["caution"].first()
+        return statistics.summarise(self.table, self.runs, parts=self.parts).merge(cautions, on=metrics.GROUP)
 
     def _kept(self, name: str, table: pd.DataFrame, columns: str, digits: int = 3) -> pd.DataFrame:
         """Keep all of a table, and return these of its columns, rounded, to be read."""
@@ -72,12 +74,12 @@ class FinishedRuns:
         levels, tasks = self.settings.state_of_the_art, sorted(set(self.summary["task"]))
         if wrong := [task for task in levels if task not in tasks]:
             raise StudyError(f"state_of_the_art: {unknown('task', wrong[0], tasks)}")
-        figure = draw(data=part, confounders=names, baseline=levels, note=self.caution)
+        figure = draw(data=part, confounders=names, baseline=levels)
         return save_figure(self.workspace, name, figure, part)
 
     def plot(self) -> Image:
         """AUC against the confounder's strength, o.o.d. over i.i.d. test, a column a confounder."""
-        figure = figures.robustness(data=self.summary, note=self.caution)
+        figure = figures.robustness(data=self.summary)
         return save_figure(self.workspace, self.name, figure, self.summary)
 
     def answer(self) -> pd.DataFrame:
@@ -156,7 +158,7 @@ class FinishedRuns:
     @cached_property
     def comparison(self) -> pd.DataFrame:
         """Our curves on the published ones (`published.compare`)."""
-        table = published.compare(self.table, self.runs)
+        table = published.compare(self.table, self.workspace, self.paper())
         return save_table(self.workspace, "against_the_paper", table)
 
     def against_the_paper(self) -> Image:

@@ -13,7 +13,7 @@ import jinja2
 import pandas as pd
 
 from sourcematters import files
-from sourcematters.results.figures import caption
+from sourcematters.results.figures import caption, cautions
 
 
 def heading(cells: Iterable[Any]) -> tuple[str, str]:
@@ -56,15 +56,16 @@ def index(folder: str | Path) -> Path:
     """Write `folder`/index.html for the study executed in `folder`, and return its path.
 
     Shows `folder`/notebooks/*.ipynb (linking the .html beside each); `folder`/figures/*.png, each with links to the
-    .pdf and .csv of the same name; and `folder`/tables/settings.csv. What figures must say of their data and sources
-    (column `caution` of `folder`/plans/*.csv) stands at the top. Links are relative, so the folder can be moved or
-    zipped.
+    .pdf and .csv of the same name; and `folder`/tables/settings.csv. What must be said of data and sources (column
+    `caution`) stands at the top, by task where tasks differ (`folder`/plans/*.csv), and under each figure (its .csv).
+    Links are relative, so the folder can be moved or zipped.
     """
     folder = Path(folder)
     notebooks = [_executed(path) for path in sorted((folder / "notebooks").glob("[!.]*.ipynb"))]
     # The paper's own figures come first.
     pictures = sorted((folder / "figures").glob("[!.]*.png"), key=lambda p: (not p.name.startswith("fig"), p.name))
-    figures = [(p, [q for q in (p.with_suffix(".pdf"), p.with_suffix(".csv")) if q.exists()]) for p in pictures]
+    beside = [[q for q in (p.with_suffix(".pdf"), p.with_suffix(".csv")) if q.exists()] for p in pictures]
+    figures = [(p, others, _words(_rows(p.with_suffix(".csv")))) for p, others in zip(pictures, beside, strict=True)]
     plans = [row for path in sorted((folder / "plans").glob("[!.]*.csv")) for row in _rows(path)]
     settings = folder / "tables" / "settings.csv"
     environment = jinja2.Environment(
@@ -73,7 +74,7 @@ def index(folder: str | Path) -> Path:
     environment.filters["lasting"] = lasting
     page = environment.get_template("page.html.j2").render(
         name=folder.resolve().name,
-        note=caption(row.get("caution", "") for row in plans),
+        notes=_words(plans),
         notebooks=notebooks,
         figures=figures,
         settings=[[row[k] for k in ("setting", "value", "profile")] for row in _rows(settings)],
@@ -82,6 +83,16 @@ def index(folder: str | Path) -> Path:
     return folder / "index.html"
 
 
+def _words(rows: list[dict[str, str]]) -> list[str]:
+    """What must be said of the rows of a plan or figure, by task where they have one."""
+    if all("task" in row for row in rows):
+        return cautions(pd.DataFrame(rows, columns=["task", "caution"]))
+    return list(filter(None, [caption(row.get("caution", "") for row in rows)]))
+
+
 def _rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file; none if it is not there."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if path.exists() else []
+    """The rows of a CSV file; none if it is not there, or no table any more."""
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+    except (FileNotFoundError, ValueError):  # pandas's errors and those of the encoding are ValueErrors
+        return []

@@ -135,7 +135,8 @@ class Study:
         bank = image_bank.build(table, [rendering], folder, workers=self.settings.workers)[0]
         print(f"{len(bank)} images of {bank.shape[1]} x {bank.shape[2]} px, {bank.nbytes / 2**20:.1f} MiB")
         figure = galleries.sheet(cohort=table, bank=bank, note=self.cohort.caution)
-        return save_figure(self.workspace, f"{self._prefix}cohort", figure, galleries.sheet_table(cohort=table))
+        shown = galleries.sheet_table(cohort=table).assign(caution=self.cohort.caution)
+        return save_figure(self.workspace, f"{self._prefix}cohort", figure, shown)
 
     def prepare_sources(self) -> pd.DataFrame:
         """Bring the pretrained weights onto this machine, once, and return one row about each source."""
@@ -172,14 +173,15 @@ class Study:
         effects = galleries.effects(image=read(path), image_id=image_id, confounders=chosen, **how)
         figure = galleries.gallery(effects=effects, note=study.cohort.caution)
         name = save_as or f"{chosen[0].name}_artefact"
-        return save_figure(self.workspace, name, figure, galleries.gallery_table(effects=effects))
+        table = galleries.gallery_table(effects=effects).assign(caution=study.cohort.caution)
+        return save_figure(self.workspace, name, figure, table)
 
     def noise_domains(self) -> Image:
         """Noise in the image beside noise in the projections, on the first positive CT slice."""
         path = self.cohort.table.query("label == 1")["path"].iloc[0]
         n0, seed = dict(self.confounder("noise").carrier.parameters)["n0"], self.settings.seed
         figure, table = ct_figures.noise_domains(read_hu(path), n0=n0, seed=seed, note=self.cohort.caution)
-        return save_figure(self.workspace, "noise_domains", figure, table)
+        return save_figure(self.workspace, "noise_domains", figure, table.assign(caution=self.cohort.caution))
 
     def design(self, name: str = "") -> pd.DataFrame:
         """Who carries the confounder: images and, at each strength, carriers, by part and label, in fold 0."""
@@ -215,7 +217,7 @@ class Study:
         how = {key: getattr(asked, key) for key in ("workers", "device", "executor", "slurm", "recompute")}
         specs = [spec for each in names for spec in self.specs(each)]
         table = save_table(self.workspace, name, grids.run(specs, self.workspace, name=name, **how))
-        return FinishedRuns(table, self.workspace, asked, name)
+        return FinishedRuns(table, self.workspace, asked, name, papers_runs)
 
     def outline(self, *names: str) -> list[RunSpec]:
         """The runs that `run` would make, before cohort and weights are looked at: their ids are not the runs'."""
@@ -231,4 +233,9 @@ class Study:
         table, missing = grids.collect_plans(self.workspace)
         for line in missing:
             print(line)
-        return FinishedRuns(table, self.workspace, self.settings, "all_runs")
+        return FinishedRuns(table, self.workspace, self.settings, "all_runs", papers_runs)
+
+
+def papers_runs() -> list[RunSpec]:
+    """Every run of profile `paper` on X-rays, before cohort and weights are looked at."""
+    return Study("paper").outline("tag", "denoising", "gender", "noise")

@@ -16,7 +16,7 @@ def finished(folder, confounder, **settings):
         for test_set in ("ood", "iid")
     ]
     columns = ["p_art", "test_set", "auc", "task", "confounder", "source", "backbone", "fold", "caution"]
-    return FinishedRuns(pd.DataFrame(rows, columns=columns), Workspace(str(folder)), Settings(**settings), "runs")
+    return FinishedRuns(pd.DataFrame(rows, columns=columns), Workspace(str(folder)), Settings(**settings), "runs", list)
 
 
 def test_a_figure_of_the_paper_is_drawn_where_one_of_its_confounders_was_run(tmp_path):
