@@ -15,9 +15,19 @@ from sourcematters import metrics
 from sourcematters.cohorts import Cohort
 from sourcematters.confounders import Confounder, design
 from sourcematters.errors import StudyError
-from sourcematters.files import read_json, write_csv
+from sourcematters.files import read_json
 from sourcematters.processes import cores, over_processes, progress
-from sourcematters.runs.run_folder import Execution, Workspace, attempt, open_registered, register, renderings
+from sourcematters.runs import plans
+from sourcematters.runs.run_folder import (
+    Execution,
+    Workspace,
+    attempt,
+    open_registered,
+    predictions,
+    register,
+    renderings,
+    usable,
+)
 from sourcematters.runs.slurm import Slurm, make_in_jobs
 from sourcematters.runs.specs import RunSpec, grid
 from sourcematters.sources import Source, resolve
@@ -113,8 +123,8 @@ def run(
         raise StudyError("recompute and compiled exclude each other: set one of them to false.")
     options, execution = Slurm(**slurm or {}), Execution(device, recompute)
     table = plan_table(specs)
-    write_csv(workspace.own(f"plans/{name}.csv"), table)
-    todo = [spec for spec in specs if not (workspace.run(spec) / "done").exists()]
+    plans.write(workspace, name, table)
+    todo = [spec for spec in specs if not usable(spec, workspace)]
     if todo:
         _prepare(todo, workspace, workers or cores())
         if executor == "slurm":
@@ -190,27 +200,36 @@ def prepare_sources(
 def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
     """The tidy results of the runs in a plan: one row a run and test set, metrics recomputed from predictions.
 
-    Columns: those of `plan_table`, then test_set, n, auc, auc_keras. Raises StudyError naming a run that is not done.
+    Columns: those of `plan_table`, then test_set, n, auc, auc_keras. Raises StudyError naming a run that is not done,
+    or a file that is not what was written.
     """
+    if missing := _not_done(table, workspace):
+        raise StudyError(missing)
     folder = workspace.shared("runs")
-    if missing := [run_id for run_id in table["run_id"] if not (folder / run_id / "done").exists()]:
-        raise StudyError(f"{len(missing)} of {len(table)} runs are not done, e.g. {missing[0]}. Run the grid first.")
-    tests = (metrics.by_test_set(pd.read_csv(folder / run_id / "predictions.csv")) for run_id in table["run_id"])
+    tests = (metrics.by_test_set(predictions(folder / run_id)) for run_id in table["run_id"])
     frames = [found.assign(**row) for found, row in zip(tests, table.to_dict("records"), strict=True)]
     return pd.concat(frames, ignore_index=True)[[*table.columns, "test_set", "n", *metrics.METRICS]]
+
+
+def _not_done(table: pd.DataFrame, workspace: Workspace) -> str:
+    missing = [run_id for run_id in table["run_id"] if not (workspace.shared("runs") / run_id).exists()]
+    if not missing:
+        return ""
+    return f"{len(missing)} of {len(table)} runs are not done, e.g. {missing[0]}. Run the grid first."
 
 
 def collect_plans(workspace: Workspace) -> tuple[pd.DataFrame, list[str]]:
     """The results of every plan of this profile that is done, and a sentence for each that is not.
 
-    Raises StudyError when no plan is done.
+    Raises StudyError when no plan is done, and for a plan or a run that is damaged.
     """
     frames, missing = [], []
-    for path in sorted(workspace.own("plans").glob("*.csv")):
-        try:
-            frames.append(collect(pd.read_csv(path, keep_default_na=False), workspace))
-        except StudyError as error:
-            missing.append(f"{path.stem}: {error}")
+    for path in plans.paths(workspace.own("")):
+        table = plans.read(path)
+        if sentence := _not_done(table, workspace):
+            missing.append(f"{path.stem}: {sentence}")
+        else:
+            frames.append(collect(table, workspace))
     if not frames:
         raise StudyError(
             f"{workspace.own('plans')}: no grid of runs is done there. Run the notebooks 20 to 25 first, "
