@@ -29,7 +29,7 @@ from studies import Clone, Ended
 
 NUMBER = re.compile(rb"0\.\d{6,}")
 RAW = re.compile(r"^Traceback|cell \[\d+\]: \w*(Error|Exception|Interrupt|Warning): ", re.M)
-BAR = re.compile(r"\d+%\||\d+/\d+ \[|\d(run|image|epoch|it)/s")
+BAR = re.compile(r"^.*?\d+%\|.*?(\]|$)|^.*?\d+/\d+ \[.*?(\]|$)")
 TAG, FIGURES, ALL = ("run", "--only", "20"), ("run", "--only", "30"), ("run",)
 STATUS = ("status",)
 
@@ -554,7 +554,7 @@ def _command(clone: Clone, kind: Kind) -> Ended:
 
 def _lines(ended: Ended) -> list[str]:
     """What it said, a line each, without progress bars."""
-    return [line.strip() for line in re.split(r"[\r\n]", ended.text) if not BAR.search(line)]
+    return [BAR.sub("", line).strip() for line in re.split(r"[\r\n]", ended.text)]
 
 
 def raw(clone: Clone, ended: Ended) -> str:

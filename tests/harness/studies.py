@@ -2,7 +2,7 @@
 
 It is real: images, plans, banks, 20 runs with two confounders and two sources, tables and a figure, all made by the
 command line. Only what is slow and has tests of its own is left out: notebooks are executed without a kernel, and the
-command runs in a process that has imported everything already (`call`), but has done nothing yet.
+command and its workers are processes that have imported everything already, but have done nothing yet.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -87,9 +88,12 @@ class Clone:
             copy.write_bytes(path.read_bytes())
         return cls(root)
 
-    def start(self, *arguments: str, patches: Sequence[Patch] = (), output: Path | None = None) -> BaseProcess:
+    def start(
+        self, *arguments: str, patches: Sequence[Patch] = (), output: Path | None = None, kernels: bool = False
+    ) -> BaseProcess:
         """Start `python -m sourcematters ARGUMENTS`, in a process group of its own, after calling each of `patches`."""
-        process = _server.Process(target=_command, args=(self.root, arguments, tuple(patches), output or os.devnull))
+        patches = [*patches, *([] if kernels else [no_kernels, quick_workers])]
+        process = _server.Process(target=_command, args=(self.root, arguments, patches, output or os.devnull))
         process.start()
         return process
 
@@ -112,8 +116,8 @@ class Clone:
         return self.call("run", "--profile", str(profile), "--results", str(self.results), *arguments, **options)
 
     def numbers(self) -> dict[str, bytes]:
-        """What must be the same however the study was made: tables, plans, what figures show, and all of the runs."""
-        names = [path for suffix in ("csv", "npy") for path in self.results.rglob(f"*.{suffix}")]
+        """What must be the same however the study was made: tables, plans, figures, banks and all of the runs."""
+        names = [path for suffix in ("csv", "npy", "png", "pdf") for path in self.results.rglob(f"*.{suffix}")]
         names += [p for p in self.results.glob("runs/*/*") if p.name in ("spec.json", "metrics.json")]
         names += self.results.glob("runs/*/weights.safetensors")
         seen = [p for p in names if p.name != "files.csv" and not any(part[0] == "." for part in p.parts[-3:])]
@@ -151,21 +155,39 @@ def _command(root: Path, arguments: Sequence[str], patches: Sequence[Patch], out
         os.dup2(to, stream.fileno())
     os.environ |= {"SOURCEMATTERS_HEADLESS": "1", "OMP_NUM_THREADS": "1"}
     os.chdir(root)
-    import papermill
-    from nbconvert import HTMLExporter
-
     from sourcematters import __main__
     from sourcematters.demo import standins
     from sourcematters.study import settings
 
     settings.ROOT, standins.WEIGHTS = root, root / "sourcematters" / "demo" / "weights"
-    papermill.execute_notebook = without_a_kernel
-    HTMLExporter.from_notebook_node = lambda self, *a, **k: ("<html></html>", {})
     for patch in patches:
         patch()
     code = __main__.main(arguments)
     sys.stdout.flush()
     sys.exit(code)
+
+
+def no_kernels() -> None:
+    """Notebooks are executed in the process itself, and their pages are empty: both are slow, and have tests."""
+    import papermill
+    from nbconvert import HTMLExporter
+
+    papermill.execute_notebook = without_a_kernel
+    HTMLExporter.from_notebook_node = lambda self, *a, **k: ("<html></html>", {})
+
+
+def quick_workers() -> None:
+    """Workers are copies of a process that has imported everything, where a new interpreter takes seconds to do so."""
+    from sourcematters import processes
+
+    own = multiprocessing.get_context("fork")
+    processes.multiprocessing = SimpleNamespace(
+        get_context=lambda method: own, active_children=multiprocessing.active_children
+    )
+    # A new interpreter would not know of the handlers of the command line.
+    os.register_at_fork(
+        after_in_child=lambda: [signal.signal(s, signal.SIG_DFL) for s in (signal.SIGTERM, signal.SIGHUP)]
+    )
 
 
 def without_a_kernel(path: Path, beside: Path, parameters: dict[str, Any], **options: Any) -> None:
@@ -216,10 +238,11 @@ def killed_in_the_middle_of_a_bank() -> None:
 
     fill, drawn = image_bank._fill_rows, []
 
-    def dying(task: Any, **options: Any) -> None:
-        fill(task, **options)
+    def dying(task: Any, **options: Any) -> Any:
+        found = fill(task, **options)
         drawn.append(task)
         if len(drawn) == 4:
             os.kill(os.getpid(), signal.SIGKILL)
+        return found
 
     image_bank._fill_rows = dying
