@@ -3,6 +3,7 @@
 import itertools
 import os
 import platform
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ from sourcematters.confounders import Confounder, design
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
 from sourcematters.processes import cores, over_processes, progress
-from sourcematters.runs import plans
+from sourcematters.runs import plans, provenance
 from sourcematters.runs.run_folder import (
     Execution,
     Workspace,
@@ -114,17 +115,25 @@ def run(
     executor, slurm   local, or slurm for jobs of a cluster with these options; banks and weights are still made here
     device, recompute  as in `Execution`
 
-    Raises StudyError naming the failed runs and where their tracebacks are, for an unknown executor or option, and for
-    `recompute` of compiled networks.
+    Raises StudyError naming the failed runs and where their tracebacks are, for an unknown executor or option, for
+    `recompute` of compiled networks, and for precision tf32 on a device without it.
     """
     if executor not in ("local", "slurm"):
         raise StudyError(f"executor = {executor!r}: it must be local or slurm.")
     if recompute and any(spec.training.compiled for spec in specs):
         raise StudyError("recompute and compiled exclude each other: set one of them to false.")
+    # What jobs run on, only they know.
+    if executor == "local" and any(spec.training.precision == "tf32" for spec in specs):
+        from sourcematters.training import devices
+
+        devices.check_precision("tf32", devices.choose(device))
     options, execution = Slurm(**slurm or {}), Execution(device, recompute)
     table = plan_table(specs)
     plans.write(workspace, name, table)
     todo = [spec for spec in specs if not usable(spec, workspace)]
+    finished = {workspace.run(spec) for spec in specs} - {workspace.run(spec) for spec in todo}
+    if note := provenance.made_by_other_code(sorted(finished)):
+        print(f"note: {note}", file=sys.stderr)
     if todo:
         _prepare(todo, workspace, workers or cores())
         if executor == "slurm":

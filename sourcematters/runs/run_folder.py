@@ -6,7 +6,7 @@ A run folder `runs/<id>/` (`RunSpec.id`) holds
     history.csv       an epoch a row: epoch, train_loss, val_loss, val_auc, best (1 where val_loss was a new minimum)
     predictions.csv   a test image a row: image_id, patient_id, label, score, test_set, carries (see `metrics`)
     metrics.json      a test set a row: test_set, n, auc, auc_keras; can always be made again from predictions.csv
-    env.json          device, machine, host, versions, seconds that it took, when it was finished
+    env.json          device, versions, commit, code, seconds that it took, when it was finished (`provenance`)
     weights.safetensors   the network, only of a run without confounder: runs at p_art = 0 score it (`RunSpec.fit`)
     done              the seal (see `checksums`), written last: SHA-256 of all the others but env.json, the one in which
                       two makings of the same run differ
@@ -19,10 +19,8 @@ All state is read off the files, see `state`. `<id>.failed/` holds spec.json and
 """
 
 import contextlib
-import datetime
 import hashlib
 import os
-import platform
 import shutil
 import socket
 import subprocess
@@ -31,7 +29,6 @@ import traceback
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +40,7 @@ from sourcematters.cohorts import Cohort, tables
 from sourcematters.confounders import design
 from sourcematters.errors import StudyError
 from sourcematters.files import explained, locked, read_json, write_csv, write_json, write_text
+from sourcematters.runs import provenance
 from sourcematters.runs.specs import RunSpec
 from sourcematters.seeds import derive
 from sourcematters.training import image_bank
@@ -179,6 +177,7 @@ def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool)
     fit = execute(spec.fit, workspace, execution, show=show) if spec.fit != spec else None
     with _becoming(workspace.run(spec)) as folder:
         device = devices.choose(execution.device)
+        devices.check_precision(training.precision, device)
         devices.limit_memory(device, execution.memory_share)
         kept = folder.parent / ".checkpoints" / f"{spec.id}.pt"
         checkpoint = Checkpoint(kept, execution.checkpoint_seconds, device)
@@ -220,7 +219,7 @@ def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool)
             tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
             save_file(tensors, folder / WEIGHTS)
         seconds = checkpoint.spent + time.perf_counter() - started
-        write_json(folder / "env.json", _environment(str(device), seconds))
+        write_json(folder / "env.json", provenance.environment(str(device), seconds))
     checkpoint.remove()
 
 
@@ -260,18 +259,6 @@ def open_registered(digest: str, workspace: Workspace) -> pd.DataFrame:
     checksums.demand(path, "Run a notebook that makes runs again (20 to 25): it registers the cohort anew.")
     # Published splits may share patients between parts, of which the opened cohort warned.
     return tables.read_csv(path, shared_patients_allowed=True)
-
-
-def _environment(device: str, seconds: float) -> dict[str, Any]:
-    return {
-        "device": device,
-        "machine": platform.machine(),
-        "host": socket.gethostname(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("sourcematters", "torch", "timm", "numpy", "pandas")},
-        "seconds": round(seconds, 2),
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
 
 
 def state(run_id: str, runs: Path, queued: Container[str] = ()) -> str:

@@ -13,7 +13,7 @@ from sourcematters.checked import Checked
 from sourcematters.confounders import Alteration, Confounder
 from sourcematters.errors import StudyError
 from sourcematters.sources import Source
-from sourcematters.training.recipe import Training
+from sourcematters.training.recipe import REVISIONS, Training
 
 
 class RunSpec(Checked):
@@ -63,6 +63,7 @@ class RunSpec(Checked):
             "base": self.base.to_dict(),
             "source": self.source.to_dict(),
             "training": self.training.model_dump(),
+            "revisions": REVISIONS,
         }
         return {key: value for key, value in {**dict(self), **plain}.items() if key != "caution"}
 

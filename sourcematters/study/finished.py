@@ -8,24 +8,24 @@ import pandas as pd
 from IPython.display import Image
 from matplotlib.figure import Figure
 
-from sourcematters import metrics
+from sourcematters import checksums, metrics
 from sourcematters.checked import unknown
 from sourcematters.errors import StudyError
-from sourcematters.files import write_csv
 from sourcematters.results import figures, published, statistics, table1
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.study.settings import Settings
 
 
 def save_table(workspace: Workspace, name: str, table: pd.DataFrame) -> pd.DataFrame:
-    """Keep a table as tables/NAME.csv and return it."""
-    write_csv(workspace.own(f"tables/{name}.csv"), table)
+    """Keep a table as tables/NAME.csv, its checksum beside it, and return it."""
+    checksums.write_csv(workspace.own(f"tables/{name}.csv"), table)
     return table
 
 
 def save_figure(workspace: Workspace, name: str, figure: Figure, table: pd.DataFrame) -> Image:
-    """Keep a figure and its table as figures/NAME.png, .pdf and .csv, and return it to be shown."""
-    png, *_ = figures.save(figure, workspace.own(f"figures/{name}"), table)
+    """Keep a figure and its table as figures/NAME.png, .pdf and .csv, sealed by NAME.sha256; return it to be shown."""
+    png, *others = figures.save(figure, workspace.own(f"figures/{name}"), table)
+    checksums.seal(checksums.seal_of(png), [png, *others])
     return Image(png, width=min(820, round(110 * figure.get_figwidth())))
 
 

@@ -1,5 +1,9 @@
 """What a fine-tuning computes on: the device, its precision, and how many runs it takes at once."""
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
 import psutil
 import torch
 
@@ -31,6 +35,44 @@ def best_precision(device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise StudyError if the device cannot compute in the recipe's `precision`: TF32 is a format of recent GPUs."""
+    if precision == "tf32" and not _has_tf32(device):
+        raise StudyError(
+            f"precision tf32: the device {device} has no TF32, which NVIDIA GPUs have since Ampere. Try fp32."
+        )
+
+
+def _has_tf32(device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    with torch.cuda.device(device):
+        return torch.cuda.is_tf32_supported()
+
+
+@contextlib.contextmanager
+def rounding(precision: str) -> Iterator[None]:
+    """Within it, a GPU multiplies single-precision numbers as they are; for precision tf32 it cuts them to 10 bits.
+
+    torch's own default is TF32 in convolutions (https://docs.pytorch.org/docs/stable/notes/cuda.html).
+    """
+    backends: Any = torch.backends  # whose stubs lack the new names
+    kinds = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+    before = [kind.fp32_precision for kind in kinds]
+
+    def multiply_in(formats: list[str]) -> None:
+        # Each kind has an old name too, and torch refuses to answer where the two disagree. The old one resets the new.
+        backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = (each == "tf32" for each in formats[:2])
+        for kind, each in zip(kinds, formats, strict=True):
+            kind.fp32_precision = each
+
+    multiply_in(["tf32" if precision == "tf32" else "ieee"] * len(kinds))
+    try:
+        yield
+    finally:
+        multiply_in(before)
 
 
 def autocast(device: torch.device, training: Training) -> torch.autocast:

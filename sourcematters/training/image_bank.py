@@ -25,7 +25,7 @@ from sourcematters.confounders import HOUNSFIELD, ORIGINAL, Alteration, apply, k
 from sourcematters.errors import StudyError
 from sourcematters.files import explained, locked, sha256
 from sourcematters.processes import over_processes, progress
-from sourcematters.training.recipe import LUNG, Preprocessing
+from sourcematters.training.recipe import LUNG, REVISIONS, Preprocessing
 
 # Keras resizes by nearest neighbour, as the paper's code did; Pillow's bilinear averages what it drops.
 INTERPOLATIONS = {"nearest": Image.Resampling.NEAREST, "antialias": Image.Resampling.BILINEAR}
@@ -133,14 +133,11 @@ def fingerprints(cohort: pd.DataFrame, folder: str | Path) -> pd.Series:
 
 def bank_path(content: pd.Series, rendering: Rendering, folder: str | Path) -> Path:
     """Where the bank of these files (`fingerprints`) under this rendering lives, built or not."""
-    settings: list[Any] = [rendering.alteration.label, rendering.size, rendering.interpolation]
-    if rendering.alteration != ORIGINAL:
-        settings.append(rendering.seed)
-    # The banks of radiographs were named before there was CT: what is at its default adds nothing. Which files are CT
-    # is not known here, so a window of one's own renames the banks of radiographs too.
-    changed = rendering.model_dump(include={"crop", "window"}, exclude_defaults=True)
-    settings += [{name: value} for name, value in changed.items()]
-    text = json.dumps([list(content.index), list(content), settings])
+    # Which files are CT is not known here, so a window of one's own renames the banks of radiographs too.
+    how: dict[str, Any] = rendering.model_dump(include=set(Preprocessing.model_fields))
+    how |= {"alteration": rendering.alteration.label, "revision": rendering.alteration.revision}
+    how |= {"seed": 0 if rendering.alteration == ORIGINAL else rendering.seed, "rendering": REVISIONS["rendering"]}
+    text = json.dumps([list(content.index), list(content), how])
     key = hashlib.sha256(text.encode()).hexdigest()[:12]
     return Path(folder) / f"{rendering.alteration.name}-{rendering.size}px-{rendering.interpolation}-{key}.npy"
 

@@ -79,6 +79,14 @@ def test_compiled_networks_are_not_computed_again(cohort, tmp_path):
     assert not workspace.own("plans").exists()
 
 
+def test_tf32_is_refused_on_a_cpu_before_anything_is_made(cohort, tmp_path):
+    workspace = Workspace(str(tmp_path / "made"))
+    specs = plan(cohort, workspace, training=TINY.replaced(precision="tf32"))
+    with pytest.raises(StudyError, match="^precision tf32: the device cpu has no TF32"):
+        grids.run(specs, workspace, name="tf32", device="cpu")
+    assert not workspace.own("plans").exists() and not list(workspace.shared("bank").glob("*.npy"))
+
+
 def test_as_many_workers_as_fill_the_device(cohort, tmp_path, monkeypatch):
     asked = []
 

@@ -201,13 +201,13 @@ def test_an_image_smaller_than_the_crop_is_named(tmp_path):
         image_bank.build(cohort, [Rendering(size=16, crop=41)], tmp_path / "bank")
 
 
-def test_banks_of_radiographs_keep_the_names_they_had_before_ct():
+def test_what_is_not_altered_has_one_bank_for_all_seeds():
     content = pd.Series(["x", "y"], index=["a", "b"])
-    tag = Rendering(alteration=Tag().carrier, size=64, interpolation="antialias", seed=3)
-    # Computed with the version that knew neither window nor crop.
-    assert image_bank.bank_path(content, tag, "f").name == "draw_tag-64px-antialias-4fa8a7d5f57a.npy"
-    assert image_bank.bank_path(content, Rendering(size=64, interpolation="antialias"), "f").name == (
-        "original-64px-antialias-4c47744801a4.npy"
+    tag = [Rendering(alteration=Tag().carrier, size=64, interpolation="antialias", seed=seed) for seed in (0, 3)]
+    first, second = (image_bank.bank_path(content, each, "f").name for each in tag)
+    assert first != second and first.startswith("draw_tag-64px-antialias-") and first.endswith(".npy")
+    assert image_bank.bank_path(content, Rendering(seed=0), "f") == image_bank.bank_path(
+        content, Rendering(seed=3), "f"
     )
 
 
