@@ -90,9 +90,9 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from sourcematters.runs import status
+    from sourcematters.runs import plans
 
-    print(status.status(options.folder))
+    print(plans.status(options.folder))
     return 0
 
 

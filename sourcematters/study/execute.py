@@ -122,7 +122,9 @@ def run(plan: Plan) -> Path:
     with files.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     settings = as_table(plan.study.values, plan.study.profile_values)
-    checksums.write_csv(plan.folder / "tables" / "settings.csv", settings)
+    kept = plan.folder / "tables" / "settings.csv"
+    checksums.usable(kept, "it is written anew")
+    checksums.write_csv(kept, settings)
     if edited := changed(plan.notebooks):
         print(f"note: {', '.join(edited)} differ from what is committed, and run as they are", file=sys.stderr)
     width = max(len(notebook.name) for notebook in plan.notebooks)

@@ -21,8 +21,8 @@ from tiny_runs import TINY, files_of, make_cohort, plan, seem_done
 from sourcematters import confounders, metrics
 from sourcematters.errors import StudyError
 from sourcematters.runs import grids, plans, run_folder
+from sourcematters.runs.plans import status
 from sourcematters.runs.run_folder import Workspace
-from sourcematters.runs.status import status
 from sourcematters.training import devices, memory
 from sourcematters.training.recipe import Training
 

@@ -21,9 +21,9 @@ from sourcematters import checksums, confounders
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json, write_csv
 from sourcematters.runs import grids, run_folder, slurm
+from sourcematters.runs.plans import status
 from sourcematters.runs.run_folder import Execution, Workspace
 from sourcematters.runs.slurm import Slurm
-from sourcematters.runs.status import status
 
 AT_ONCE = Execution("cpu", checkpoint_seconds=0)
 NEVER_BEGAN = "It never began (cancelled while it was queued?)"
