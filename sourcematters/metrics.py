@@ -101,8 +101,8 @@ def auc_keras(predictions: pd.DataFrame) -> float:
     why = "score must be a probability, 0..1, for the published kind of AUC."
     _refuse(predictions, (scores < 0) | (scores > 1), why)
     scores, labels = np.concatenate([1 - scores, scores]), np.concatenate([1 - labels, labels])
-    # A score passes the thresholds up to its bucket's. One of k / 199 must not pass its own; but as float32 it is off
-    # by a rounding, and so is its product with 199: it passes in Keras where the product comes out above k.
+    # A score passes the thresholds up to its bucket. One of k / 199 must not pass its own, but as float32 it is off by
+    # a rounding, and so is its product with 199: it passes in Keras where the product comes out above k.
     steps = np.float32(KERAS_THRESHOLDS - 1)
     buckets = np.maximum(np.ceil(scores * steps) - 1, 0).astype(int)
     rates = []

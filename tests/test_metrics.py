@@ -74,8 +74,7 @@ def keras_by_loops(labels, scores):
     for label, score in zip(labels, np.asarray(scores, dtype=np.float32), strict=True):
         column += [np.float32(1) - score, score]
         truth += [label == 0, label == 1]
-    # As metrics_utils.py has it: ceil(y_pred * (num_thresholds - 1)) - 1, relu; a threshold counts its bucket and
-    # those above.
+    # As metrics_utils.py: ceil(y_pred * (num_thresholds - 1)) - 1, relu; a threshold counts its bucket and those above.
     buckets = [max(0, math.ceil(p * np.float32(199)) - 1) for p in column]
     points = []
     for k in range(200):
