@@ -42,16 +42,15 @@ def over_processes(
     workers: int,
     *,
     alone: float = 0.0,
-    apart: bool = False,
 ) -> Iterator[tuple[Task, Result]]:
     """Yield (task, function(task)) as they finish; with one worker in this process, in order.
 
-    `workers` 0 means one for each core; for `alone` seconds this process works by itself, with `apart` never.
+    `workers` 0 means one for each core; for `alone` seconds this process works by itself.
     `function` must be importable and `tasks` picklable. When the caller stops early or is interrupted, the workers are
     ended at once. Raises StudyError, saying what is known of it, when a worker dies.
     """
     workers, waiting, deadline = workers or cores(), deque(tasks), time.monotonic() + alone
-    while waiting and not apart and (workers == 1 or len(waiting) == 1 or time.monotonic() < deadline):
+    while waiting and (workers == 1 or len(waiting) == 1 or time.monotonic() < deadline):
         task = waiting.popleft()
         yield task, function(task)
     if not waiting:

@@ -1,9 +1,13 @@
 """What only a process with torch can tell of a grid before its first run: whether weights load, and the device works.
 
-It is imported by the child process that does so, and so imports little itself: `complaints`.
+Another process finds out, `python -m sourcematters.runs.trial JSON`, so that torch's memory goes with it.
 """
 
-from collections.abc import Iterable, Iterator
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,7 @@ from typing import Any
 from sourcematters import plugins
 from sourcematters.checked import Checked
 from sourcematters.errors import StudyError
-from sourcematters.processes import over_processes
+from sourcematters.processes import ended_by
 from sourcematters.sources import plain, resolve
 from sourcematters.training.recipe import Training
 
@@ -28,22 +32,39 @@ class Trial(Checked):
     folder: Path  # of weights that are made here
 
 
-def complaints(trials: list[Trial]) -> list[tuple[int, str]]:
-    """What is wrong with each of `trials`: its number, and a sentence; found in one process, which then ends.
+@contextmanager
+def begun(trials: Sequence[Trial]) -> Iterator[Callable[[], list[tuple[int, str]]]]:
+    """Look at `trials` in another process during the block; call what it gives for what is wrong with each.
 
-    Nothing is downloaded or trained: weights that are not on this machine yet are not looked at.
+    That waits, and returns numbers of `trials` with a sentence. Nothing is downloaded or trained: weights that are not
+    on this machine yet are not looked at.
     """
     if not trials:
-        return []
+        yield list
+        return
+    asked = json.dumps([trial.model_dump(mode="json") for trial in trials])
+    child = subprocess.Popen(
+        [sys.executable, "-m", __name__, asked],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+
+    def ended() -> list[tuple[int, str]]:
+        answer, errors = child.communicate()
+        if child.returncode == 0:
+            return [(number, sentence) for number, sentence in json.loads(answer.splitlines()[-1])]
+        last = (errors.strip().splitlines() or [""])[-1]
+        died = f"the process that tries backbone and weights {ended_by(child.returncode)} {last}".rstrip()
+        return [(number, died) for number in range(len(trials))]
+
     try:
-        [(_, found)] = over_processes(_all, [trials], 1, apart=True)
-    except StudyError as error:
-        return [(number, f"weights or backbone {trial.backbone!r}: {error}") for number, trial in enumerate(trials)]
-    return found
-
-
-def _all(trials: Iterable[Trial]) -> list[tuple[int, str]]:
-    return [(number, sentence) for number, trial in enumerate(trials) for sentence in _one(trial)]
+        yield ended
+    finally:
+        child.kill()
+        child.communicate()
 
 
 def _one(trial: Trial) -> list[str]:
@@ -73,3 +94,8 @@ def _one(trial: Trial) -> list[str]:
         with noting():
             devices.choose(trial.device)
     return list(dict.fromkeys(found))
+
+
+if __name__ == "__main__":
+    asked = [Trial(**values) for values in json.loads(sys.argv[1])]
+    print(json.dumps([(number, sentence) for number, one in enumerate(asked) for sentence in _one(one)]))

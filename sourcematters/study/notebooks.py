@@ -42,9 +42,9 @@ class Notebook:
         return self.path.stem
 
     @property
-    def grids(self) -> list[tuple[str, ...]]:
+    def grids(self) -> tuple[tuple[str, ...], ...]:
         """The confounders of each `study.run(...)` (none named: the settings' own)."""
-        return [texts for name, texts in self.calls if name == "run"]
+        return tuple(texts for name, texts in self.calls if name == "run")
 
 
 @dataclass(frozen=True)
