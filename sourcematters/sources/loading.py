@@ -7,6 +7,7 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from sourcematters.errors import StudyError
+from sourcematters.files import sha256
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +40,17 @@ def read_tensors(path: str | Path) -> dict[str, "torch.Tensor"]:
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise StudyError(f"{path}: holds {type(state).__name__}, not a state_dict of tensors.")
     return {re.sub(r"^module\.", "", key): value for key, value in state.items()}
+
+
+def as_downloaded(path: str | Path) -> str:
+    """The path of a file in the cache of the Hugging Face hub, which names what it keeps by its SHA-256.
+
+    Raises StudyError if the file is not what was downloaded.
+    """
+    kept = Path(path).resolve()
+    if re.fullmatch("[0-9a-f]{64}", kept.name) and sha256(kept) != kept.name:
+        raise StudyError(f"{path}: is not what was downloaded. Delete {kept}: it is then downloaded again.")
+    return str(path)
 
 
 def load_exactly(model: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], backbone: str, *, origin: str) -> None:

@@ -13,6 +13,7 @@ from sourcematters import sources
 from sourcematters.errors import StudyError
 from sourcematters.processes import over_processes
 from sourcematters.results import style
+from sourcematters.sources import loading
 
 
 def test_normalization_belongs_to_the_source(small):
@@ -32,6 +33,38 @@ def test_identity_follows_content_not_place(small, tmp_path):
     assert one == two and one.location != two.location
     save_file({**small[1], "fc.bias": torch.ones(7)}, copy)
     assert sources.resolve("mine", "test_resnet", weights={"mine": str(copy)}) != one
+
+
+def test_a_file_that_was_changed_after_its_runs_were_planned_is_refused(small, tmp_path):
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(small[0].read_bytes())
+    source = sources.resolve("mine", "test_resnet", weights={"mine": str(copy)})
+    source.load("test_resnet", size=32)
+    content = bytearray(copy.read_bytes())
+    content[-3] ^= 1
+    copy.write_bytes(content)
+    for change in (lambda: None, copy.unlink):
+        change()
+        with pytest.raises(
+            StudyError, match=r"copy\.safetensors was changed since its runs were planned\. Start again"
+        ):
+            source.load("test_resnet", size=32)
+
+
+def test_what_the_hub_keeps_is_named_by_its_checksum(tmp_path):
+    blob = tmp_path / "blobs" / "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of "abc"
+    path = tmp_path / "snapshots" / "1" / "model.safetensors"
+    for each in (blob, path):
+        each.parent.mkdir(parents=True)
+    blob.write_text("abc")
+    path.symlink_to(blob)
+    assert loading.as_downloaded(path) == str(path)
+    blob.write_text("abd")
+    with pytest.raises(StudyError, match=rf"model\.safetensors: is not what was downloaded. Delete {blob}"):
+        loading.as_downloaded(path)
+    own = tmp_path / "own.safetensors"
+    own.write_text("anything")
+    assert loading.as_downloaded(own) == str(own)
 
 
 @pytest.mark.parametrize(
