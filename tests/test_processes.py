@@ -1,18 +1,32 @@
 import os
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
 from sourcematters.errors import StudyError
-from sourcematters.processes import cores, over_processes
+from sourcematters.processes import apart, cores, over_processes
 
 
 def square(x):
     return x * x
 
 
-def die(x):
-    os._exit(9)
+def die(how):
+    if how > 0:
+        os._exit(how)
+    os.kill(os.getpid(), -how)
+    time.sleep(60)
+
+
+def die_or_work(how):
+    return die(how) if how else time.sleep(60)
+
+
+def crash(x):
+    os.abort() if x else time.sleep(60)
 
 
 def slow(x):
@@ -33,9 +47,66 @@ def test_short_work_is_not_worth_other_processes():
     assert [pid for _, pid in over_processes(lambda x: os.getpid(), [3, 1, 2], 2, alone=60)] == [os.getpid()] * 3
 
 
-def test_a_worker_that_the_system_kills_is_explained():
-    with pytest.raises(StudyError, match="want of memory .*start again with fewer workers"):
-        list(over_processes(die, [1, 2], 2))
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (-signal.SIGKILL, r"was killed \(SIGKILL\), usually for want of memory \(workers=2\).* fewer workers"),
+        (-signal.SIGSEGV, r"crashed \(SIGSEGV\): .*choose another backbone, device or precision"),
+        (-signal.SIGILL, r"crashed \(SIGILL\)"),
+        (-signal.SIGBUS, r"crashed \(SIGBUS\)"),
+        (-signal.SIGTERM, r"was ended by SIGTERM"),
+        (3, r"ended by itself, with exit code 3"),
+    ],
+)
+def test_a_worker_that_dies_is_explained_by_what_ended_it(code, words):
+    with pytest.raises(StudyError, match=words) as caught:
+        list(over_processes(die, [code, code], 2))
+    assert ("memory" in str(caught.value)) == (code == -signal.SIGKILL)
+
+
+def test_a_worker_that_dies_beside_one_that_works_is_the_one_that_is_told_of():
+    with pytest.raises(StudyError, match="SIGSEGV"):
+        list(over_processes(die_or_work, [-signal.SIGSEGV, 0], 2))
+
+
+def test_a_single_task_can_be_done_apart():
+    [(_, pid)] = over_processes(slow, [0], 1, apart=True)
+    assert pid != os.getpid()
+
+
+def test_workers_do_not_hear_the_interrupt_that_their_parent_hears(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nsys.path.insert(0, sys.argv[1])\n"
+        "import test_processes as t\n"
+        "if __name__ == '__main__':\n"
+        "    for task, pid in t.over_processes(t.slow, [0, 1, 2], 2):\n"
+        "        print('ready', flush=True)\n"
+    )
+    here = os.path.dirname(__file__)
+    process = subprocess.Popen(
+        [sys.executable, script, here],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.path.dirname(here)},
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+    assert err.count("Traceback") == 1 and err.rstrip().endswith("KeyboardInterrupt"), err
+
+
+def test_a_worker_that_crashes_is_not_said_to_want_memory():
+    for work in (lambda: list(over_processes(crash, [1, 0], 2)), lambda: apart(crash, 1)):
+        with pytest.raises(StudyError, match=r"crashed \(SIGABRT\): a fault in a library") as raised:
+            work()
+        assert "fewer workers" not in str(raised.value)
+
+
+def test_work_apart_is_done_in_another_process():
+    assert apart(slow, 0) != os.getpid()
+    with pytest.raises(TypeError):
+        apart(square, "a")
 
 
 def test_workers_end_with_the_loop():

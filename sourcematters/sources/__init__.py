@@ -9,11 +9,20 @@ import pkgutil
 
 from sourcematters.sources.loading import differences, load_exactly, read_tensors
 from sourcematters.sources.registry import Published, Weights, known, register, resolve
-from sourcematters.sources.source import HALF, IMAGENET_MEAN, IMAGENET_STD, MATCHED, Source, create, plain
+from sourcematters.sources.source import (
+    HALF,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MATCHED,
+    Source,
+    create,
+    feature_width,
+    plain,
+)
 
 __all__ = [
     "HALF", "IMAGENET_MEAN", "IMAGENET_STD", "MATCHED", "Published", "Source", "Weights", "create", "differences",
-    "known", "load_exactly", "plain", "read_tensors", "register", "resolve",
+    "feature_width", "known", "load_exactly", "plain", "read_tensors", "register", "resolve",
 ]  # fmt: skip
 
 for _module in pkgutil.iter_modules(__path__):

@@ -1,11 +1,13 @@
 """What a source is: one pretraining of one backbone, and the normalization that belongs to it."""
 
+import contextlib
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sourcematters.errors import StudyError
-from sourcematters.sources.loading import load_exactly, read_tensors
+from sourcematters.sources.loading import load_exactly, read_tensors, reason
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +18,7 @@ IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
 IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 HALF: Channels = (0.5, 0.5, 0.5)  # as mean and as std: pixels scaled to [-1, 1]
 MATCHED = "+matched"
+USUAL_SIZES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)  # px, tried where another does not fit
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Source:
     """
 
     kind: ClassVar[str] = ""
+    revision: ClassVar[int] = 1  # raise it when the same weights are loaded to another effect
 
     name: str
     identity: str
@@ -66,7 +70,7 @@ class Source:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: all that the identity of a run depends on."""
-        return {name: getattr(self, name) for name in ("name", "kind", "identity", "mean", "std")}
+        return {name: getattr(self, name) for name in ("name", "kind", "identity", "mean", "std", "revision")}
 
 
 def plain(name: str) -> str:
@@ -94,3 +98,46 @@ def create(backbone: str, *, size: int | None, **options: Any) -> "torch.nn.Modu
     if size and cfg is not None and cfg.fixed_input_size:
         options["img_size"] = size
     return timm.create_model(backbone, num_classes=0, **options)
+
+
+@lru_cache(maxsize=64)
+def feature_width(backbone: str, size: int) -> int:
+    """How many pooled features a backbone makes of each image of `size` px; torch's random state stays as it is.
+
+    timm's `num_features` is another number where a layer follows the pooling. Raises StudyError if timm lacks the
+    backbone, or when it does not turn images (B, 3, size, size) into features (B, width): too small, a fixed size.
+    """
+    try:
+        try:
+            shape = _feature_shape(backbone, size, "meta")
+        except (RuntimeError, TypeError, ValueError, NotImplementedError):
+            shape = _feature_shape(backbone, size, "cpu")  # a few networks look at values, which "meta" has none of
+    except StudyError:
+        raise
+    except Exception as error:  # whatever a network of timm's raises for a size that it was not made for
+        raise StudyError(
+            f"backbone {backbone!r} cannot take images of {size} px ({reason(error)}). {_sizes_that_work(backbone)}"
+        ) from error
+    if len(shape) != 2 or shape[0] != 2:
+        raise StudyError(
+            f"backbone {backbone!r} turns 2 images into {shape}, not into 2 rows of pooled features. Choose another."
+        )
+    return shape[1]
+
+
+def _feature_shape(backbone: str, size: int, device: str) -> tuple[int, ...]:
+    import torch
+
+    # On the meta device tensors have shapes and no content: nothing is computed.
+    with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
+        return tuple(create(backbone, size=size).eval()(torch.zeros(2, 3, size, size)).shape)
+
+
+def _sizes_that_work(backbone: str) -> str:
+    """Which of `USUAL_SIZES` and the size of its published weights a backbone takes, in words."""
+    config, fit = timm_config(backbone), []
+    for size in sorted({*USUAL_SIZES, *(config.input_size[1:] if config else ())}):
+        with contextlib.suppress(Exception):
+            _feature_shape(backbone, size, "meta")
+            fit.append(str(size))
+    return f"Sizes that it takes: {', '.join(fit)}." if fit else "It takes none of the usual sizes: choose another."

@@ -3,12 +3,12 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
-from sourcematters.sources import Source
+from sourcematters.sources import Source, feature_width
 from sourcematters.training.devices import rounding
 
 
@@ -20,12 +20,13 @@ class Classifier(nn.Module):
 
     mean: torch.Tensor  # (1, 3, 1, 1), for pixels in 0..255
     std: torch.Tensor  # (1, 3, 1, 1)
+    layout: torch.memory_format = torch.contiguous_format  # of the images, and since `devices.place` of the weights
 
     def __init__(self, source: Source, backbone: str, *, size: int, dropout: float = 0.5):
         super().__init__()
         self.backbone = source.load(backbone, size=size)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(cast(int, self.backbone.num_features), 2)
+        self.classifier = nn.Linear(feature_width(backbone, size), 2)
         # Keras's initialization of a Dense layer, which the paper used.
         nn.init.xavier_uniform_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
@@ -35,10 +36,9 @@ class Classifier(nn.Module):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits of both classes, in single precision; class 1 is the positive one."""
         channels = (pixels.float() - self.mean) / self.std  # (B, 3, H, W): grey spreads over the three channels
-        if channels.device.type != "mps":
-            channels = channels.contiguous(memory_format=torch.channels_last)
-        features = self.backbone(channels).float()  # (B, F)
+        features = self.backbone(channels.contiguous(memory_format=self.layout))  # (B, F)
         # In bf16 a logit has 8 bits: images tie that the network tells apart, and an AUC counts ties by half.
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
         with torch.autocast(features.device.type, enabled=False):
             return self.classifier(self.dropout(features))  # (B, 2)
 

@@ -42,4 +42,11 @@ def test_a_source_is_what_changes_its_numbers_and_nothing_else():
         "identity": "hub:Lab-Rasool/RadImageNet/ResNet50.pt",
         "mean": [0.5, 0.5, 0.5],
         "std": [0.5, 0.5, 0.5],
+        "revision": 1,
     }
+
+
+def test_the_width_is_that_of_the_pooled_features_and_not_timms_num_features():
+    # mobilenetv3_small_050 ends in Conv2d(288, 1024), vgg11 in a layer of 4096, after the pooling.
+    widths = [sources.feature_width(name, 64) for name in ("resnet18", "mobilenetv3_small_050", "vgg11")]
+    assert widths == [512, 1024, 4096]
