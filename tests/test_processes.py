@@ -69,11 +69,6 @@ def test_a_worker_that_dies_beside_one_that_works_is_the_one_that_is_told_of():
         list(over_processes(die_or_work, [-signal.SIGSEGV, 0], 2))
 
 
-def test_a_single_task_can_be_done_apart():
-    [(_, pid)] = over_processes(slow, [0], 1, apart=True)
-    assert pid != os.getpid()
-
-
 def test_workers_do_not_hear_the_interrupt_that_their_parent_hears(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

@@ -121,7 +121,7 @@ def values_of(cohort: pd.DataFrame, sampled: Attribute) -> pd.Series:
         raise StudyError(f"the cohort has no attribute {sampled.attribute!r}. It has: {known}.")
     values = cohort[sampled.attribute].astype(str)
     if absent := [value for value in (sampled.value, sampled.other) if value not in set(values)]:
-        there = values.value_counts().index
+        there = sorted(set(values))
         raise StudyError(
             f"{sampled.name}: {sampled.attribute} is {' or '.join(map(repr, absent))} in none of the "
             f"{len(values):,} images. It is {', '.join(there[:10])}{' ...' if len(there) > 10 else ''}."

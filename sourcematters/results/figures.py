@@ -21,6 +21,7 @@ from sourcematters.results.style import BASELINE, CHANCE, NORMAL, SMALL, Style, 
 
 ROWS = {"ood": "o.o.d. test", "iid": "i.i.d. test"}
 PUBLISHED = "published state of the art"
+CLEAN = "clean test (thin)"
 
 Labels = tuple[str, Mapping[str, str]]
 """A column of the table, and what to print for each of its values, in the order in which they are drawn."""
@@ -56,15 +57,16 @@ def robustness(
 ) -> Figure:
     """Fig. 3: AUC against the confounder's strength, o.o.d. row over i.i.d. row, a column a confounder.
 
-    `data` is the table of `metrics.summarise` for one backbone: mean over folds, with the 95 % interval as
-    error bars (cut at 0 and 1, shifted sideways by source so that they do not hide each other). `confounders`
-    picks and orders the columns, all if empty. `baseline`, the published AUC by task, is drawn as a dotted line. What
-    the column `caution` says of all panels is printed on top, and `note` below it; what it says of some, on those (no
-    column: nothing). In each panel stands how many images its test has, if there are columns `n` and `positives`.
-    Raises StudyError if a panel would mix tasks or backbones.
+    `data` is the table of `statistics.summarise` for one backbone: mean over folds, with the 95 % interval over folds
+    and test patients as error bars (cut at 0 and 1, shifted sideways by source so that they do not hide each other).
+    The clean test is a thin line in the o.o.d. row. `confounders` picks and orders the columns, all if empty.
+    `baseline`, the published AUC by task, is drawn as a dotted line. What the column `caution` says of all panels is
+    printed on top, and `note` below it; what it says of some, on those (no column: nothing). In each panel stands how
+    many images its test has, if there are columns `n` and `positives`. Raises StudyError if a panel would mix tasks or
+    backbones.
     """
     names = list(dict.fromkeys(confounders or data["confounder"]))
-    data = _chosen(data, names, ROWS, alike=("task", "backbone"))
+    data, clean = _chosen(data, names, ROWS, alike=("task", "backbone"))
     tasks = dict(zip(data["confounder"], data["task"], strict=True))
     several = len(set(tasks.values())) > 1
     return _panels(
@@ -73,6 +75,7 @@ def robustness(
         columns=("confounder", {name: title_of(name) + f"\n{tasks[name]}" * several for name in names}),
         levels={(row, name): baseline[task] for row in ROWS for name, task in tasks.items() if task in baseline},
         empty="no such test, or too few images",
+        clean=clean,
         note=note,
     )
 
@@ -83,7 +86,7 @@ def by_task(*, data: pd.DataFrame, confounders: Iterable[str], baseline: Mapping
     As `robustness`; with X-ray and CT as tasks, and the two designs of noise as `confounders`, it is the paper's.
     """
     names = list(confounders)
-    data = _chosen(data, names, ["ood"], alike=("backbone",))
+    data, clean = _chosen(data, names, ["ood"], alike=("backbone",))
     tasks = list(dict.fromkeys(data["task"]))
     return _panels(
         data,
@@ -91,6 +94,7 @@ def by_task(*, data: pd.DataFrame, confounders: Iterable[str], baseline: Mapping
         columns=("confounder", {name: title_of(name) for name in names}),
         levels={(task, name): baseline[task] for task in tasks if task in baseline for name in names},
         empty="no such runs",
+        clean=clean,
         note=note,
     )
 
@@ -113,10 +117,15 @@ def against(*, data: pd.DataFrame, note: str = "") -> Figure:
     )
 
 
-def _chosen(data: pd.DataFrame, names: list[str], test_sets: Iterable[str], alike: Iterable[str]) -> pd.DataFrame:
-    data = data[data["confounder"].isin(names) & data["test_set"].isin(list(test_sets))]
+def _chosen(
+    data: pd.DataFrame, names: list[str], test_sets: Iterable[str], alike: Iterable[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of these confounders and test sets, and those of the clean test, as a part of the o.o.d. panels."""
+    data = data[data["confounder"].isin(names)]
+    clean = data[data["test_set"] == "clean"].assign(test_set="ood")
+    data = data[data["test_set"].isin(list(test_sets))]
     _alike(data, "confounder", alike)
-    return data
+    return data, clean
 
 
 def _alike(data: pd.DataFrame, panel: str, columns: Iterable[str]) -> None:
@@ -136,6 +145,7 @@ def _panels(
     levels: Mapping[tuple[str, str], float],
     empty: str,
     note: str = "",
+    clean: pd.DataFrame | None = None,
 ) -> Figure:
     """A grid of panels with a curve a source, under one legend; `levels` are dotted lines, by row and column.
 
@@ -158,6 +168,8 @@ def _panels(
         panel = data[(data[row_of] == row) & (data[column_of] == column)]
         _curves(axes, panel, style)
         _sizes(axes, panel)
+        if clean is not None:
+            _thin(axes, clean[(clean[row_of] == row) & (clean[column_of] == column)], style)
         if panel.empty:
             axes.text(0.5, 0.25 if theirs else 0.7, empty, ha="center", fontsize=SMALL, color="#707070")
         axes.set(xlim=(-0.06, 1.06), ylim=(-0.02, 1.02), yticks=np.linspace(0, 1, 6))
@@ -171,12 +183,14 @@ def _panels(
     for axes, label in zip(grid[:, 0], labels.values(), strict=True):
         axes.set_ylabel(label, fontsize=NORMAL)
     fewest, most = data["folds"].min(), data["folds"].max()
-    interval = f"mean of {most if fewest == most else f'{fewest} to {most}'} folds, 95 % confidence interval"
-    folds = "ours: " * theirs + ("one fold: no confidence interval" if most == 1 else interval)
+    several = (
+        f"mean of {most if fewest == most else f'{fewest} to {most}'} folds, 95 % interval: folds and test patients"
+    )
+    folds = "ours: " * theirs + ("one fold, 95 % interval: test patients only" if most == 1 else several)
     figure.supxlabel(f"strength of the correlation, $p_\\mathrm{{art}}$\n{folds}", fontsize=SMALL + 0.5)
     # One legend above all panels, under the note: the sources first, then the reference lines.
     handles = {h.get_label(): h for axes in figure.axes for h in axes.get_legend_handles_labels()[0]}
-    ordered = sorted(handles.values(), key=lambda handle: handle.get_label() in ("chance", PUBLISHED))
+    ordered = sorted(handles.values(), key=lambda handle: handle.get_label() in ("chance", PUBLISHED, CLEAN))
     figure.legend(
         handles=[*ordered[0::3], *ordered[1::3], *ordered[2::3]],  # matplotlib fills column by column, people read rows
         ncols=3, loc="outside upper center", frameon=False, handlelength=3.2, fontsize=SMALL + 0.5,
@@ -232,6 +246,15 @@ def _sizes(axes: Axes, panel: pd.DataFrame) -> None:
         n, positives = panel[["n", "positives"]].min()
         text = f"n = {n} ({positives} positive)"
         axes.text(0.02, 0.015, text, transform=axes.transAxes, fontsize=SMALL - 1.5, color="#707070")
+
+
+def _thin(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None:
+    """The clean test of each source, without bars; one of them, in grey, stands in the legend."""
+    for source, curve in panel.groupby("source"):
+        curve = curve.sort_values("p_art")
+        axes.plot(curve["p_art"], curve["mean"], color=style[str(source)].color, linewidth=0.6, zorder=2)
+    if len(panel):
+        axes.plot([], [], color="#707070", linewidth=0.6, label=CLEAN)
 
 
 def save(figure: Figure, path: Path, table: pd.DataFrame) -> list[Path]:

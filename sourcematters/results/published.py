@@ -13,6 +13,7 @@ from sourcematters import metrics
 from sourcematters.cohorts.published_splits import are_published
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
+from sourcematters.results import statistics
 from sourcematters.runs.run_folder import Workspace, open_registered
 from sourcematters.runs.specs import RunSpec
 from sourcematters.sources import IMAGENET_MEAN, IMAGENET_STD, known
@@ -51,11 +52,12 @@ def compare(results: pd.DataFrame, workspace: Workspace, paper: Sequence[RunSpec
 
     `results` is the results table, `workspace` keeps the runs, whose spec.json tells all of their settings, and their
     cohorts; `paper` are the runs of profile `paper` on X-rays. Ours is the mean of `auc_keras` over folds with its 95 %
-    interval, difference is ours minus published, and `within_ci` says if the published value, give or take its reading
-    error, lies in that interval (missing for one fold). `comparable` is False where `reason` names data, task, source,
-    backbone, splits or settings that are not the paper's, and for CT, of which the paper published curves and no more;
-    a number stands there all the same, and means nothing. Confounders, sources and strengths that the paper lacks are
-    left out. Raises StudyError if nothing is left.
+    interval over folds and test patients, difference is ours minus published, and `within_ci` says if the published
+    value, give or take its reading error, lies in that interval (missing for one fold, whose interval has the test
+    patients only). `comparable` is False where `reason` names data, task, source, backbone, splits or settings that are
+    not the paper's, and for CT, of which the paper published curves and no more; a number stands there all the same,
+    and means nothing. Confounders, sources and strengths that the paper lacks are left out. Raises StudyError if
+    nothing is left.
     """
     laid = [name for name, source in known().items() if source.curve]
     ours = results[results["source"].isin(laid)]
@@ -79,8 +81,9 @@ def _of_panel(results: pd.DataFrame, panel: pd.Series, workspace: Workspace, pap
     of_curve = results.groupby(of_run)
     reasons = {key: "; ".join(_reasons(part, panel, workspace, paper)) for key, part in of_curve}
     cautions = of_curve["caution"].first()
-    binary = metrics.summarise(results)[[*metrics.GROUP, "mean"]].rename(columns={"mean": "auc"})
-    both = metrics.summarise(results, metric="auc_keras").rename(columns={"mean": "ours"}).merge(binary)
+    binary = results.groupby(metrics.GROUP)["auc"].mean().reset_index()
+    keras = statistics.summarise(results, workspace.shared("runs"), metric="auc_keras")
+    both = keras.rename(columns={"mean": "ours"}).merge(binary)
     both = both.assign(panel=panel.name, data=first["data"], metric="auc_keras", p_art=both["p_art"].round(6))
     both["published_source"] = [known()[source].curve for source in both["source"]]
     curves = list(both[of_run].itertuples(index=False, name=None))
@@ -90,7 +93,7 @@ def _of_panel(results: pd.DataFrame, panel: pd.Series, workspace: Workspace, pap
     both = both.merge(theirs, on=["panel", "test_set", "published_source", "p_art"])
     both["difference"] = both["ours"] - both["published"]
     inside = both["published"].between(both["ci_low"] - both["read_error"], both["ci_high"] + both["read_error"])
-    return both.assign(within_ci=inside.astype("boolean").where(both["ci_low"].notna(), pd.NA))
+    return both.assign(within_ci=inside.astype("boolean").where((both["folds"] > 1) & both["ci_low"].notna(), pd.NA))
 
 
 def _reasons(results: pd.DataFrame, panel: pd.Series, workspace: Workspace, paper: Sequence[RunSpec]) -> Iterator[str]:
@@ -106,8 +109,13 @@ def _reasons(results: pd.DataFrame, panel: pd.Series, workspace: Workspace, pape
     wanted = settings([spec.to_dict() | {"source": WEIGHTS[papers_source]} for spec in theirs])
     specs = [read_json(workspace.shared("runs") / run_id / "spec.json") for run_id in results["run_id"].unique()]
     found, cohorts = settings(specs), {spec["cohort"] for spec in specs}
-    wanted["splits"] = {"published"}
-    found["splits"] = {"published" if are_published(open_registered(each, workspace)) else "own" for each in cohorts}
+    if first["data"] == panel["data"] and first["task"] == panel["task"]:
+        wanted["splits"] = {"published"}
+        found["splits"] = {
+            "published" if are_published(open_registered(each, workspace)) else "own" for each in cohorts
+        }
+    if first["source"] != papers_source:  # which says enough of its weights
+        wanted, found = ({k: v for k, v in each.items() if not k.startswith("source ")} for each in (wanted, found))
     if others := [
         f"{name} {_text(found.get(name, ()))} ({_text(wanted.get(name, ()))})"
         for name in dict.fromkeys([*wanted, *found])

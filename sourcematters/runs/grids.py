@@ -127,12 +127,8 @@ def run(
     `recompute` of compiled networks, and for precision tf32 on a device without it.
     """
     recipes = [spec.training for spec in specs]
-    options = check_means(recipes, workspace, recompute=recompute, executor=executor, slurm=slurm or {})
-    # What jobs run on, only they know.
-    if executor == "local" and any(training.precision == "tf32" for training in recipes):
-        from sourcematters.training import devices
-
-        devices.check_precision("tf32", devices.choose(device))
+    means: dict[str, Any] = dict(recompute=recompute, device=device, executor=executor, slurm=slurm or {})
+    options = check_means(recipes, workspace, **means)
     execution = Execution(device, recompute)
     table = plan_table(specs)
     plans.write(workspace, name, table)
@@ -158,13 +154,24 @@ def run(
 
 
 def check_means(
-    recipes: Sequence[Training], workspace: Workspace, *, recompute: bool, executor: str, slurm: Mapping[str, Any]
+    recipes: Sequence[Training],
+    workspace: Workspace,
+    *,
+    recompute: bool,
+    device: str,
+    executor: str,
+    slurm: Mapping[str, Any],
 ) -> Slurm:
     """The options of a cluster's jobs. Raises StudyError where runs of these recipes cannot be made by such means."""
     if executor not in ("local", "slurm"):
         raise StudyError(f"executor = {executor!r}: it must be local or slurm.")
     if recompute and any(training.compiled for training in recipes):
         raise StudyError("recompute and compiled exclude each other: set one of them to false.")
+    # What jobs run on, only they know.
+    if executor == "local" and any(training.precision == "tf32" for training in recipes):
+        from sourcematters.training import devices
+
+        devices.check_precision("tf32", devices.choose(device))
     options = Slurm(**slurm)
     if executor == "slurm":
         refuse(options, workspace.shared("slurm"))

@@ -34,13 +34,12 @@ from typing import Any
 
 import pandas as pd
 import psutil
-from filelock import FileLock
 
 from sourcematters import checksums, metrics
 from sourcematters.cohorts import Cohort, tables
 from sourcematters.confounders import design
 from sourcematters.errors import StudyError
-from sourcematters.files import explained, read_json, write_csv, write_json, write_text
+from sourcematters.files import explained, locked, read_json, write_csv, write_json, write_text
 from sourcematters.runs import provenance
 from sourcematters.runs.specs import RunSpec
 from sourcematters.seeds import derive
@@ -136,10 +135,8 @@ def predictions(folder: Path, **options: Any) -> pd.DataFrame:
 
 @contextlib.contextmanager
 def _locked(target: Path) -> Iterator[None]:
-    with explained(target):
-        (target.parent / ".locks").mkdir(parents=True, exist_ok=True)
-        with FileLock(target.parent / ".locks" / f"{target.name}.lock"):
-            yield
+    with explained(target), locked(target.parent / ".locks" / f"{target.name}.lock"):
+        yield
 
 
 def _usable(spec: RunSpec, target: Path) -> bool:

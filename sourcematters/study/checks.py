@@ -23,10 +23,10 @@ from sourcematters.confounders import ORIGINAL, Attribute, Confounder, design
 from sourcematters.errors import StudyError
 from sourcematters.files import explained
 from sourcematters.results import statistics, style
-from sourcematters.runs import grids
+from sourcematters.runs import grids, trial
 from sourcematters.runs.run_folder import Workspace
+from sourcematters.runs.trial import Trial
 from sourcematters.study.settings import Settings
-from sourcematters.training import trials as trying
 from sourcematters.training.image_bank import Rendering, render
 from sourcematters.training.recipe import Preprocessing
 
@@ -93,21 +93,23 @@ def _few(names: list[str]) -> str:
 
 def check(needs: Sequence[Need], workspace: Workspace) -> Complaints:
     """All that stands in the way of `needs`, before anything is trained. Nothing but caches is written."""
-    found = Complaints()
-    _folders(workspace, found)
-    for need in needs:
-        _settings(need, workspace, found)
-    _figures(needs, workspace, found)
-    opened: dict[Request, list[Need]] = {}
-    for need in needs:
-        if need.uses("cohort"):
-            opened.setdefault(need.settings.request(workspace.shared("phantoms")), []).append(need)
-    bytes_needed = 0
-    for group in opened.values():
-        with found.noting(*(need.where for need in group)):
-            bytes_needed += _cohort(group, workspace, found)
-    _disk(bytes_needed, workspace, found)
-    _networks([need for need in needs if need.uses("sources")], workspace, found)
+    found, networks = Complaints(), _networks(needs, workspace)
+    with trial.begun([one for one, _ in networks]) as ended:
+        _folders(workspace, found)
+        for need in needs:
+            _settings(need, workspace, found)
+        _figures(needs, workspace, found)
+        opened: dict[Request, list[Need]] = {}
+        for need in needs:
+            if need.uses("cohort"):
+                opened.setdefault(need.settings.request(workspace.shared("phantoms")), []).append(need)
+        bytes_needed = 0
+        for group in opened.values():
+            with found.noting(*(need.where for need in group)):
+                bytes_needed += _cohort(group, workspace, found)
+        _disk(bytes_needed, workspace, found)
+        for number, sentence in ended():
+            found.add(sentence, *networks[number][1])
     return found
 
 
@@ -126,7 +128,7 @@ def _settings(need: Need, workspace: Workspace, found: Complaints) -> None:
         with found.noting(need.where):
             style.styles(asked.sources)
         with found.noting(need.where):
-            how = {key: getattr(asked, key) for key in ("recompute", "executor", "slurm")}
+            how = {key: getattr(asked, key) for key in ("recompute", "device", "executor", "slurm")}
             grids.check_means([asked.training], workspace, **how)
 
 
@@ -228,20 +230,20 @@ def _disk(wanted: int, workspace: Workspace, found: Complaints) -> None:
             )
 
 
-def _networks(needs: Sequence[Need], workspace: Workspace, found: Complaints) -> None:
-    trials: list[trying.Trial] = []
-    wheres: list[list[str]] = []
-    for need in needs:
+def _networks(needs: Sequence[Need], workspace: Workspace) -> list[tuple[Trial, list[str]]]:
+    """What only torch can tell, each once, and the notebooks that it concerns."""
+    found: list[tuple[Trial, list[str]]] = []
+    for need in (need for need in needs if need.uses("sources")):
         asked = need.settings
-        device = asked.device if need.uses("runs") and asked.executor == "local" else ""
-        one = trying.Trial(
+        # On a cluster the device is another machine's, and auto takes what there is.
+        here = need.uses("runs") and asked.executor == "local" and asked.device != "auto"
+        one = Trial(
             **{name: getattr(asked, name) for name in ("backbone", "training", "sources", "weights", "plugins")},
-            device="" if device == "auto" else device,
+            device=asked.device if here else "",
             folder=workspace.shared("sources"),
         )
-        if one not in trials:
-            trials.append(one)
-            wheres.append([])
-        wheres[trials.index(one)].append(need.where)
-    for number, sentence in trying.complaints(trials):
-        found.add(sentence, *wheres[number])
+        wheres = next((wheres for other, wheres in found if other == one), None)
+        if wheres is None:
+            found.append((one, wheres := []))
+        wheres.append(need.where)
+    return found

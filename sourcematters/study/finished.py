@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from IPython.display import Image
 from matplotlib.figure import Figure
@@ -48,11 +50,23 @@ class FinishedRuns:
     name: str
     paper: Callable[[], Sequence[RunSpec]]
 
+    @property
+    def runs(self) -> Path:
+        """The folder of the run folders."""
+        return self.workspace.shared("runs")
+
+    @cached_property
+    def parts(self) -> statistics.Parts:
+        """How far each test patient moves the AUC of each run, from the predictions."""
+        return statistics.read_parts(self.table, self.runs)
+
     @cached_property
     def summary(self) -> pd.DataFrame:
         """Mean AUC over folds with its interval, size of the test and `caution`, one row a group of `metrics.GROUP`."""
         cautions = self.table.groupby(metrics.GROUP, as_index=False)["caution"].first()
-        return self._sized(metrics.summarise(self.table).merge(cautions, on=metrics.GROUP))
+        return self._sized(
+            statistics.summarise(self.table, self.runs, parts=self.parts).merge(cautions, on=metrics.GROUP)
+        )
 
     def _sized(self, table: pd.DataFrame) -> pd.DataFrame:
         """`table` with the size of its test sets (`metrics.SIZE`); of the o.o.d. test where a row is not of one."""
@@ -94,13 +108,21 @@ class FinishedRuns:
         return save_figure(self.workspace, self.name, figure, self.summary)
 
     def answer(self) -> pd.DataFrame:
-        """Say how far each source falls from the weakest to the strongest correlation, and return the numbers."""
-        table = self._sized(metrics.robustness(self.summary))
+        """Say what the confounder does to each source, apart from what it relies on, and return the numbers."""
+        table = self._sized(statistics.by_source(self.table, self.runs, self.parts))
         for row in table.itertuples():
-            print(
-                f"{row.task}, {row.confounder}, {row.source}: o.o.d. AUC {row.ood_low:.2f} at p_art {row.p_low:g}, "
-                f"{row.ood_high:.2f} at p_art {row.p_high:g} (n = {row.n}, {row.positives} positive)"
-            )
+            of, low, high = f"{row.task}, {row.confounder}, {row.source}", row.reliance_low, row.reliance_high
+            if np.isfinite(row.shift):
+                print(
+                    f"{of}: AUC {row.clean:.2f} clean, {row.shift:+.2f} where it misleads, never having seen it (shift)"
+                )
+            if np.isfinite(row.reliance):
+                print(
+                    f"{of}: having learned it, {row.reliance:.2f} less ({low:.2f} to {high:.2f}; reliance; "
+                    f"n = {row.n}, {row.positives} positive)"
+                )
+            if row.problem:
+                print(f"{of}: {row.problem}")
         for sentence in mixtures.unlearned(self.table):
             print(sentence)
         return table.round(3)
@@ -129,10 +151,6 @@ class FinishedRuns:
         """The o.o.d. test of every confounder that was run, the paper's or not, a row a task."""
         return self._drawn("overview", figures.by_task, self.summary["confounder"].unique())
 
-    def robustness(self) -> pd.DataFrame:
-        """What each confounder costs each source: o.o.d. AUC at both ends, drop and gap."""
-        return save_table(self.workspace, "robustness", self._sized(metrics.robustness(self.summary))).round(3)
-
     # Statistics
 
     @cached_property
@@ -140,37 +158,34 @@ class FinishedRuns:
         """The pairs of sources that are compared."""
         return statistics.pairs(self.table["source"], self.settings.reference)
 
+    def compare(self) -> pd.DataFrame:
+        """The primary analysis: does one source rely more on a confounder than another? Says what it found."""
+        table = statistics.compare(self.table, self.runs, pairs=self.pairs, parts=self.parts)
+        for line in (
+            *statistics.told(table),
+            *(statistics.false_alarms(k, "primary") for k in sorted(set(table["folds"]))),
+        ):
+            print(line)
+        columns = "task confounder a b folds patients n reliance_a reliance_b difference ci_low ci_high p p_holm "
+        return self._kept("primary", table, columns + "p_holm_development detectable problem", 4)
+
+    def by_source(self) -> pd.DataFrame:
+        """What each confounder does to each source: clean AUC, shift and reliance, a row a source."""
+        table = statistics.by_source(self.table, self.runs, self.parts)
+        return save_table(self.workspace, "by_source", table).round(3)
+
     def permutation_tests(self) -> pd.DataFrame:
-        """The paper's test for each strength, corrected by Holm within its family."""
+        """The paper's test for each strength, corrected by Holm within its family, and how often it is wrong."""
         asked = self.settings
-        tests = statistics.permutation_tests(
-            self.table, pairs=self.pairs, test_sets=asked.test_sets, resamples=asked.permutations, seed=asked.seed
-        )
-        tests = statistics.holm(tests)
+        how = {"resamples": asked.permutations, "seed": asked.seed}
+        tests = statistics.holm(statistics.permutation_tests(self.table, pairs=self.pairs, **how))
         for family, part in tests.groupby("family", sort=False):
             below = int((part["p_holm"] < 0.05).sum())
             print(f"{family}: {below} with p_holm below .05; the smallest possible is {part['floor_holm'].iloc[0]:.3f}")
-        columns = "confounder test_set p_art a b folds_a folds_b difference t p floor p_holm floor_holm"
+        for folds in sorted(set(tests["folds_a"])):
+            print(statistics.false_alarms(folds))
+        columns = "task confounder backbone p_art a b folds_a folds_b difference t p floor p_holm floor_holm"
         return self._kept("tests", tests, columns, 4)
-
-    def bootstrap(self) -> pd.DataFrame:
-        """Differences between sources with an interval over test patients."""
-        how = {key: getattr(self.settings, key) for key in ("test_sets", "resamples", "seed")}
-        table = statistics.bootstrap(self.table, self.workspace.shared("runs"), pairs=self.pairs, **how)
-        columns = "confounder test_set p_art a b patients difference ci_low ci_high"
-        return self._kept("bootstrap", table, columns)
-
-    def mixed_model(self) -> pd.DataFrame:
-        """AUC over all strengths at once, with the fold as random intercept."""
-        reference = self.settings.reference or self.table["source"].iloc[0]
-        table = statistics.mixed_model(self.table, reference=reference, test_sets=self.settings.test_sets)
-        columns = "confounder test_set term estimate ci_low ci_high p converged problem"
-        return self._kept("mixed_model", table, columns, 4)
-
-    def by_source(self) -> pd.DataFrame:
-        """Each source in one row a confounder, averaged over strengths."""
-        columns = "confounder source strengths folds iid ood ood_low ood_high gap gap_low gap_high"
-        return self._kept("by_source", statistics.by_source(self.table), columns)
 
     # Against the paper
 

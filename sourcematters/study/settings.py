@@ -48,10 +48,8 @@ class Settings(Choice, Training):
     slurm: dict[str, Any] = Field({}, description="options of sbatch, such as {partition: gpu, time: 60}")
     state_of_the_art: dict[str, Strength] = Field({}, description="published AUC of a task, a dotted line in figures")
     reference: str = Field("", description="compare this source with each other one; empty compares every pair")
-    test_sets: tuple[Literal["ood", "iid", "clean"], ...] = Field(("ood",), description="tests to compare sources on")
     smallest_test: int = Field(10, ge=1, description="images of each class that a test set must have to be counted")
     permutations: int = Field(9999, ge=1, description="up to so many permutations all are tried, else so many drawn")
-    resamples: int = Field(2000, ge=40, description="bootstrap samples of the test patients")
     notebooks: tuple[str, ...] = Field((), description="the notebooks to run; empty: all")
 
     def request(self, cache: Path) -> Request:

@@ -16,7 +16,6 @@ from zlib import crc32
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,7 +23,7 @@ from sourcematters import checksums
 from sourcematters.cohorts.pixels import read, window
 from sourcematters.confounders import HOUNSFIELD, ORIGINAL, Alteration, apply, key_for
 from sourcematters.errors import StudyError
-from sourcematters.files import explained, sha256
+from sourcematters.files import explained, locked, sha256
 from sourcematters.processes import over_processes, progress
 from sourcematters.training.recipe import LUNG, REVISIONS, Preprocessing
 
@@ -156,12 +155,12 @@ def build(
     folder = Path(folder)
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "bank.lock"):
+        with locked(folder / "bank.lock"):
             content = fingerprints(cohort, folder)
         banks = {bank_path(content, rendering, folder): rendering for rendering in renderings}
         # All workers of a grid come here at once: they compare checksums without waiting for one another.
         if any(map(checksums.flaw_of, banks)):
-            with FileLock(folder / "bank.lock"):
+            with locked(folder / "bank.lock"):
                 usable = [path for path in banks if checksums.usable(path, "the bank is built again")]
                 if missing := {path: rendering for path, rendering in banks.items() if path not in usable}:
                     _fill(cohort, missing, workers)

@@ -107,6 +107,37 @@ def test_a_matched_source_that_would_be_the_plain_one_is_refused(name):
         sources.resolve(f"{name}+matched", "resnet50")
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "said"),
+    [
+        # (0 - 127.5) / 127.5 = -1 and (1 - 127.5) / 127.5
+        ([127.5] * 3, [127.5] * 3, r"span -1 to -0\.9922 .*divide by 255, mean \[0\.5, 0\.5, 0\.5\]"),
+        ([0.5] * 3, [58.0, 57.0, 57.0], r"divide by 255, mean .* and std \[0\.2275"),
+        ([123.7, 116.8, 103.9], [1.0] * 3, "span -123.7 to -102.9 .*divide by 255"),
+        ([-1.5, 0, 0], [1.0] * 3, "Give them for pixels scaled to 0..1"),
+        ([0.5] * 3, [1e-4] * 3, "span -5000 to 5000"),
+    ],
+)
+def test_a_normalization_that_is_not_for_pixels_of_0_to_1_is_refused(small, mean, std, said):
+    entry = {"path": str(small[0]), "mean": mean, "std": std}
+    with pytest.raises(StudyError, match=f"source 'mine': .*black to white would {said}|{said}"):
+        sources.resolve("mine", "test_resnet", weights={"mine": entry})
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        ([103.939 / 255, 116.779 / 255, 123.68 / 255], [1 / 255] * 3),  # Caffe's, without a scale
+        ([103.939 / 255, 116.779 / 255, 123.68 / 255], [1.0] * 3),  # RadImageNet's Keras release
+        ([0.0] * 3, [1.0] * 3),
+        ([0.1] * 3, [2.0] * 3),
+    ],
+)
+def test_published_normalizations_are_not(small, mean, std):
+    entry = {"path": str(small[0]), "mean": mean, "std": std}
+    assert sources.resolve("mine", "test_resnet", weights={"mine": entry}).std == tuple(std)
+
+
 def test_all_that_is_wrong_with_an_entry_is_said_at_once():
     entry = {"path": "a.pt", "mean": [0.5, 0.5], "std": [1, 0, 1], "size": 3}
     with pytest.raises(StudyError, match=r"(?s)weights\['mine'\] needs `path`.*mean.*std.*greater than 0.*`size`"):
