@@ -93,7 +93,7 @@ def _without_auxiliary(state: Mapping[str, "torch.Tensor"]) -> Mapping[str, "tor
     return state if differences(found, due) else {key: state[key] for key in state if key not in found}
 
 
-def _shapes(backbone: str, **options: bool) -> dict[str, Sequence[int]]:
+def _shapes(backbone: str, **options: Any) -> dict[str, Sequence[int]]:
     """Name to shape of all tensors of timm's network with its classifier; torch's random state stays as it is."""
     import timm
     import torch
