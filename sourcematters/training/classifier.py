@@ -34,9 +34,12 @@ class Classifier(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits of both classes; class 1 is the positive one."""
+        return self.classifier(self.dropout(self.features(pixels)))
+
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The backbone's pooled features (B, F)."""
         channels = (pixels.float() - self.mean) / self.std  # (B, 3, H, W): grey spreads over the three channels
-        channels = channels.contiguous(memory_format=self.layout)
-        return self.classifier(self.dropout(self.backbone(channels)))  # features (B, F), logits (B, 2)
+        return self.backbone(channels.contiguous(memory_format=self.layout))
 
 
 def set_bn_momentum(model: nn.Module, momentum: float) -> None:
