@@ -1,8 +1,9 @@
 """Checksums of what is kept, in files that `sha256sum -c` reads too: whether a file is still what was written.
 
 A *seal* is a text file that lists, a line each, the SHA-256 and the name of files in its own folder or below it: the
-seal of a single file lies beside it as NAME.sha256, that of a run is its file `done`. It is written after what it
-lists. Whoever is killed between the two leaves a file without a seal, or with an older one, which counts as damaged.
+seal of NAME.csv is NAME.sha256 beside it, which other files of that name share; that of a run is its file `done`. It
+is written after what it lists. Whoever is killed between the two leaves a file without a seal, or with an older one,
+which counts as damaged.
 """
 
 import contextlib
@@ -25,8 +26,8 @@ LINE = re.compile(r"([0-9a-f]{64}) [ *](\S.*)")
 
 
 def seal_of(path: str | Path) -> Path:
-    """Where the seal of a single file lies: NAME.sha256 beside it."""
-    return Path(path).with_name(Path(path).name + SUFFIX)
+    """Where the seal of a file lies: NAME.sha256 beside NAME.csv."""
+    return Path(path).with_suffix(SUFFIX)
 
 
 def seal(listing: Path, paths: Iterable[Path]) -> None:
@@ -64,12 +65,13 @@ def write_csv(path: str | Path, table: pd.DataFrame) -> None:
         table.to_csv(beside, index=False, lineterminator="\n")
 
 
-def flaw(listing: Path, names: Iterable[str] | None = None) -> str:
+def flaw(listing: Path, names: Iterable[str] | None = None, sums: dict[str, str] | None = None) -> str:
     """What is wrong with the first of `names` (None: all that the seal `listing` lists), in words; "" for nothing.
 
-    A name that is not listed is wrong: nothing tells that its file is what was written.
+    A name that is not listed is wrong: nothing tells that its file is what was written. `sums` is what `read` gives of
+    `listing`, where many ask.
     """
-    sums = read(listing)
+    sums = read(listing) if sums is None else sums
     for name in sums if names is None else names:
         path = listing.parent / name
         if not path.is_file():

@@ -2,8 +2,9 @@
 
 Tables in, tables out; nothing here knows the network. Predictions: `image_id, patient_id, label` (0/1),
 `score` (probability of class 1), `test_set` (iid, ood, clean), `carries` (0/1). Results: one row a run and
-test set, `run_id, task, confounder, p_art, source, backbone, fold, test_set, n, auc, auc_keras`. `auc` is the
-measure of this study; `auc_keras` is the published kind, to lay our curves on the published ones and nothing else.
+test set, `run_id, task, confounder, p_art, source, backbone, fold, test_set, n, positives, patients, auc, auc_keras`
+and `learned` (0/1). `auc` is the measure of this study; `auc_keras` is the published kind, to lay our curves on the
+published ones and nothing else.
 """
 
 import math
@@ -20,11 +21,11 @@ from sourcematters.errors import StudyError
 TEST_SETS = ("iid", "ood", "clean")
 GROUP = ["task", "confounder", "source", "backbone", "test_set", "p_art"]
 METRICS = ("auc", "auc_keras")
+SIZE = ["n", "positives", "patients"]  # of a test set: images, those with label 1, and whose they are
+KERAS_THRESHOLDS = 200  # of keras.metrics.AUC, k / 199; the outermost let everything and nothing pass
 LEFT_OUT = 0.15  # of the development patients, by each fold (`design.fold_parts`)
 ROUNDING = 1e-12  # of an AUC
 DETECTED = (0.975, 0.8)  # two-sided at .05, found four times in five
-# keras.metrics.AUC's 200 thresholds; the outermost let everything and nothing pass.
-KERAS_THRESHOLDS = np.array([-1e-7, *(np.arange(1, 199) / 199), 1 + 1e-7], dtype=np.float32)
 
 
 def check(table: pd.DataFrame, columns: Iterable[str], what: str) -> None:
@@ -91,20 +92,24 @@ def auc_keras(predictions: pd.DataFrame) -> float:
 
     Every image counts twice, [1 - score, score] against its one-hot label (micro-average), and the curve has 200 fixed
     thresholds, trapezoids between them, all in float32. So it moves with calibration: a constant score gives the share
-    of the larger class. Raises StudyError as `auc` does, and for a score outside 0..1. Exact port of class AUC in
-    https://github.com/keras-team/keras/blob/master/keras/src/metrics/confusion_metrics.py with its default arguments.
+    of the larger class. Raises StudyError as `auc` does, and for a score outside 0..1. Port of class AUC with its
+    default arguments (https://github.com/keras-team/keras/blob/master/keras/src/metrics/confusion_metrics.py), and of
+    how it counts (metrics_utils.py, `_update_confusion_matrix_variables_optimized`): in buckets, not by comparison.
     """
     labels, scores = _labels_and_scores(predictions)
     scores = scores.astype(np.float32)
     why = "score must be a probability, 0..1, for the published kind of AUC."
     _refuse(predictions, (scores < 0) | (scores > 1), why)
     scores, labels = np.concatenate([1 - scores, scores]), np.concatenate([1 - labels, labels])
+    # A score passes the thresholds up to its bucket. One of k / 199 must not pass its own, but as float32 it is off by
+    # a rounding, and so is its product with 199: it passes in Keras where the product comes out above k.
+    steps = np.float32(KERAS_THRESHOLDS - 1)
+    buckets = np.maximum(np.ceil(scores * steps) - 1, 0).astype(int)
     rates = []
     for label in (0, 1):
-        ranked = np.sort(scores[labels == label])
-        # Strictly above the threshold, as in Keras: a score that equals it does not pass.
-        above = len(ranked) - np.searchsorted(ranked, KERAS_THRESHOLDS, side="right")
-        rates.append(above.astype(np.float32) / np.float32(len(ranked)))
+        counts = np.bincount(buckets[labels == label], minlength=KERAS_THRESHOLDS)
+        passed = np.cumsum(counts[::-1])[::-1]
+        rates.append(passed.astype(np.float32) / np.float32(counts.sum()))
     false_positive, true_positive = rates
     widths, heights = false_positive[:-1] - false_positive[1:], (true_positive[:-1] + true_positive[1:]) / 2
     return float(np.sum(widths * heights))
@@ -132,14 +137,47 @@ def _refuse(predictions: pd.DataFrame, wrong: NDArray[np.bool_], why: str) -> No
 
 
 def by_test_set(predictions: pd.DataFrame) -> pd.DataFrame:
-    """One row a test set, in the order of `TEST_SETS`: `test_set, n, auc, auc_keras`. Raises as these do."""
-    check(predictions, ["label", "score", "test_set"], "predictions")
+    """One row a test set, in the order of `TEST_SETS`: `test_set`, `SIZE`, `auc`, `auc_keras`. Raises as these do."""
+    check(predictions, ["label", "score", "test_set", "patient_id"], "predictions")
     parts = {str(name): part for name, part in predictions.groupby("test_set", sort=False, dropna=False)}
     if unknown := sorted(parts.keys() - set(TEST_SETS)):
         raise StudyError(f"predictions: unknown test_set {', '.join(unknown)}; it is {', '.join(TEST_SETS)}.")
     found = [(name, parts[name]) for name in TEST_SETS if name in parts]
-    rows = [(name, len(part), auc(part), auc_keras(part)) for name, part in found]
-    return pd.DataFrame(rows, columns=["test_set", "n", *METRICS])
+    rows = [
+        (name, len(part), int(part["label"].sum()), part["patient_id"].nunique(), auc(part), auc_keras(part))
+        for name, part in found
+    ]
+    return pd.DataFrame(rows, columns=["test_set", *SIZE, *METRICS])
+
+
+def counted(tests: pd.DataFrame, smallest: int) -> pd.DataFrame:
+    """Of a table of `by_test_set` the o.o.d. test, and others with at least `smallest` images of each class."""
+    fewest = np.minimum(tests["positives"], tests["n"] - tests["positives"])
+    return tests[(fewest >= smallest) | (tests["test_set"] == "ood")]
+
+
+def learned(tests: pd.DataFrame, p_art: float) -> bool:
+    """Whether a network ranks better than guessing might, on the test that is drawn as its training set was.
+
+    `tests` is its table of `by_test_set`. That test is the i.i.d. one, and any other where nobody carried in training
+    (p_art = 0). Better than guessing: its AUC is above .5 + 1.645 sqrt((P + N + 1) / (12 P N)), which P positives and N
+    negatives in random order exceed in 5 % (Mann and Whitney 1947; images count as independent). If only other tests
+    are there: their AUC is not .5, as it is where all scores are alike.
+    """
+    check(tests, ["test_set", *SIZE, "auc"], "metrics")
+    of = tests.set_index("test_set")
+    for name in TEST_SETS if p_art == 0 else ("iid",):
+        if name in of.index:
+            n, positives = of.loc[name, "n"], of.loc[name, "positives"]
+            spread = np.sqrt((n + 1) / (12 * positives * (n - positives)))
+            return bool(of.loc[name, "auc"] > 0.5 + scipy.special.ndtri(0.95) * spread)
+    return bool((tests["auc"] != 0.5).any())
+
+
+def sizes(results: pd.DataFrame) -> pd.DataFrame:
+    """`SIZE` of each test set, one row a task, confounder and test set: the fewest of any run."""
+    check(results, ["task", "confounder", "test_set", *SIZE], "results")
+    return results.groupby(["task", "confounder", "test_set"], sort=False)[SIZE].min().reset_index()
 
 
 def of_tests(results: pd.DataFrame, metric: str, test_sets: Iterable[str] = TEST_SETS) -> pd.DataFrame:

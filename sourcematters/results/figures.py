@@ -52,14 +52,17 @@ def cautions(table: pd.DataFrame) -> list[str]:
     return [*(["; ".join(shared)] if shared else []), *(f"{task}: {text}" for task, text in own.items() if text)]
 
 
-def robustness(*, data: pd.DataFrame, confounders: Iterable[str] = (), baseline: Mapping[str, float] = {}) -> Figure:
+def robustness(
+    *, data: pd.DataFrame, confounders: Iterable[str] = (), baseline: Mapping[str, float] = {}, note: str = ""
+) -> Figure:
     """Fig. 3: AUC against the confounder's strength, o.o.d. row over i.i.d. row, a column a confounder.
 
     `data` is the table of `statistics.summarise` for one backbone: mean over folds, with the 95 % interval over folds
     and test patients as error bars (cut at 0 and 1, shifted sideways by source so that they do not hide each other).
     The clean test is a thin line in the o.o.d. row. `confounders` picks and orders the columns, all if empty.
     `baseline`, the published AUC by task, is drawn as a dotted line. What the column `caution` says of all panels is
-    printed on top, what it says of some on those (no column: nothing). Raises StudyError if a panel would mix tasks or
+    printed on top, and `note` below it; what it says of some, on those (no column: nothing). In each panel stands how
+    many images its test has, if there are columns `n` and `positives`. Raises StudyError if a panel would mix tasks or
     backbones.
     """
     names = list(dict.fromkeys(confounders or data["confounder"]))
@@ -71,12 +74,13 @@ def robustness(*, data: pd.DataFrame, confounders: Iterable[str] = (), baseline:
         rows=("test_set", {test_set: f"{label}\nAUC" for test_set, label in ROWS.items()}),
         columns=("confounder", {name: title_of(name) + f"\n{tasks[name]}" * several for name in names}),
         levels={(row, name): baseline[task] for row in ROWS for name, task in tasks.items() if task in baseline},
-        empty="the cohort has no such test",
+        empty="no such test, or too few images",
         clean=clean,
+        note=note,
     )
 
 
-def by_task(*, data: pd.DataFrame, confounders: Iterable[str], baseline: Mapping[str, float]) -> Figure:
+def by_task(*, data: pd.DataFrame, confounders: Iterable[str], baseline: Mapping[str, float], note: str = "") -> Figure:
     """Fig. 4: o.o.d. AUC against the confounder's strength, a row a task, a column a confounder.
 
     As `robustness`; with X-ray and CT as tasks, and the two designs of noise as `confounders`, it is the paper's.
@@ -91,6 +95,7 @@ def by_task(*, data: pd.DataFrame, confounders: Iterable[str], baseline: Mapping
         levels={(task, name): baseline[task] for task in tasks if task in baseline for name in names},
         empty="no such runs",
         clean=clean,
+        note=note,
     )
 
 
@@ -101,6 +106,7 @@ def against(*, data: pd.DataFrame, note: str = "") -> Figure:
     their bars the error of reading them off the paper's figures. `note` says on top what the comparison is worth.
     """
     titles = published.table("panels").set_index("panel")["title"].loc[data["panel"].unique()]
+    _alike(data, "panel", ("data", "task", "backbone"))
     return _panels(
         data.rename(columns={"ours": "mean"}),
         rows=("test_set", {test_set: f"{label}\nAUC as published" for test_set, label in ROWS.items()}),
@@ -118,13 +124,17 @@ def _chosen(
     data = data[data["confounder"].isin(names)]
     clean = data[data["test_set"] == "clean"].assign(test_set="ood")
     data = data[data["test_set"].isin(list(test_sets))]
-    for (name, part), column in itertools.product(data.groupby("confounder"), alike):
+    _alike(data, "confounder", alike)
+    return data, clean
+
+
+def _alike(data: pd.DataFrame, panel: str, columns: Iterable[str]) -> None:
+    for (name, part), column in itertools.product(data.groupby(panel), columns):
         if len(found := sorted(part[column].unique())) > 1:
             raise StudyError(
                 f"figure: {name} has more than one {column} ({', '.join(found)}). Draw one at a time: "
                 f"data[data.{column} == {found[0]!r}]."
             )
-    return data, clean
 
 
 def _panels(
@@ -157,6 +167,7 @@ def _panels(
             axes.axhline(level, zorder=0, label=PUBLISHED, **BASELINE)
         panel = data[(data[row_of] == row) & (data[column_of] == column)]
         _curves(axes, panel, style)
+        _sizes(axes, panel)
         if clean is not None:
             _thin(axes, clean[(clean[row_of] == row) & (clean[column_of] == column)], style)
         if panel.empty:
@@ -227,6 +238,14 @@ def _curves(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None
             linestyle=(0, (1, 2)), linewidth=0.8, markersize=4.5, markerfacecolor="white", markeredgewidth=0.9,
             elinewidth=2.5, clip_on=False, zorder=4,
         )  # fmt: skip
+
+
+def _sizes(axes: Axes, panel: pd.DataFrame) -> None:
+    """In the panel's lower left corner, how many images its test set has, where the table tells."""
+    if "n" in panel and len(panel):
+        n, positives = panel[["n", "positives"]].min()
+        text = f"n = {n} ({positives} positive)"
+        axes.text(0.02, 0.015, text, transform=axes.transAxes, fontsize=SMALL - 1.5, color="#707070")
 
 
 def _thin(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None:

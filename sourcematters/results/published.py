@@ -109,8 +109,13 @@ def _reasons(results: pd.DataFrame, panel: pd.Series, workspace: Workspace, pape
     wanted = settings([spec.to_dict() | {"source": WEIGHTS[papers_source]} for spec in theirs])
     specs = [read_json(workspace.shared("runs") / run_id / "spec.json") for run_id in results["run_id"].unique()]
     found, cohorts = settings(specs), {spec["cohort"] for spec in specs}
-    wanted["splits"] = {"published"}
-    found["splits"] = {"published" if are_published(open_registered(each, workspace)) else "own" for each in cohorts}
+    if first["data"] == panel["data"] and first["task"] == panel["task"]:
+        wanted["splits"] = {"published"}
+        found["splits"] = {
+            "published" if are_published(open_registered(each, workspace)) else "own" for each in cohorts
+        }
+    if first["source"] != papers_source:  # which says enough of its weights
+        wanted, found = ({k: v for k, v in each.items() if not k.startswith("source ")} for each in (wanted, found))
     if others := [
         f"{name} {_text(found.get(name, ()))} ({_text(wanted.get(name, ()))})"
         for name in dict.fromkeys([*wanted, *found])

@@ -5,7 +5,7 @@ A run folder `runs/<id>/` (`RunSpec.id`) holds
     spec.json         id, all that the run is (`RunSpec.to_dict`), and `fit`, the id of the run that trained its network
     history.csv       an epoch a row: epoch, train_loss, val_loss, val_auc, best (1 where val_loss was a new minimum)
     predictions.csv   a test image a row: image_id, patient_id, label, score, test_set, carries (see `metrics`)
-    metrics.json      a test set a row: test_set, n, auc, auc_keras; can always be made again from predictions.csv
+    metrics.json      a test set a row: test_set, n, positives, patients, auc, auc_keras; follows from predictions.csv
     env.json          device, versions, commit, code, seconds that it took, when it was finished (`provenance`)
     weights.safetensors   the network, only of a run without confounder: runs at p_art = 0 score it (`RunSpec.fit`)
     done              the seal (see `checksums`), written last: SHA-256 of all the others but env.json, the one in which
@@ -34,13 +34,12 @@ from typing import Any
 
 import pandas as pd
 import psutil
-from filelock import FileLock
 
 from sourcematters import checksums, metrics
 from sourcematters.cohorts import Cohort, tables
 from sourcematters.confounders import design
 from sourcematters.errors import StudyError
-from sourcematters.files import explained, read_json, write_csv, write_json, write_text
+from sourcematters.files import explained, locked, read_json, write_csv, write_json, write_text
 from sourcematters.runs import provenance
 from sourcematters.runs.specs import RunSpec
 from sourcematters.seeds import derive
@@ -136,10 +135,8 @@ def predictions(folder: Path, **options: Any) -> pd.DataFrame:
 
 @contextlib.contextmanager
 def _locked(target: Path) -> Iterator[None]:
-    with explained(target):
-        (target.parent / ".locks").mkdir(parents=True, exist_ok=True)
-        with FileLock(target.parent / ".locks" / f"{target.name}.lock"):
-            yield
+    with explained(target), locked(target.parent / ".locks" / f"{target.name}.lock"):
+        yield
 
 
 def _usable(spec: RunSpec, target: Path) -> bool:
@@ -148,7 +145,7 @@ def _usable(spec: RunSpec, target: Path) -> bool:
     needed = [WEIGHTS] if spec.confounder is None else []
     if wrong := flaw(target, *needed):
         checksums.tell(wrong, "the run is made again")
-        shutil.rmtree(target)
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
     return not wrong
 
 

@@ -20,7 +20,8 @@ from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
-from sourcematters import files
+from sourcematters import checksums, files
+from sourcematters.processes import ended_by
 from sourcematters.study import page
 from sourcematters.study.notebooks import Notebook, Plan, changed
 from sourcematters.study.settings import as_table
@@ -37,6 +38,7 @@ class _Kernel(AsyncKernelManager):
     """
 
     _group: int | None = None
+    exit_code: int | None = None  # of the last kernel that was found dead
 
     @property
     def kernel_spec(self) -> KernelSpec:
@@ -46,6 +48,11 @@ class _Kernel(AsyncKernelManager):
         options["env"] = {**os.environ, "SOURCEMATTERS_HEADLESS": "1"}
         await super().start_kernel(transport_encryption="auto", **options)
         self._group = getattr(self.provisioner, "pgid", None)
+
+    async def is_alive(self) -> bool:  # type: ignore[override]
+        if not (alive := await super().is_alive()) and self.provisioner:
+            _Kernel.exit_code = await self.provisioner.poll()
+        return alive
 
     async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:  # type: ignore[override]
         # An interrupted notebook gets a moment to tidy up; one that came to its end needs none.
@@ -59,7 +66,8 @@ class _Kernel(AsyncKernelManager):
 
 
 def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> None:
-    """Execute a notebook in its own folder, as JupyterLab would; write `folder`/NAME.ipynb and NAME.html.
+    """Execute a notebook in its own folder, as JupyterLab would; write `folder`/NAME.ipynb and NAME.html,
+    sealed by NAME.sha256.
 
     Its standard error is shown as it comes. Raises NotebookFailed after writing what was executed up to the error;
     when interrupted, writes nothing and ends the kernel.
@@ -89,9 +97,10 @@ def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> 
                 resources={"metadata": {"path": str(notebook.path.parent)}},
             )
         except PapermillExecutionError as error:
-            failure = error.evalue if error.ename == "StudyError" else f"{error.ename}: {error.evalue}"
+            ours = [error.evalue] == list(error.traceback)  # an error that shows as its sentence
+            failure = error.evalue if ours else f"{error.ename}: {error.evalue}"
         except DeadKernelError:
-            failure = "the kernel was killed, most often because memory ran out; try fewer workers"
+            failure = f"the kernel {ended_by(_Kernel.exit_code)}"
         except KeyboardInterrupt:
             # asyncio would report at exit that nobody awaits the interrupted cell.
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -106,6 +115,7 @@ def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> 
     exporter = HTMLExporter(template_name="lab", require_js_url="", jquery_url="")
     as_html, _ = exporter.from_notebook_node(executed, resources={"metadata": {"name": notebook.title}})
     files.write_text(html, as_html)
+    checksums.seal(checksums.seal_of(html), [folder / notebook.path.name, html])
     if failure:
         started = [c for c in executed.cells if c.cell_type == "code" and c.metadata.papermill.start_time]
         raise NotebookFailed(f"{notebook.path.name}, cell [{len(started)}]: {failure}\n  executed up to there: {html}")
@@ -120,7 +130,9 @@ def run(plan: Plan) -> Path:
     with files.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     settings = as_table(plan.study.values, plan.study.profile_values)
-    files.write_csv(plan.folder / "tables" / "settings.csv", settings)
+    kept = plan.folder / "tables" / "settings.csv"
+    checksums.usable(kept, "it is written anew")
+    checksums.write_csv(kept, settings)
     if edited := changed(plan.notebooks):
         print(f"note: {', '.join(edited)} differ from what is committed, and run as they are", file=sys.stderr)
     width = max(len(notebook.name) for notebook in plan.notebooks)

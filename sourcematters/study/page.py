@@ -4,15 +4,16 @@ Everything on the page is read from the results folder, so it shows what is ther
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import nbformat
 import pandas as pd
 
-from sourcematters import files
+from sourcematters import checksums, files
 from sourcematters.results.figures import caption, cautions
 
 
@@ -37,19 +38,22 @@ def lasting(seconds: float) -> str:
     return f"{minutes} min {seconds:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _executed(path: Path) -> dict[str, Any]:
-    """What the page's template shows of an executed notebook, as its own metadata tell."""
-    content = files.read_json(path)
-    about = content["metadata"].get("papermill", {})
-    ended = about.get("end_time")
-    return {
-        "path": path,
-        "number": path.stem.split("_")[0],
-        "title": heading(content["cells"])[0] or path.stem,
-        "failed": about.get("exception"),
-        "seconds": about.get("duration") or 0.0,
-        "ended": f"{datetime.fromisoformat(ended).astimezone():%Y-%m-%d %H:%M}" if ended else "",
-    }
+def _executed(path: Path) -> Iterator[dict[str, Any]]:
+    """What the page's template shows of an executed notebook, as its own metadata tell; nothing of what is none."""
+    try:
+        content = nbformat.read(path, as_version=4)
+        about = content.metadata.get("papermill", {})
+        ended = about.get("end_time")
+        yield {
+            "path": path,
+            "number": path.stem.split("_")[0],
+            "title": heading(content.cells)[0] or path.stem,
+            "failed": about.get("exception"),
+            "seconds": float(about.get("duration") or 0),
+            "ended": f"{datetime.fromisoformat(ended).astimezone():%Y-%m-%d %H:%M}" if ended else "",
+        }
+    except Exception as error:  # whatever is in a file that somebody else left there
+        checksums.tell(f"{path}: not readable as a notebook ({type(error).__name__})", "index.html passes over it")
 
 
 def index(folder: str | Path) -> Path:
@@ -61,7 +65,8 @@ def index(folder: str | Path) -> Path:
     Links are relative, so the folder can be moved or zipped.
     """
     folder = Path(folder)
-    notebooks = [_executed(path) for path in sorted((folder / "notebooks").glob("[!.]*.ipynb"))]
+    paths = sorted((folder / "notebooks").glob("[!.]*.ipynb"))
+    notebooks = [about for path in paths for about in _executed(path)]
     # The paper's own figures come first.
     pictures = sorted((folder / "figures").glob("[!.]*.png"), key=lambda p: (not p.name.startswith("fig"), p.name))
     beside = [[q for q in (p.with_suffix(".pdf"), p.with_suffix(".csv")) if q.exists()] for p in pictures]
@@ -91,8 +96,7 @@ def _words(rows: list[dict[str, str]]) -> list[str]:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file; none if it is not there, or no table any more."""
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
-    except (FileNotFoundError, ValueError):  # pandas's errors and those of the encoding are ValueErrors
+    """The rows of a CSV file; none if it is not there, or not what was written, which is said."""
+    if not checksums.usable(path, "index.html passes over it"):
         return []
+    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")

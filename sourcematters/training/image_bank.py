@@ -16,7 +16,6 @@ from zlib import crc32
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,7 +23,7 @@ from sourcematters import checksums
 from sourcematters.cohorts.pixels import read, window
 from sourcematters.confounders import HOUNSFIELD, ORIGINAL, Alteration, apply, key_for
 from sourcematters.errors import StudyError
-from sourcematters.files import explained, sha256
+from sourcematters.files import explained, locked, sha256
 from sourcematters.processes import over_processes, progress
 from sourcematters.training.recipe import LUNG, REVISIONS, Preprocessing
 
@@ -156,12 +155,12 @@ def build(
     folder = Path(folder)
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "bank.lock"):
+        with locked(folder / "bank.lock"):
             content = fingerprints(cohort, folder)
         banks = {bank_path(content, rendering, folder): rendering for rendering in renderings}
         # All workers of a grid come here at once: they compare checksums without waiting for one another.
         if any(map(checksums.flaw_of, banks)):
-            with FileLock(folder / "bank.lock"):
+            with locked(folder / "bank.lock"):
                 usable = [path for path in banks if checksums.usable(path, "the bank is built again")]
                 if missing := {path: rendering for path, rendering in banks.items() if path not in usable}:
                     _fill(cohort, missing, workers)
@@ -178,7 +177,7 @@ def _fill(cohort: pd.DataFrame, missing: dict[Path, Rendering], workers: int) ->
         done_path.write_bytes(bytes(4 * n))
     done, arrays = np.memmap(done_path, dtype=np.uint32, mode="r+"), [np.load(path, mmap_mode="r") for path in partials]
     # When a machine goes down, what was said to be done may not have reached its disk.
-    done[[row for row in np.flatnonzero(done) if _checksum(arrays, row) != done[row]]] = 0
+    done[[row for row in np.flatnonzero(done).tolist() if _checksum(arrays, row) != done[row]]] = 0
     images = list(zip(range(n), cohort["image_id"], cohort["path"], strict=True))
     waiting = [images[row] for row in np.flatnonzero(done == 0)]
     tasks = [waiting[start : start + ROWS_A_TASK] for start in range(0, len(waiting), ROWS_A_TASK)]

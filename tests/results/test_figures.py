@@ -246,6 +246,21 @@ def test_by_task_draws_a_row_a_task_of_one_test_set():
     assert "published state of the art" not in published[0] and "published state of the art" in published[1]
 
 
+def test_panels_say_how_many_images_their_test_has():
+    data = summary()
+    data["n"] = np.where(data["test_set"] == "ood", 30, 24)
+    data["positives"] = np.where(data["confounder"] == "tag", 10, 12)
+    figure = figures.robustness(data=data)
+    texts = [[text.get_text() for text in axes.texts if text.get_text()] for axes in figure.axes]
+    assert texts == [[f"n = {n} ({k} positive)"] for n in (30, 24) for k in (10, 12)]
+
+
+def test_two_tasks_are_not_laid_on_one_published_panel():
+    rows = summary(["tag"]).rename(columns={"mean": "ours"}).assign(panel="tag", data="nih")
+    with pytest.raises(StudyError, match=r"tag has more than one task \(mass, other\)"):
+        figures.against(data=pd.concat([rows, rows.assign(task="other")]))
+
+
 def test_by_task_draws_one_backbone():
     data = pd.concat([summary(), summary().assign(backbone="densenet121")])
     with pytest.raises(StudyError, match="noise has more than one backbone"):

@@ -60,6 +60,38 @@ def test_folder_and_profile_have_options_of_their_own(root):
         notebooks.plan("demo", [("results", "x")])
 
 
+def test_data_of_ones_own_do_not_run_the_profiles_other_data_unasked(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_notebook(root, "30_figures", "study = Study.of(globals())\nruns = study.collected()")
+    write_profile(root, "plugins: [sourcematters.demo]\ndata: phantoms\ntask: lesion\nct: {data: ct-phantoms}\n")
+    every, mine, ct = ["10_prepare", "20_tag", "21_noise", "30_figures"], ("data", "my.csv"), ("ct.data", "ct.csv")
+    x_ray = [name for name in every if name != "21_noise"]
+    for given, only, expected in (
+        ([], [], every),
+        ([mine], [], x_ray),
+        ([mine, ct], [], every),
+        ([mine, ("ct.data", "ct-phantoms")], [], every),
+        ([ct], [], ["21_noise", "30_figures"]),
+        ([ct, ("data", "phantoms")], [], every),
+        ([mine], ["21", "20"], ["20_tag", "21_noise"]),
+        ([mine, ("notebooks", "[21]")], [], ["21_noise"]),
+    ):
+        plan = notebooks.plan("demo", given, only)
+        assert names(plan) == expected
+        assert bool(plan.note) == (len(expected) < len(every) and not only and len(given) == 1)
+    plan = notebooks.plan("demo", [mine], results="out")
+    assert plan.folder == tmp_path / "out" / "demo-my" and plan.parameters["results"] == str(plan.folder)
+
+
+def test_what_is_left_out_is_said_in_one_line_with_how_to_get_it(command):
+    code, out, err = command("run", "--dry-run", "-p", "data", "my.csv", "-p", "task", "any")
+    assert code == 0 and err.count("\n") == 1
+    assert err.startswith("note: left out, as their data would be the profile's: 11_prepare_lidc_idri, 23_noise_ct (")
+    assert "-p ct.data" in err and "--only" in err and "/results/demo-my\n" in out and "23_noise_ct" not in out
+    assert command("run", "--dry-run", "-p", "data", "my.csv", "--only", "23")[2] == ""
+    assert command("run", "--dry-run")[2] == ""
+
+
 def test_a_notebook_without_parameters_cell_or_without_json(root):
     path = root / "notebooks" / "20_tag.ipynb"
     nbformat.write(nbformat.v4.new_notebook(), path)

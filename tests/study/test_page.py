@@ -7,6 +7,7 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 
+from sourcematters import checksums
 from sourcematters.study import page as pages
 
 
@@ -100,8 +101,8 @@ def test_status_title_and_time_come_from_the_executed_notebook(study):
 
 
 def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    with checksums.sealing(path) as beside:
+        beside.write_text(text)
 
 
 def test_the_settings_stand_beside_the_profiles(study):
@@ -150,6 +151,25 @@ def test_what_is_said_names_the_task_and_stands_under_the_figure(study):
         write(study / "figures" / f"{name}.csv", table)
     captions = re.findall("<figcaption><b>(.*?)</b>.*CSV</a> (.*?)</figcaption>", pages.index(study).read_text())
     assert dict(captions) == {"calibration": "", "cohort": "drawn", "overview": "mass-ct: drawn", "tag": "stand-ins"}
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "<html>", '{"nbformat": 4, "metadata": {}}'])
+def test_what_is_no_notebook_is_passed_over_and_said(study, content, capsys):
+    executed(study / "notebooks", "20_tag", title="Went well")
+    (study / "notebooks" / "21_other.ipynb").write_text(content)
+    assert [row[1] for row in page(study).rows[1:]][:1] == ["Went well"]
+    assert "21_other" not in (study / "index.html").read_text()
+    assert capsys.readouterr().err.count("21_other.ipynb: not readable as a notebook") == 1
+
+
+@pytest.mark.parametrize("name", ["tables/settings.csv", "plans/20_tag.csv"])
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe\x00", b"setting,value", b'a,b\n"', b"run_id,caution\na,phantoms\n"])
+def test_a_damaged_table_is_passed_over_and_said(study, name, damage, capsys):
+    write(study / name, "setting,value,profile,caution\nepochs,5,10,real\n")
+    (study / name).write_bytes(damage)
+    text = page(study).text
+    assert "phantoms" not in text and "epochs" not in text
+    assert f"{name}: does not match its checksum" in capsys.readouterr().err
 
 
 def test_an_empty_study_has_a_page_too(study):
