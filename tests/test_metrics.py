@@ -226,55 +226,130 @@ def test_sizes_are_those_of_the_smallest_run():
     ]
 
 
-def test_interval_is_students_t_over_folds():
-    row = metrics.summarise(results([0.6, 0.7, 0.8, 0.7, 0.7])).iloc[0]
-    # sd of (-1, 0, 1, 0, 0)/10 is sqrt(.02/4); t(.975, 4) = 2.776 by any printed table.
-    half = 2.776 * np.sqrt(0.02 / 4) / np.sqrt(5)
-    assert row["folds"] == 5
-    assert [row["mean"], row["ci_low"], row["ci_high"]] == pytest.approx([0.7, 0.7 - half, 0.7 + half], abs=1e-4)
-
-
-def test_summary_has_the_agreed_columns_one_row_a_group_sorted():
-    table = pd.concat([results([0.5, 0.6], p_art=p, test_set=t) for p in (1.0, 0.0) for t in ("ood", "iid")])
-    summary = metrics.summarise(table.sample(frac=1, random_state=0))
-    assert list(summary.columns) == metrics.SUMMARY
-    pairs = list(summary[["test_set", "p_art"]].itertuples(index=False, name=None))
-    assert pairs == [("iid", 0.0), ("iid", 1.0), ("ood", 0.0), ("ood", 1.0)]
-
-
-def test_another_metric_has_the_same_columns():
-    summary = metrics.summarise(results([0.1, 0.2], auc_keras=[0.6, 0.8]), metric="auc_keras")
-    assert list(summary.columns) == metrics.SUMMARY and summary["mean"].tolist() == [pytest.approx(0.7)]
-    with pytest.raises(StudyError, match="no column f1"):
-        metrics.summarise(results([0.1, 0.2]), metric="f1")
-
-
-def test_one_fold_has_no_interval():
-    row = metrics.summarise(results([0.6])).iloc[0]
-    assert row["mean"] == 0.6 and np.isnan(row["ci_low"]) and np.isnan(row["ci_high"])
-
-
 def test_mixed_or_incomplete_results_are_refused():
     with pytest.raises(StudyError, match="two runs for task mass.*fold 0"):
-        metrics.summarise(pd.concat([results([0.6]), results([0.7])]))
+        metrics.of_tests(pd.concat([results([0.6]), results([0.7])]), "auc")
     with pytest.raises(StudyError, match="no column fold"):
-        metrics.summarise(results([0.6]).drop(columns="fold"))
+        metrics.of_tests(results([0.6]).drop(columns="fold"), "auc")
     with pytest.raises(StudyError, match="has no row"):
-        metrics.summarise(results([]))
+        metrics.of_tests(results([]), "auc")
+    with pytest.raises(StudyError, match="no column f1"):
+        metrics.of_tests(results([0.6]), "f1")
 
 
-def test_robustness_is_the_fall_from_the_weakest_to_the_strongest():
-    means = {("ood", 0.0): 0.8, ("ood", 0.5): 0.6, ("ood", 1.0): 0.1, ("iid", 0.0): 0.82, ("iid", 1.0): 0.95}
-    table = pd.concat([results([m], test_set=t, p_art=p) for (t, p), m in means.items()])
-    row = metrics.robustness(metrics.summarise(table)).iloc[0]
-    assert (row["p_low"], row["p_high"], row["ood_low"], row["ood_high"]) == (0, 1, 0.8, 0.1)
-    assert row["drop"] == pytest.approx(0.7) and row["gap"] == pytest.approx(0.85)
+HAND = predictions([1, 1, 0, 0, 0], [0.8, 0.4, 0.4, 0.1, 0.6]).assign(patient_id=["p", "q", "r", "r", "p"])
 
 
-def test_robustness_without_an_iid_test_has_no_gap():
-    table = pd.concat([results([m], test_set="ood", p_art=p) for p, m in ((0.0, 0.8), (1.0, 0.3))])
-    row = metrics.robustness(metrics.summarise(table)).iloc[0]
-    assert row["drop"] == pytest.approx(0.5) and np.isnan(row["gap"])
+def test_wins_by_hand():
+    # .8 beats all three, .4 beats .1 and ties; above .4 is .8 and a tie, above .1 both, above .6 only .8.
+    won = metrics.wins(HAND["label"].to_numpy(), HAND["score"].to_numpy())
+    assert won.tolist() == [3, 1.5, 1.5, 2, 1]
+
+
+def test_patient_parts_by_hand():
+    parts = metrics.patient_parts(HAND)
+    # Shares of wins less the AUC, .75, over two positives and three negatives.
+    assert parts.index.tolist() == ["p", "q", "r"]
+    assert parts["positive"].tolist() == pytest.approx([0.25 / 2, -0.25 / 2, np.nan], nan_ok=True)
+    assert parts["negative"].tolist() == pytest.approx([-0.25 / 3, np.nan, 0.25 / 3], nan_ok=True)
+
+
+patients = st.lists(
+    st.tuples(st.integers(0, 1), st.integers(0, 5), st.sampled_from("abcde")), min_size=4, max_size=30
+).filter(lambda rows: len({row[0] for row in rows}) == 2)
+
+
+@given(patients, st.permutations("abcde"))
+def test_parts_know_neither_names_nor_the_scale_of_scores(rows, names):
+    labels, scores, of = zip(*rows, strict=True)
+    table = predictions(labels, np.array(scores) / 5).assign(patient_id=of)
+    parts = metrics.patient_parts(table)
+    assert parts.sum().tolist() == pytest.approx([0, 0], abs=1e-12)
+    moved = metrics.patient_parts(table.assign(score=np.exp(3 * table["score"])))
+    pd.testing.assert_frame_equal(parts, moved)
+    renamed = dict(zip("abcde", names, strict=True))
+    others = metrics.patient_parts(table.assign(patient_id=table["patient_id"].map(renamed)))
+    assert others.loc[parts.index.map(renamed)].to_numpy() == pytest.approx(parts.to_numpy(), nan_ok=True)
+
+
+def drawn(seed=0, patients=50, folds=1):
+    """Predictions of `folds` networks for the same patients, of one to three images, some of them of both classes."""
+    rng = np.random.default_rng(seed)
+    of = np.repeat(np.arange(patients), rng.integers(1, 4, patients))
+    labels = rng.integers(0, 2, len(of))
+    hard = rng.normal(size=patients)[of] + labels
+    scores = [scipy.special.expit(hard + rng.normal(size=len(of))) for _ in range(folds)]
+    return [predictions(labels, each).assign(patient_id=[f"p{k}" for k in of]) for each in scores]
+
+
+def estimated(tables, metric="auc"):
+    parts = [metrics.patient_parts(table, metric) for table in tables]
+    aucs = [getattr(metrics, metric)(table) for table in tables]
+    return metrics.estimate(
+        np.array(aucs), *(np.array([part[of] for part in parts]) for of in ("positive", "negative"))
+    )
+
+
+def test_without_clusters_the_patients_part_is_delongs():
+    (table,) = drawn()
+    table = table.assign(patient_id=table["image_id"])
+    positive, negative = (table.loc[table["label"] == label, "score"].to_numpy() for label in (1, 0))
+    v10 = [np.mean([(x > y) + (x == y) / 2 for y in negative]) for x in positive]
+    v01 = [np.mean([(x > y) + (x == y) / 2 for x in positive]) for y in negative]
+    delong = np.var(v10, ddof=1) / len(v10) + np.var(v01, ddof=1) / len(v01)
+    found = estimated([table])
+    assert found.patient_variance == pytest.approx(delong)
+    assert (found.fold_variance, found.patients) == (0, len(table)) and "one fold" in found.problem
+
+
+@pytest.mark.parametrize("metric", ["auc", "auc_keras"])
+def test_the_patients_part_is_what_a_bootstrap_over_patients_finds(metric):
+    tables, rng = drawn(folds=2), np.random.default_rng(1)
+    rows = list(tables[0].groupby("patient_id").indices.values())
+    pairs = []
+    for _ in range(1500):
+        chosen = np.concatenate([rows[k] for k in rng.integers(0, len(rows), len(rows))])
+        pairs.append([getattr(metrics, metric)(table.iloc[chosen]) for table in tables])
+    together = np.cov(np.array(pairs).T)
+    assert estimated(tables, metric).patient_variance == pytest.approx(together[0, 1], rel=0.15)
+    assert estimated(tables[:1], metric).patient_variance == pytest.approx(together[0, 0], rel=0.15)
+
+
+def test_an_estimate_by_hand():
+    # Two folds, two patients with an image of either class. s^2 / 2 = .02 / 2. Any two folds vary together by
+    # 2 (.01 + .01) + 2 (.04 + .04) + 2 (.04 + .04): sums over the patients, by n / (n - 1) = 2.
+    found = metrics.estimate(np.array([0.3, 0.5]), np.array([[0.1, -0.1]] * 2), np.array([[0.2, -0.2]] * 2))
+    assert (found.value, found.folds, found.patients, found.patients_df) == (0.4, 2, 2, 1)
+    assert (found.fold_variance, found.patient_variance) == pytest.approx((0.01, 0.36))
+    df = 0.37**2 / (0.01**2 / 1 + 0.36**2 / 1)
+    assert found.df == pytest.approx(df) and found.t == pytest.approx(0.4 / np.sqrt(0.37))
+    assert found.interval == pytest.approx(scipy.stats.t.interval(0.95, df, 0.4, np.sqrt(0.37)))
+    assert found.p == pytest.approx(2 * scipy.stats.t.sf(0.4 / np.sqrt(0.37), df))
+    assert found.detectable == pytest.approx(np.sqrt(0.37) * scipy.stats.t.ppf([0.975, 0.8], df).sum())
+    assert found.development.fold_variance == pytest.approx(0.01 * (1 + 2 * 0.85 / 0.15))
+
+
+def test_folds_that_vary_against_each_other_leave_the_patients_no_part():
+    opposite = np.array([[0.1, -0.1, 0.0], [-0.1, 0.1, 0.0]])
+    found = metrics.estimate(np.array([0.5, 0.7]), opposite, opposite)
+    assert found.patient_variance == 0 and found.df == pytest.approx(1)
+    assert found.interval == pytest.approx(scipy.stats.t.interval(0.95, 1, 0.6, 0.1))
+
+
+def test_what_does_not_vary_or_has_one_patient_is_no_test_and_says_so():
+    none = np.zeros((3, 4))
+    flat = metrics.estimate(np.array([0.1, 0.1, 0.1 + 1e-16]), none, none)
+    assert "nothing to measure by" in flat.problem and np.isnan([flat.t, flat.p, *flat.interval]).all()
+    alone = np.array([[0.1, np.nan, np.nan]] * 3)
+    few = metrics.estimate(np.array([0.1, 0.2, 0.4]), alone, np.array([[np.nan, 0.1, -0.1]] * 3))
+    assert "a single patient" in few.problem and np.isnan([few.p, *few.interval]).all()
+
+
+def test_more_folds_leave_what_the_patients_bring_about():
+    # The same networks eight times over: nothing varies from fold to fold, and the patients as much as before.
+    tables = drawn(folds=1)
+    one, eight = estimated(tables), estimated(tables * 8)
+    assert eight.fold_variance == 0 and eight.error == pytest.approx(one.error)
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5)), min_size=2, max_size=40))

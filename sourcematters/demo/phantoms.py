@@ -158,6 +158,10 @@ def draw_missing(
     if damaged:
         more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
         checksums.tell(f"{damaged[0]}{more}", "it is drawn again")
+    if sums:
+        checksums.write(listing, sums)  # without a last line that was cut
+    else:
+        listing.unlink(missing_ok=True)
     with progress(total=len(drawings), initial=len(drawings) - len(wrong), desc=title, unit=unit) as bar:
         for (names, _), _ in over_processes(partial(_second, draw), wrong, workers):
             with files.explained(listing), open(listing, "a", encoding="utf-8") as seal:

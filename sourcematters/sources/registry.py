@@ -21,9 +21,10 @@ class Checkpoint(Source):
 
     def file(self) -> str:
         """The file. Raises StudyError if it is another than when the runs were planned."""
-        if f"sha256:{sha256(self.location)}" != self.identity:
+        path = Path(self.location)
+        if not path.is_file() or f"sha256:{sha256(path)}" != self.identity:
             raise StudyError(
-                f"weights of source {self.name!r}: {self.location} was changed since its runs were planned. Start "
+                f"weights of source {self.name!r}: {path} was changed since its runs were planned. Start "
                 "again: runs are then named after what it holds now."
             )
         return self.location

@@ -6,9 +6,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 
-from sourcematters import metrics
 from sourcematters.errors import StudyError
-from sourcematters.results import figures
+from sourcematters.results import figures, statistics
 
 GRID = [0.0, 0.1, 0.2, 0.5, 0.8, 1.0]
 SOURCES = ["imagenet", "radimagenet", "random"]
@@ -20,8 +19,8 @@ def summary(names=("tag", "noise"), **columns) -> pd.DataFrame:
         for b, source in enumerate(SOURCES):
             for p in GRID:
                 for test_set, mean in (("ood", 0.8 - 0.05 * a - 0.65 * p + 0.02 * b), ("iid", 0.8 + 0.19 * p)):
-                    rows.append(("mass", name, source, "resnet50", test_set, p, 5, mean, mean - 0.15, mean + 0.1))
-    return pd.DataFrame(rows, columns=metrics.SUMMARY).assign(**columns)
+                    rows.append(("mass", name, source, "resnet50", test_set, p, 5, mean, mean - 0.15, mean + 0.1, ""))
+    return pd.DataFrame(rows, columns=statistics.SUMMARY).assign(**columns)
 
 
 def curves(axes) -> dict[str, ErrorbarContainer]:
@@ -87,7 +86,7 @@ def test_labels_reference_lines_and_note():
     assert legend.get_title().get_text() == "phantoms, not patients"
     names = {text.get_text() for text in legend.get_texts()}
     assert names == {*SOURCES, "chance", "published state of the art"}
-    assert "mean of 5 folds, 95 % confidence interval" in figure.get_supxlabel()
+    assert "mean of 5 folds, 95 % interval: folds and test patients" in figure.get_supxlabel()
 
 
 def test_the_published_level_can_differ_between_tasks():
@@ -110,13 +109,38 @@ def test_a_task_without_a_published_level_has_no_line_for_it():
     assert [text.get_text() for text in legend.get_texts()].count("published state of the art") == 1
 
 
-def test_one_fold_is_drawn_without_bars():
-    data = summary(["tag"], folds=1, ci_low=np.nan, ci_high=np.nan)
-    figure = figures.robustness(data=data)
+def test_one_fold_has_bars_of_its_patients_and_says_so():
+    data = summary(["tag"], folds=1)
+    assert "one fold, 95 % interval: test patients only" in figures.robustness(data=data).get_supxlabel()
+
+
+def test_a_point_without_an_interval_is_drawn_without_a_bar():
+    figure = figures.robustness(data=summary(["tag"], ci_low=np.nan, ci_high=np.nan))
     (points, _, (bars,)) = curves(figure.axes[0])["random"].lines
     assert np.isfinite(points.get_ydata(orig=False)).all()
     assert not any(len(segment) for segment in bars.get_segments())
-    assert "no confidence interval" in figure.get_supxlabel()
+
+
+def thin_lines(axes):
+    return [line for line in axes.lines if line.get_linewidth() == 0.6 and len(line.get_xdata())]
+
+
+def test_the_clean_test_is_a_thin_line_of_the_sources_colour_in_the_ood_row():
+    data = summary(["tag", "noise"])
+    clean = data[(data["test_set"] == "iid") & (data["confounder"] == "tag")].assign(test_set="clean", mean=0.77)
+    clean["mean"] -= 0.1 * clean["p_art"]
+    figure = figures.robustness(data=pd.concat([data, clean]))
+    grid = panels(figure, 2)
+    assert [[len(thin_lines(axes)) for axes in row] for row in grid] == [[3, 0], [0, 0]]
+    for line, source in zip(thin_lines(grid[0, 0]), SOURCES, strict=True):
+        assert line.get_ydata() == pytest.approx([0.77 - 0.1 * p for p in GRID]) and line.get_xdata() == pytest.approx(
+            GRID
+        )
+        assert line.get_color() == curves(grid[0, 0])[source].lines[0].get_color()
+    assert [text.get_text() for text in figure.legends[0].get_texts()].count("clean test (thin)") == 1
+    assert "clean test (thin)" not in [t.get_text() for t in figures.robustness(data=data).legends[0].get_texts()]
+    by_task = figures.by_task(data=pd.concat([data, clean]), confounders=["tag", "noise"], baseline={})
+    assert [len(thin_lines(axes)) for axes in by_task.axes] == [3, 0]
 
 
 def test_runs_not_yet_made_leave_a_gap_and_nothing_else():

@@ -59,6 +59,24 @@ def test_bn_momentum_reaches_every_layer():
     assert len(found) > 5 and set(found) == {0.01}
 
 
+FAMILIES = [
+    "resnet10t", "densenet121", "efficientnet_lite0", "mobilenetv3_small_050", "ghostnet_050", "hgnetv2_b0",
+    "inception_next_atto", "vgg11", "test_convnext", "test_vit", "levit_128s", "regnetx_002",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("backbone", FAMILIES)
+def test_a_network_of_any_family_makes_a_step(backbone):
+    model = Classifier(sources.resolve("random", backbone), backbone, size=64)
+    devices.place(model, CPU)
+    optimizer = fine_tuning.optimizer_for(model, TINY)
+    before = model.classifier.weight.clone()
+    images, labels = 255 * torch.rand(2, 1, 64, 64), torch.tensor([0, 1])
+    assert torch.isfinite(fine_tuning.step(model.train(), optimizer, images, labels, TINY))
+    # Adam's first step has the length of the learning rate wherever there is a gradient.
+    assert (model.classifier.weight - before).abs().max().item() == pytest.approx(1e-3, rel=1e-2)
+
+
 # Fine-tuning
 
 
