@@ -149,17 +149,18 @@ def draw_missing(
     That seal grows by each drawing, so an interrupted call loses only what was being drawn.
     """
     listing, wrong, damaged = folder / checksums.SUFFIX, [], []
-    sums = checksums.read(listing)
-    for paths, task in drawings:
-        names = [path.relative_to(folder).as_posix() for path in paths]
+    named = [([path.relative_to(folder).as_posix() for path in paths], task) for paths, task in drawings]
+    known = {name for names, _ in named for name in names}  # a line that was cut may name something else
+    sums = {name: digest for name, digest in checksums.read(listing).items() if name in known}
+    for names, task in named:
         if flaw := checksums.flaw(listing, names, sums):
             wrong.append((names, task))
-            damaged += [flaw] if any(path.exists() for path in paths) else []
+            damaged += [flaw] if any((folder / name).exists() for name in names) else []
     if damaged:
         more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
         checksums.tell(f"{damaged[0]}{more}", "it is drawn again")
     if sums:
-        checksums.write(listing, sums)  # without a last line that was cut
+        checksums.write(listing, sums)
     else:
         listing.unlink(missing_ok=True)
     with progress(total=len(drawings), initial=len(drawings) - len(wrong), desc=title, unit=unit) as bar:

@@ -84,7 +84,7 @@ def status(folder: str | Path) -> str:
     finished = table[table["state"] == "done"].drop_duplicates("run_id")
     if weak := [run["run_id"] for run in finished.to_dict("records") if not _learned(run, runs)]:
         notes.append(f"did not learn: {len(weak)} of {len(finished)} runs done, e.g. {runs / weak[0]}")
-    return "\n".join([counts.to_string(), *notes])
+    return "\n".join([*([counts.to_string()] if frames else []), *notes])
 
 
 def _learned(run: dict[str, Any], runs: Path) -> bool:

@@ -162,7 +162,7 @@ def test_a_plan_that_was_deleted_does_not_just_drop_out_of_the_tables(made):
     path.unlink()
     with pytest.raises(StudyError, match=r"plans/g\.csv: is not there.*not wanted.*with its \.sha256"):
         grids.collect_plans(workspace)
-    assert "plans/g.csv: is not there" in status(workspace.results)
+    assert status(workspace.results).startswith(f"{path}: is not there")
     path.with_suffix(".sha256").unlink()
     with pytest.raises(StudyError, match="no grid of runs is done"):
         grids.collect_plans(workspace)

@@ -314,7 +314,8 @@ def test_a_run_in_two_plans_counts_once(serial):
     try:
         collected, missing = grids.collect_plans(workspace)
     finally:
-        workspace.own("plans/a_second_name.csv").unlink()
+        for suffix in ("csv", "sha256"):
+            workspace.own(f"plans/a_second_name.{suffix}").unlink()
     assert missing == [] and not collected.duplicated(["run_id", "test_set"]).any()
     assert set(collected["run_id"]) >= {spec.id for spec in specs}
 
@@ -330,6 +331,7 @@ def test_plans_of_other_settings_are_refused(serial, cohort, tmp_path):
             grids.collect_plans(workspace)
     finally:
         path.unlink()
+        path.with_suffix(".sha256").unlink()
         for spec in specs:
             shutil.rmtree(workspace.run(spec))
 

@@ -19,8 +19,8 @@ from tiny_runs import TINY, files_of, make_cohort, plan, seem_done
 
 from sourcematters import checksums, confounders
 from sourcematters.errors import StudyError
-from sourcematters.files import read_json, write_csv
-from sourcematters.runs import grids, run_folder, slurm
+from sourcematters.files import read_json
+from sourcematters.runs import grids, plans, run_folder, slurm
 from sourcematters.runs.plans import status
 from sourcematters.runs.run_folder import Execution, Workspace
 from sourcematters.runs.slurm import Slurm
@@ -229,7 +229,7 @@ def counts(results):
 def test_status_shows_queued_and_lost_runs(cohort, tmp_path, monkeypatch):
     workspace = Workspace(str(tmp_path / "made"))
     specs = plan(cohort, workspace)
-    write_csv(workspace.own("plans/g.csv"), grids.plan_table(specs))
+    plans.write(workspace, "g", grids.plan_table(specs))
     assert counts(tmp_path) == dict(done=0, running=0, queued=0, failed=0, lost=0, missing=4, of=4)
     submission(workspace.shared("slurm"), "g-1a", *[spec.id for spec in specs])
     answer(monkeypatch, "g-1a|0\ng-1a|2\n")

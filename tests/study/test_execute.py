@@ -55,7 +55,7 @@ print("to the user", file=sys.stderr)
     assert "to the user" in err
     seen = ast.literal_eval((folder / "seen.txt").read_text())
     assert seen == [sys.executable, str(root / "notebooks"), "demo", ["0.5"]]
-    assert sorted(p.name for p in (folder / "notebooks").iterdir()) == ["20_tag.html", "20_tag.ipynb"]
+    assert sorted(p.name for p in (folder / "notebooks").iterdir()) == ["20_tag.html", "20_tag.ipynb", "20_tag.sha256"]
     assert "notebooks/20_tag.html" in (folder / "index.html").read_text()
     assert "to the user" in (folder / "notebooks" / "20_tag.html").read_text()
     told = nbformat.read(folder / "notebooks" / "20_tag.ipynb", as_version=4).metadata.papermill
