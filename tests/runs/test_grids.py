@@ -308,14 +308,18 @@ def test_plans_are_collected_from_their_files(serial):
     pd.testing.assert_frame_equal(collected[collected["run_id"].isin(table["run_id"])].iloc[: len(table)], table)
 
 
+def delete_plan(workspace, name):
+    for path in workspace.own("plans").glob(f"{name}.csv*"):
+        path.unlink()
+
+
 def test_a_run_in_two_plans_counts_once(serial):
     workspace, specs, table = serial
     plans.write(workspace, "a_second_name", grids.plan_table(specs[:4]))
     try:
         collected, missing = grids.collect_plans(workspace)
     finally:
-        for suffix in ("csv", "sha256"):
-            workspace.own(f"plans/a_second_name.{suffix}").unlink()
+        delete_plan(workspace, "a_second_name")
     assert missing == [] and not collected.duplicated(["run_id", "test_set"]).any()
     assert set(collected["run_id"]) >= {spec.id for spec in specs}
 
@@ -324,14 +328,12 @@ def test_plans_of_other_settings_are_refused(serial, cohort, tmp_path):
     workspace, _, _ = serial
     specs = plan(cohort, workspace, confounders.Tag(height=300), p_art=[1], training=TINY.replaced(epochs=1))
     grids.run(specs, workspace, name="shorter", workers=1, device="cpu")
-    path = workspace.own("plans/shorter.csv")
     try:
         where = r"tag of task brightness: plans/all\.csv and plans/shorter\.csv differ in epochs \(3, 1\)"
         with pytest.raises(StudyError, match=where):
             grids.collect_plans(workspace)
     finally:
-        path.unlink()
-        path.with_suffix(".sha256").unlink()
+        delete_plan(workspace, "shorter")
         for spec in specs:
             shutil.rmtree(workspace.run(spec))
 
