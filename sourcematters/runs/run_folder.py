@@ -39,6 +39,7 @@ from filelock import FileLock
 from sourcematters import metrics
 from sourcematters.cohorts import Cohort, tables
 from sourcematters.confounders import design
+from sourcematters.errors import StudyError
 from sourcematters.files import explained, write_csv, write_json, write_text
 from sourcematters.runs.specs import RunSpec
 from sourcematters.seeds import derive
@@ -117,7 +118,8 @@ def attempt(spec: RunSpec, workspace: Workspace, execution: Execution, show: boo
     except Exception as error:
         write_json(failed / "spec.json", spec.to_dict())
         write_text(failed / "traceback.txt", traceback.format_exc())
-        return f"{spec.id}: {error} ({failed / 'traceback.txt'})"
+        what = str(error) if isinstance(error, StudyError) else f"{type(error).__name__}: {error}"
+        return f"{spec.id}: {what} ({failed / 'traceback.txt'})"
     shutil.rmtree(failed, ignore_errors=True)
     return ""
 

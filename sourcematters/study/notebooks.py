@@ -123,11 +123,11 @@ def plan(
     if {"results", "profile"} & set(changes):
         raise StudyError("-p results, -p profile: give --results FOLDER and --profile NAME instead.")
     name, _ = configuration.read_profile(profile)
-    folder = (Path(results).expanduser() if results else configuration.ROOT / "results").resolve() / name
+    folder = (configuration.placed(results) if results else configuration.ROOT / "results").resolve() / name
     study = Study(profile, changes, folder)
     available = notebooks()
     chosen = selected(available, only or study.settings.notebooks or [notebook.name for notebook in available])
-    by_path = Path(profile).expanduser()
+    by_path = configuration.placed(profile)
     parameters = {"profile": str(by_path.resolve()) if by_path.is_file() else profile, "results": str(folder)}
     return Plan(folder, study, tuple(chosen), parameters | changes)
 

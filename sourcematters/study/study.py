@@ -62,7 +62,7 @@ class Study:
         configuration.checked(self.values)
         plain = {key: value for key, value in self.values.items() if key not in SECTIONS}
         self.settings, self.sections = configuration.checked(merged(plain, self.values.get(section) or {}))
-        self.results = Path(results or configuration.ROOT / "results" / self.profile).expanduser().resolve()
+        self.results = configuration.placed(results or configuration.ROOT / "results" / self.profile).resolve()
         self.workspace = Workspace(str(self.results))
         self._prefix = f"{section}_" if section else ""
         self._about: dict[str, Study] = {}
