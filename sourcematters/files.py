@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -12,29 +13,82 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 
 from sourcematters.errors import StudyError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write `path` into a sentence a person can act on."""
+    """Turn the operating system's refusal to write `path` into a sentence a person can act on.
+
+    Libraries that write by themselves wrap such a refusal into exceptions of their own, which are seen through.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            free = shutil.disk_usage(next(p for p in [path, *path.parents] if p.exists())).free / 2**20
+    except StudyError:
+        raise
+    except Exception as error:
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        if refusal.errno in FULL:
+            there = next(p for p in [path.absolute(), *path.absolute().parents] if p.exists())
+            free = shutil.disk_usage(there).free / 2**20
             raise StudyError(
                 f"{path}: the disk is full ({free:.0f} MiB free). Nothing half-written was kept; "
                 "free some space and start again: finished work is not repeated."
             ) from error
-        if isinstance(error, NotADirectoryError | FileExistsError):
-            raise StudyError(f"{path}: a file stands where a folder is needed. Choose another folder.") from error
-        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            raise StudyError(
-                f"{error.filename or path}: {error.strerror}. Change its permissions, or choose another folder."
-            ) from error
+        where = f"{refusal.filename or path}: {refusal.strerror}"
+        if isinstance(refusal, PermissionError) or refusal.errno == errno.EROFS:
+            raise StudyError(f"{where}. Change its permissions, or choose another folder.") from error
+        if isinstance(refusal, NotADirectoryError | IsADirectoryError | FileExistsError):
+            raise StudyError(f"{where}. Something else stands where the study writes: move or delete it.") from error
         raise
+
+
+def _refusal(error: BaseException | None) -> OSError | None:
+    """The system's refusal that `error` is, or was raised for, or tells in its text."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            return error
+        # Rust's way of saying it (safetensors), and that of torch's writer, which does not say why.
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            return OSError(int(found[1]), os.strerror(int(found[1])))
+        if isinstance(error, RuntimeError) and "inline_container.cc" in str(error):
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@contextlib.contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Hold the lock file `path`, waiting while another process does; whoever is killed holds it no longer.
+
+    A file system without locks is refused: what can be had there instead, a file that marks what is being made, would
+    stay behind a process that was killed on another machine, and be waited for without end. Raises StudyError.
+    """
+    path = Path(path)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, fallback_to_soft=False)
+        try:
+            lock.acquire()
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            raise StudyError(
+                f"{path.parent}: this file system has no locks ({error.strerror}), so two processes could make the "
+                "same file there. Choose a folder on another disk (--results FOLDER), or have this one mounted with "
+                "locks (Lustre: -o flock; NFS: with its lock service)."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 @contextlib.contextmanager

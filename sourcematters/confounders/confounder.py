@@ -4,10 +4,15 @@ An alteration acts on an image of native size, in one of two pixel spaces: grey,
 int16 (H, W), in which a CT slice is before it is windowed.
 """
 
+import contextlib
+import hashlib
+import inspect
 import re
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -35,22 +40,29 @@ _NEEDS = {
 
 @dataclass(frozen=True)
 class Alteration:
-    """What is done to an image: hashable, picklable, the same text everywhere; equal if name and parameters are.
+    """What is done to an image: hashable, picklable, the same text everywhere; equal if all but the function is.
 
     `draw` is a pure function of an image (H, W) and a key: the same in any process and any order. It gives a new image
-    of that shape and type, and the mask of every pixel that may have changed, bool (H, W).
+    of that shape and type, and the mask of every pixel that may have changed, bool (H, W). `revision` tells what
+    `draw` does now from what it did before it was changed: it is part of every run and bank, but of no random key.
     """
 
     name: str
     parameters: tuple[tuple[str, Any], ...]
     draw: Draw = field(repr=False, compare=False)
     space: np.dtype = field(default=GREY, repr=False, compare=False)
+    revision: str = "1"
 
     @classmethod
-    def of(cls, name: str, draw: Draw, space: np.dtype, /, **parameters: Any) -> Self:
-        """With the parameters sorted by name, and whole numbers as integers: one meaning, one text."""
+    def of(cls, name: str, draw: Draw, space: np.dtype, revision: int, /, **parameters: Any) -> Self:
+        """With the parameters sorted by name, and whole numbers as integers: one meaning, one text.
+
+        Where `draw` stands in a file outside this package, that file's content is part of the revision: whoever edits
+        it gets new runs.
+        """
         whole = {key: int(x) for key, x in parameters.items() if isinstance(x, float) and x.is_integer()}
-        return cls(name, tuple(sorted({**parameters, **whole}.items())), draw, space)
+        values = tuple(sorted({**parameters, **whole}.items()))
+        return cls(name, values, draw, space, "+".join(filter(None, (str(revision), _outside(draw)))))
 
     @property
     def label(self) -> str:
@@ -60,7 +72,24 @@ class Alteration:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"name": self.name, "parameters": dict(self.parameters)}
+        return {"name": self.name, "parameters": dict(self.parameters), "revision": self.revision}
+
+
+def _outside(draw: Draw) -> str:
+    """What stands for the code of `draw` if it is not this package's: a digest of its file, or of its cell; else ""."""
+    plain = draw.func if isinstance(draw, partial) else draw
+    plain = getattr(plain, "__func__", plain)
+    return "" if plain.__module__.partition(".")[0] == __package__.partition(".")[0] else _code(plain)
+
+
+@cache
+def _code(function: Draw) -> str:
+    # In a notebook a cell is all the code there is; `inspect` knows it by the name that IPython gave it.
+    with contextlib.suppress(OSError, TypeError):
+        file = Path(inspect.getsourcefile(function) or "")
+        text = file.read_text(encoding="utf-8") if file.is_file() else inspect.getsource(function)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return ""
 
 
 def _text(value: Any) -> str:
@@ -101,6 +130,7 @@ class Confounder(Checked):
 
     name: str = Field(description="in run folders, tables and figures")
     leaf: str = Field(description="of MICCAT")
+    revision: ClassVar[int] = 1  # raise it when what is drawn changes: runs with it are made anew
     title: ClassVar[str]  # as figures call it
     practice: ClassVar[str]  # where it occurs in practice, with a reference
     sampled: ClassVar[bool] = False
@@ -154,7 +184,8 @@ class Artefact(Confounder):
     def carrier(self) -> Alteration:
         """What `draw` does; another name of this confounder is no other drawing."""
         parameters = {name: getattr(self, name) for name in self.parameters()}
-        return Alteration.of(self.drawing or _default(type(self), "name"), self.draw, self.space, **parameters)
+        name = self.drawing or _default(type(self), "name")
+        return Alteration.of(name, self.draw, self.space, self.revision, **parameters)
 
 
 Kind = TypeVar("Kind", bound=type[Confounder])

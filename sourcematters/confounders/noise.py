@@ -107,7 +107,8 @@ class _Noisy(Confounder):
 
     def _noise(self, n0: float) -> Alteration:
         function, space, scan = _DOMAINS[self.domain]
-        return Alteration.of(function.__name__, partial(function, n0=n0, **scan), space, n0=n0, **scan)
+        draw = partial(function, n0=n0, **scan)
+        return Alteration.of(function.__name__, draw, space, self.revision, n0=n0, **scan)
 
 
 @register

@@ -29,11 +29,11 @@ from sourcematters.cohorts import Cohort, Request, open_cohort, register
 from sourcematters.cohorts.lidc.lidc_idri import TASK
 from sourcematters.demo import phantoms
 from sourcematters.demo.phantoms import Map
-from sourcematters.processes import over_processes, progress
 from sourcematters.seeds import generator
 
 SIZE, PIXEL_MM, SLICE_MM = 128, 350 / 128, 3.0
 HEIGHTS = [(number - 11.5) * SLICE_MM for number in range(24)]  # of a scan's slices, lowest first
+SLICES = [f"1-{number:03d}.dcm" for number in range(1, len(HEIGHTS) + 1)]
 X = ((np.arange(SIZE) - (SIZE - 1) / 2) * PIXEL_MM).astype(np.float32)[None, :]  # of the pixels' centres
 Y = X.T
 HIGH = float("inf")  # the radius of what is as high as the chest
@@ -73,10 +73,8 @@ class CtPhantoms(phantoms.Phantoms):
         folder, seed = phantoms.folder_for(request, __file__, phantoms.__file__), request.seed
         names = [f"LIDC-IDRI-{number:04d}" for number in range(1, request.patients + 1)]
         scans = [folder / name / uid(seed, name, 1) / uid(seed, name, 2) / f"{name[-3:]}.xml" for name in names]
-        missing = [annotations for annotations in scans if not annotations.exists()]
-        with progress(total=len(scans), initial=len(scans) - len(missing), desc="CT phantoms", unit="scan") as bar:
-            for _ in over_processes(partial(_write_scan, seed), missing, request.workers):
-                bar.update(1)
+        drawings = [([*map(path.with_name, SLICES), path], path) for path in scans]
+        phantoms.draw_missing(folder, drawings, partial(_write_scan, seed), request.workers, "CT phantoms", "scan")
         # Some patients of LIDC-IDRI have a chest film beside the CT: no CT, and to be passed over.
         film = phantoms.draw(seed, names[0], "film", sex="F", lesion=False)
         tags = {"PatientID": names[0], "StudyInstanceUID": uid(seed, 1), "SeriesInstanceUID": uid(seed, 2)}
@@ -253,14 +251,14 @@ def outline(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def _write_scan(seed: int, annotations: Path) -> None:
-    """A patient's slices, and last the annotations: where these are, the scan is whole."""
+    """A patient's slices, and last the annotations."""
     patient_id, study, series = annotations.parts[-4:-1]
     person, chance = patient(seed, patient_id), generator(seed, "ct scanner", patient_id)
     tags: dict[str, Any] = {"PatientID": patient_id, "StudyInstanceUID": study, "SeriesInstanceUID": series}
     tags |= {"PixelSpacing": (PIXEL_MM, PIXEL_MM), "SliceThickness": SLICE_MM}
     tags |= {"PixelRepresentation": int(chance.integers(2)), "ConvolutionKernel": str(chance.choice(["LUNG", "B30f"]))}
     for number, z in zip((1 + chance.permutation(len(HEIGHTS))).tolist(), HEIGHTS, strict=True):
-        path, tags = annotations.with_name(f"1-{number:03d}.dcm"), tags | {"SOPInstanceUID": uid(series, z)}
+        path, tags = annotations.with_name(SLICES[number - 1]), tags | {"SOPInstanceUID": uid(series, z)}
         write_slice(path, draw(seed, person, z), z, InstanceNumber=number, **tags)
     header = _xml("ResponseHeader", SeriesInstanceUid=series, StudyInstanceUID=study)
     readers = (_xml("readingSession", *_marks(seed, person, series, reader)) for reader in range(4))

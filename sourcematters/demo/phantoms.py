@@ -9,6 +9,7 @@ Lengths are in half image widths: x runs from -1 (left in the picture, the patie
 """
 
 import hashlib
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from sourcematters import files
+from sourcematters import checksums, files
 from sourcematters.cohorts import Cohort, Reader, Request, register, tables
 from sourcematters.cohorts.cohort import COLUMNS, check, split_by_patient
 from sourcematters.processes import over_processes, progress
@@ -122,10 +123,9 @@ class Phantoms(Reader):
         table = check(table, origin=f"{request.patients} phantoms")
         table = split_by_patient(table, test_fraction=request.test_fraction, seed=request.seed, strata=["sex"])
         table = table[[*COLUMNS, *table.columns.difference(COLUMNS, sort=False)]]
-        missing = [row for row in table.to_dict("records") if not Path(row["path"]).exists()]
-        with progress(total=len(table), initial=len(table) - len(missing), desc="phantoms", unit="image") as bar:
-            for _ in over_processes(partial(_write, request.seed, request.size), missing, request.workers):
-                bar.update(1)
+        images = [(Path(row["path"]), row) for row in table.to_dict("records")]
+        write = partial(_write, request.seed, request.size)
+        draw_missing(folder, [([path], row) for path, row in images], write, request.workers, "phantoms", "image")
         tables.write_csv(folder / "phantoms.csv", table)
         return Cohort(table, self.name, request.task, str(folder / "phantoms.csv"), [NOTE], caution=CAUTION)
 
@@ -134,6 +134,45 @@ def folder_for(request: Request, *code: str) -> Path:
     """A folder of its own for all that decides what is drawn, so that one drawn otherwise is never taken for it."""
     settings = [request.patients, request.seed, request.size, request.test_fraction, *map(files.sha256, code)]
     return Path(request.cache).absolute() / f"{request.data}-{hashlib.sha256(repr(settings).encode()).hexdigest()[:8]}"
+
+
+def draw_missing(
+    folder: Path,
+    drawings: Sequence[tuple[list[Path], Any]],
+    draw: Callable[[Any], object],
+    workers: int,
+    title: str,
+    unit: str,
+) -> None:
+    """Call `draw` on what belongs to each list of files, unless these are what was drawn, as `folder`/.sha256 tells.
+
+    That seal grows by each drawing, so an interrupted call loses only what was being drawn.
+    """
+    listing, wrong, damaged = folder / checksums.SUFFIX, [], []
+    sums = checksums.read(listing)
+    for paths, task in drawings:
+        names = [path.relative_to(folder).as_posix() for path in paths]
+        if flaw := checksums.flaw(listing, names, sums):
+            wrong.append((names, task))
+            damaged += [flaw] if any(path.exists() for path in paths) else []
+    if damaged:
+        more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        checksums.tell(f"{damaged[0]}{more}", "it is drawn again")
+    if sums:
+        checksums.write(listing, sums)  # without a last line that was cut
+    else:
+        listing.unlink(missing_ok=True)
+    with progress(total=len(drawings), initial=len(drawings) - len(wrong), desc=title, unit=unit) as bar:
+        for (names, _), _ in over_processes(partial(_second, draw), wrong, workers):
+            with files.explained(listing), open(listing, "a", encoding="utf-8") as seal:
+                seal.writelines(f"{files.sha256(folder / name)}  {name}\n" for name in names)
+            bar.update(1)
+    if wrong:
+        checksums.write(listing, checksums.read(listing))
+
+
+def _second(draw: Callable[[Any], object], pair: tuple[list[str], Any]) -> None:
+    draw(pair[1])
 
 
 def _write(seed: int, size: int, row: dict) -> None:

@@ -5,10 +5,13 @@ A run folder `runs/<id>/` (`RunSpec.id`) holds
     spec.json         id, all that the run is (`RunSpec.to_dict`), and `fit`, the id of the run that trained its network
     history.csv       an epoch a row: epoch, train_loss, val_loss, val_auc, best (1 where val_loss was a new minimum)
     predictions.csv   a test image a row: image_id, patient_id, label, score, test_set, carries (see `metrics`)
-    metrics.json      a test set a row: test_set, n, auc, auc_keras; can always be made again from predictions.csv
-    env.json          device, machine, host, versions, seconds that it took, when it was finished
+    metrics.json      a test set a row: test_set, n, positives, patients, auc, auc_keras; follows from predictions.csv
+    env.json          device, versions, commit, code, seconds that it took, when it was finished (`provenance`)
     weights.safetensors   the network, only of a run without confounder: runs at p_art = 0 score it (`RunSpec.fit`)
-    done              empty, written last
+    done              the seal (see `checksums`), written last: SHA-256 of all the others but env.json, the one in which
+                      two makings of the same run differ
+
+Whoever uses a run compares it with its seal: what is damaged is made again, or refused where nothing is trained.
 
 It is written as a hidden folder beside its place, with a `heartbeat` touched after each epoch, and renamed into it.
 All state is read off the files, see `state`. `<id>.failed/` holds spec.json and traceback.txt of a run that failed,
@@ -16,10 +19,8 @@ All state is read off the files, see `state`. `<id>.failed/` holds spec.json and
 """
 
 import contextlib
-import datetime
 import hashlib
 import os
-import platform
 import shutil
 import socket
 import subprocess
@@ -28,25 +29,26 @@ import traceback
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import psutil
-from filelock import FileLock
 
-from sourcematters import metrics
+from sourcematters import checksums, metrics
 from sourcematters.cohorts import Cohort, tables
 from sourcematters.confounders import design
 from sourcematters.errors import StudyError
-from sourcematters.files import explained, write_csv, write_json, write_text
+from sourcematters.files import explained, locked, read_json, write_csv, write_json, write_text
+from sourcematters.runs import provenance
 from sourcematters.runs.specs import RunSpec
 from sourcematters.seeds import derive
 from sourcematters.training import image_bank
 from sourcematters.training.image_bank import Pixels, Rendering
 from sourcematters.training.recipe import Preprocessing
 
+FILES = ("spec.json", "history.csv", "predictions.csv", "metrics.json")
+WEIGHTS = "weights.safetensors"
 STATES = ["done", "running", "queued", "failed", "lost", "missing"]
 HEARTBEAT_SECONDS = 3600  # a run on another machine counts as running if it finished an epoch within this time
 
@@ -89,7 +91,9 @@ def register(cohort: Cohort, workspace: Workspace) -> str:
     content = image_bank.fingerprints(table, workspace.shared("bank"))
     rows = table.drop(columns="path").assign(content=content.to_numpy()).sort_index(axis=1)
     digest = hashlib.sha256(rows.to_csv(index=False, lineterminator="\n").encode()).hexdigest()[:12]
-    write_csv(workspace.shared("cohorts") / f"{digest}.csv", table)
+    path = workspace.shared("cohorts") / f"{digest}.csv"
+    checksums.usable(path, "the cohort is registered anew")
+    checksums.write_csv(path, table)
     return digest
 
 
@@ -99,12 +103,50 @@ def execute(spec: RunSpec, workspace: Workspace, execution: Execution = Executio
     It keeps where it stands after an epoch, and a call after an interruption goes on there.
     """
     target = workspace.run(spec)
-    with explained(target):
-        (target.parent / ".locks").mkdir(parents=True, exist_ok=True)
-        with FileLock(target.parent / ".locks" / f"{spec.id}.lock"):
-            if not (target / "done").exists():
-                _make(spec, workspace, execution, show)
+    with _locked(target):
+        if not _usable(spec, target):
+            _make(spec, workspace, execution, show)
     return target
+
+
+def usable(spec: RunSpec, workspace: Workspace) -> bool:
+    """Whether a run is done and what was written; one that is damaged is said, and deleted: it is then missing."""
+    target = workspace.run(spec)
+    if not target.exists() or not flaw(target):
+        return target.exists()
+    with _locked(target):  # another process may be making it again
+        return _usable(spec, target)
+
+
+def flaw(folder: Path, *more: str) -> str:
+    """What is wrong with a run folder, in words; "" for nothing. `more` are files that are needed beside `FILES`."""
+    wrong = checksums.flaw(folder / "done", (*FILES, *more))
+    if not wrong and (named := read_json(folder / "spec.json")["id"]) != folder.name:
+        wrong = f"{folder / 'spec.json'}: is of another run, {named}"
+    return wrong
+
+
+def predictions(folder: Path, **options: Any) -> pd.DataFrame:
+    """The predictions of a finished run, read by `pandas.read_csv`. Raises StudyError if the run is damaged."""
+    if wrong := flaw(folder):
+        raise StudyError(f"{wrong}. Run its notebook again (20 to 25), which makes that run anew.")
+    return pd.read_csv(folder / "predictions.csv", **options)
+
+
+@contextlib.contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    with explained(target), locked(target.parent / ".locks" / f"{target.name}.lock"):
+        yield
+
+
+def _usable(spec: RunSpec, target: Path) -> bool:
+    if not target.exists():
+        return False
+    needed = [WEIGHTS] if spec.confounder is None else []
+    if wrong := flaw(target, *needed):
+        checksums.tell(wrong, "the run is made again")
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+    return not wrong
 
 
 def attempt(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool = False) -> str:
@@ -136,6 +178,7 @@ def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool)
     fit = execute(spec.fit, workspace, execution, show=show) if spec.fit != spec else None
     with _becoming(workspace.run(spec)) as folder:
         device = devices.choose(execution.device)
+        devices.check_precision(training.precision, device)
         devices.limit_memory(device, execution.memory_share)
         kept = folder.parent / ".checkpoints" / f"{spec.id}.pt"
         checkpoint = Checkpoint(kept, execution.checkpoint_seconds, device)
@@ -151,7 +194,7 @@ def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool)
             if execution.recompute:
                 memory.recompute(model.backbone)
             if fit:
-                model.load_state_dict(load_file(fit / "weights.safetensors"))
+                model.load_state_dict(load_file(fit / WEIGHTS))
                 devices.place(model, device)
                 history = pd.read_csv(fit / "history.csv")
             else:
@@ -175,9 +218,9 @@ def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool)
         write_json(folder / "metrics.json", metrics.by_test_set(predictions).to_dict("records"))
         if spec.confounder is None:
             tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-            save_file(tensors, folder / "weights.safetensors")
+            save_file(tensors, folder / WEIGHTS)
         seconds = checkpoint.spent + time.perf_counter() - started
-        write_json(folder / "env.json", _environment(str(device), seconds))
+        write_json(folder / "env.json", provenance.environment(str(device), seconds))
     checkpoint.remove()
 
 
@@ -192,7 +235,7 @@ def _becoming(target: Path) -> Iterator[Path]:
         (folder / "heartbeat").touch()
         yield folder
         (folder / "heartbeat").unlink()
-        (folder / "done").touch()
+        checksums.seal(folder / "done", (path for path in folder.iterdir() if path.name != "env.json"))
         os.replace(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -212,21 +255,11 @@ def _pixels(digest: str, rendered: tuple[Rendering, Rendering], workspace: Works
 
 @lru_cache(maxsize=8)
 def open_registered(digest: str, workspace: Workspace) -> pd.DataFrame:
-    """The table of the cohort that `register` kept under this digest."""
+    """The table of the cohort that `register` kept under this digest. Raises StudyError if it is damaged."""
+    path = workspace.shared("cohorts") / f"{digest}.csv"
+    checksums.demand(path, "Run a notebook that makes runs again (20 to 25): it registers the cohort anew.")
     # Published splits may share patients between parts, of which the opened cohort warned.
-    return tables.read_csv(workspace.shared("cohorts") / f"{digest}.csv", shared_patients_allowed=True)
-
-
-def _environment(device: str, seconds: float) -> dict[str, Any]:
-    return {
-        "device": device,
-        "machine": platform.machine(),
-        "host": socket.gethostname(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("sourcematters", "torch", "timm", "numpy", "pandas")},
-        "seconds": round(seconds, 2),
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+    return tables.read_csv(path, shared_patients_allowed=True)
 
 
 def state(run_id: str, runs: Path, queued: Container[str] = ()) -> str:
@@ -234,7 +267,7 @@ def state(run_id: str, runs: Path, queued: Container[str] = ()) -> str:
 
     `queued` are the runs that a cluster has yet to do, see `slurm.in_queue`.
     """
-    if (runs / run_id / "done").exists():
+    if is_complete(runs / run_id):
         return "done"
     attempts = list(runs.glob(f".{run_id}.*"))
     if any(_is_alive(beside, run_id) for beside in attempts):
@@ -242,6 +275,12 @@ def state(run_id: str, runs: Path, queued: Container[str] = ()) -> str:
     if (runs / f"{run_id}.failed").exists():
         return "failed"
     return "queued" if run_id in queued else "lost" if attempts else "missing"
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a run folder has all its files and lists them in its seal, whose checksums are not compared."""
+    sealed = checksums.read(folder / "done")
+    return all(name in sealed and (folder / name).is_file() for name in FILES)
 
 
 def _is_alive(beside: Path, run_id: str) -> bool:

@@ -20,10 +20,10 @@ from typing import Any
 import pandas as pd
 from pydantic import ConfigDict, Field, model_validator
 
+from sourcematters import checksums
 from sourcematters.checked import Checked
 from sourcematters.errors import StudyError
-from sourcematters.files import write_csv
-from sourcematters.runs.run_folder import Execution, Workspace, attempt
+from sourcematters.runs.run_folder import Execution, Workspace, attempt, is_complete
 from sourcematters.runs.specs import RunSpec
 
 SILENT_POLLS = 20  # so many times in a row squeue may not answer while we wait: controllers restart
@@ -64,7 +64,7 @@ def make_in_jobs(
     folder = workspace.shared("slurm")
     queued = in_queue(folder)
     for job, record in _records(folder).items():  # logs of runs that are all done, by jobs that have ended
-        if all((workspace.shared("runs") / run_id / "done").exists() and run_id not in queued for _, run_id in record):
+        if all(is_complete(workspace.shared("runs") / run_id) and run_id not in queued for _, run_id in record):
             shutil.rmtree(folder / job, ignore_errors=True)
     if new := [spec for spec in specs if spec.id not in queued or _failure(spec, workspace)]:
         _submit(new, workspace, execution, name, options)
@@ -90,7 +90,7 @@ def make_in_jobs(
 
 def _outcome(spec: RunSpec, workspace: Workspace, lost: bool) -> str | None:
     """Nothing ("") if the run is done, why it failed, or None while its job has it; `lost` if no job has it."""
-    if (workspace.run(spec) / "done").exists():
+    if is_complete(workspace.run(spec)):
         return ""
     failure = _failure(spec, workspace)
     if lost and not failure:
@@ -132,8 +132,11 @@ def in_queue(folder: Path) -> set[str]:
 
 
 def _records(folder: Path) -> dict[str, list[tuple[int, str]]]:
-    """Of each submission: which task of its job array has which run."""
+    """Of each submission: which task of its job array has which run. Raises StudyError for a damaged record."""
     paths = sorted(folder.glob("*/runs.csv"))
+    for path in paths:
+        mend = "Which runs its jobs make is not known: end them (`scancel --name {0.name}`) and delete {0}."
+        checksums.demand(path, mend.format(path.parent))
     return {path.parent.name: list(pd.read_csv(path).itertuples(index=False, name=None)) for path in paths}
 
 
@@ -214,7 +217,7 @@ def _submit(specs: Sequence[RunSpec], workspace: Workspace, execution: Execution
     job_name = f"{name}-{uuid.uuid4().hex[:8]}"
     folder = workspace.shared("slurm") / job_name
     record = [(task, spec.id) for task, job in enumerate(jobs) for spec in job]
-    write_csv(folder / "runs.csv", pd.DataFrame(record, columns=["task", "run_id"]))
+    checksums.write_csv(folder / "runs.csv", pd.DataFrame(record, columns=["task", "run_id"]))
     for spec in specs:
         shutil.rmtree(f"{workspace.run(spec)}.failed", ignore_errors=True)
     # A notebook may itself run in a job, whose variables the new jobs must not inherit.

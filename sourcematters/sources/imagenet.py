@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sourcematters.errors import StudyError
+from sourcematters.sources.loading import as_downloaded
 from sourcematters.sources.registry import Published, Weights, register
 from sourcematters.sources.source import Source, create, plain, timm_config
 
@@ -26,15 +27,24 @@ class TimmWeights(Source):
         self.load(backbone, size=None)
 
     def load(self, backbone: str, *, size: int | None) -> "torch.nn.Module":
-        """The network as timm makes it. Raises StudyError with a recipe when its weights cannot be downloaded."""
+        """The network as timm makes it. Raises StudyError with a recipe when its weights cannot be downloaded.
+
+        And when those in the hub's cache are not what was downloaded.
+        """
+        from huggingface_hub import try_to_load_from_cache
+
         try:
-            return create(self.location, size=size, pretrained=True)
+            model = create(self.location, size=size, pretrained=True)
         except Exception as error:
             raise StudyError(
                 f"the ImageNet weights {self.location!r} could not be fetched from the Hugging Face hub "
                 f"({type(error).__name__}). Connect once, or download `model.safetensors` of timm/{self.location} "
                 f'elsewhere and pass weights: {{"{plain(self.name)}": "path/to/model.safetensors"}}.'
             ) from error
+        for name in ("model.safetensors", "pytorch_model.bin"):
+            if isinstance(kept := try_to_load_from_cache(f"timm/{self.location}", name), str):
+                as_downloaded(kept)
+        return model
 
 
 def find(backbone: str, weights: Weights | None, folder: Path) -> Source:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sourcematters import checksums
 from sourcematters.errors import StudyError
-from sourcematters.files import replacing
 from sourcematters.sources.loading import differences, reason
 from sourcematters.sources.source import Source, create
 
@@ -43,6 +43,11 @@ class KerasWeights(Source):
 
     kind = "keras"
 
+    def file(self) -> str:
+        """The file converted. Raises StudyError unless it is what was written."""
+        checksums.demand(self.location, "Start again: the Keras file is then converted anew.")
+        return self.location
+
     def load(self, backbone: str, *, size: int) -> "torch.nn.Module":
         """The backbone with the file's weights, changed to compute what Keras does."""
         model = super().load(backbone, size=size)
@@ -54,10 +59,10 @@ def converted(path: Path, digest: str, backbone: str, folder: Path) -> Path:
     """The Keras file at `path`, whose SHA-256 is `digest`, converted into `folder` unless that was done before."""
     from safetensors.torch import save_file
 
-    file = folder / f"keras-{backbone}-{digest[:16]}.safetensors"
-    if not file.exists():
+    file = folder / f"keras-{backbone}-{digest[:16]}-r{KerasWeights.revision}.safetensors"
+    if not checksums.usable(file, f"{path} is converted again"):
         state = convert(path, backbone)
-        with replacing(file) as beside:
+        with checksums.sealing(file) as beside:
             save_file(state, beside)
     return file
 

@@ -7,6 +7,7 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from sourcematters.errors import StudyError
+from sourcematters.files import sha256
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,17 @@ def read_tensors(path: str | Path) -> dict[str, "torch.Tensor"]:
     return {re.sub(r"^module\.", "", key): value for key, value in state.items()}
 
 
+def as_downloaded(path: str | Path) -> str:
+    """The path of a file in the cache of the Hugging Face hub, which names what it keeps by its SHA-256.
+
+    Raises StudyError if the file is not what was downloaded.
+    """
+    kept = Path(path).resolve()
+    if re.fullmatch("[0-9a-f]{64}", kept.name) and sha256(kept) != kept.name:
+        raise StudyError(f"{path}: is not what was downloaded. Delete {kept}: it is then downloaded again.")
+    return str(path)
+
+
 def load_exactly(model: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], backbone: str, *, origin: str) -> None:
     """Load `state` into a backbone and prove it: nothing missing, nothing left over but the file's classifier.
 
@@ -49,9 +61,11 @@ def load_exactly(model: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], 
     """
     children = {f"backbone.{number}.": f"{name}." for number, (name, _) in enumerate(model.named_children())}
     state = {re.sub(r"^backbone\.\d+\.", lambda n: children.get(n[0], n[0]), key): state[key] for key in state}
-    names = getattr(model, "pretrained_cfg", {}).get("classifier") or ("fc", "classifier", "head", "head.fc")
-    classifier = {names} if isinstance(names, str) else set(names)
-    own = model.state_dict()
+    own, whole = model.state_dict(), _shapes(backbone)
+    # Not only the last layer: LeViT and RepViT normalize before it.
+    classifier = {key.rsplit(".", 1)[0] for key in whole if key not in own} or {"fc", "classifier", "head", "head.fc"}
+    if backbone.split(".")[0] == "inception_v3":
+        state = _without_auxiliary(state)
     # num_batches_tracked only counts, changes nothing when momentum is set, and old checkpoints lack it.
     wanted = {key: own[key].shape for key in own if key in state or not key.endswith("num_batches_tracked")}
     found = {k: state[k].shape for k in state if k in own or k.rsplit(".", 1)[0] not in classifier}
@@ -61,6 +75,31 @@ def load_exactly(model: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], 
             "Exactly the classifier may be missing. Choose the backbone this file was made for, or rename its keys."
         )
     model.load_state_dict({key: state.get(key, own[key]) for key in own}, strict=True)
+
+
+def _without_auxiliary(state: Mapping[str, "torch.Tensor"]) -> Mapping[str, "torch.Tensor"]:
+    """The tensors without InceptionV3's second classifier, which torchvision's weights hold and timm leaves out.
+
+    It is left out whole, or stays to be complained of.
+    """
+    found = {key: state[key].shape for key in state if key.startswith("AuxLogits.")}
+    due = {
+        key: shape for key, shape in _shapes("inception_v3", aux_logits=True).items() if key.startswith("AuxLogits.")
+    }
+    for key in due:
+        if key in found and key.startswith("AuxLogits.fc."):  # of as many classes as it may have
+            due[key] = (found[key][0], *due[key][1:])
+    due = {key: due[key] for key in due if key in found or not key.endswith("num_batches_tracked")}
+    return state if differences(found, due) else {key: state[key] for key in state if key not in found}
+
+
+def _shapes(backbone: str, **options: Any) -> dict[str, Sequence[int]]:
+    """Name to shape of all tensors of timm's network with its classifier; torch's random state stays as it is."""
+    import timm
+    import torch
+
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return {key: value.shape for key, value in timm.create_model(backbone, **options).state_dict().items()}
 
 
 def differences(found: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence[int]]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sourcematters.errors import StudyError
 from sourcematters.sources.keras_weights import SUFFIXES
+from sourcematters.sources.loading import as_downloaded
 from sourcematters.sources.registry import Published, Weights, register
 from sourcematters.sources.source import HALF, Source, plain
 
@@ -40,12 +41,13 @@ class HubFile(Source):
         from huggingface_hub import hf_hub_download
 
         try:
-            return hf_hub_download(HUB, self.location)
+            path = hf_hub_download(HUB, self.location)
         except Exception as error:
             raise StudyError(
                 f"the RadImageNet weights {self.location} could not be fetched from the hub ({type(error).__name__}). "
                 f"Connect once, or: {recipe(plain(self.name), self.location)}"
             ) from error
+        return as_downloaded(path)
 
 
 def recipe(name: str, file: str) -> str:

@@ -19,6 +19,16 @@ class Checkpoint(Source):
 
     kind = "checkpoint"
 
+    def file(self) -> str:
+        """The file. Raises StudyError if it is another than when the runs were planned."""
+        path = Path(self.location)
+        if not path.is_file() or f"sha256:{sha256(path)}" != self.identity:
+            raise StudyError(
+                f"weights of source {self.name!r}: {path} was changed since its runs were planned. Start "
+                "again: runs are then named after what it holds now."
+            )
+        return self.location
+
 
 class Weights(Checked):
     """A user's file for a source, as in `weights: {"mine": {"path": "a.pt", "mean": [r, g, b], "std": [r, g, b]}}`.

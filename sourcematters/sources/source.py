@@ -4,7 +4,7 @@ import contextlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from sourcematters.errors import StudyError
 from sourcematters.sources.loading import load_exactly, read_tensors, reason
@@ -18,6 +18,7 @@ IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
 IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 HALF: Channels = (0.5, 0.5, 0.5)  # as mean and as std: pixels scaled to [-1, 1]
 MATCHED = "+matched"
+NARROWEST, WIDEST = 0.05, 1000.0  # from black to white, normalized; published: 1 (RadImageNet's Keras) to 255 (Caffe)
 USUAL_SIZES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 448, 512)  # px, tried where another does not fit
 
 
@@ -32,6 +33,7 @@ class Source:
     """
 
     kind: ClassVar[str] = ""
+    revision: ClassVar[int] = 1  # raise it when the same weights are loaded to another effect
 
     name: str
     identity: str
@@ -39,6 +41,21 @@ class Source:
     std: Channels = IMAGENET_STD
     location: str = field(default="", compare=False)
     caution: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        """Raise StudyError for a normalization that cannot be one for pixels scaled to 0..1."""
+        spans = [((0 - mean) / std, (1 - mean) / std) for mean, std in zip(self.mean, self.std, strict=True)]
+        low, high = min(span[0] for span in spans), max(span[1] for span in spans)
+        widths = [1 / std for std in self.std]
+        if not all(-1 <= mean <= 2 for mean in self.mean) or min(widths) < NARROWEST or max(widths) > WIDEST:
+            hint = "Give them for pixels scaled to 0..1."
+            if max(*self.mean, *self.std) > 2:
+                mean, std = ([round(value / 255, 4) for value in values] for values in (self.mean, self.std))
+                hint = f"These look like numbers for pixels of 0..255: divide by 255, mean {mean} and std {std}."
+            raise StudyError(
+                f"source {self.name!r}: behind mean {list(self.mean)} and std {list(self.std)}, which are for pixels "
+                f"scaled to 0..1, black to white would span {low:.4g} to {high:.4g} in the network. {hint}"
+            )
 
     @property
     def at_hand(self) -> bool:
@@ -64,12 +81,20 @@ class Source:
         Raises StudyError naming the keys when the file is not exactly this backbone's.
         """
         model, path = create(backbone, size=size), self.file()
-        load_exactly(model, read_tensors(path), backbone, origin=path)
+        state, own = read_tensors(path), model.state_dict()
+        resized = hasattr(model, "set_input_size") and any(
+            key in state and state[key].shape != own[key].shape for key in own
+        )
+        if resized:  # positions of the published size, which timm interpolates
+            model = create(backbone, size=None)
+        load_exactly(model, state, backbone, origin=path)
+        if resized:
+            cast(Any, model).set_input_size(img_size=size)
         return model
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: all that the identity of a run depends on."""
-        return {name: getattr(self, name) for name in ("name", "kind", "identity", "mean", "std")}
+        return {name: getattr(self, name) for name in ("name", "kind", "identity", "mean", "std", "revision")}
 
 
 def plain(name: str) -> str:

@@ -128,7 +128,7 @@ def _settings(need: Need, workspace: Workspace, found: Complaints) -> None:
         with found.noting(need.where):
             style.styles(asked.sources)
         with found.noting(need.where):
-            how = {key: getattr(asked, key) for key in ("recompute", "executor", "slurm")}
+            how = {key: getattr(asked, key) for key in ("recompute", "device", "executor", "slurm")}
             grids.check_means([asked.training], workspace, **how)
 
 

@@ -20,7 +20,7 @@ from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
-from sourcematters import files
+from sourcematters import checksums, files
 from sourcematters.processes import ended_by
 from sourcematters.study import page
 from sourcematters.study.notebooks import Notebook, Plan, changed
@@ -66,7 +66,8 @@ class _Kernel(AsyncKernelManager):
 
 
 def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> None:
-    """Execute a notebook in its own folder, as JupyterLab would; write `folder`/NAME.ipynb and NAME.html.
+    """Execute a notebook in its own folder, as JupyterLab would; write `folder`/NAME.ipynb and NAME.html,
+    sealed by NAME.sha256.
 
     Its standard error is shown as it comes. Raises NotebookFailed after writing what was executed up to the error;
     when interrupted, writes nothing and ends the kernel.
@@ -114,6 +115,7 @@ def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> 
     exporter = HTMLExporter(template_name="lab", require_js_url="", jquery_url="")
     as_html, _ = exporter.from_notebook_node(executed, resources={"metadata": {"name": notebook.title}})
     files.write_text(html, as_html)
+    checksums.seal(checksums.seal_of(html), [folder / notebook.path.name, html])
     if failure:
         started = [c for c in executed.cells if c.cell_type == "code" and c.metadata.papermill.start_time]
         raise NotebookFailed(f"{notebook.path.name}, cell [{len(started)}]: {failure}\n  executed up to there: {html}")
@@ -128,7 +130,9 @@ def run(plan: Plan) -> Path:
     with files.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     settings = as_table(plan.study.values, plan.study.profile_values)
-    files.write_csv(plan.folder / "tables" / "settings.csv", settings)
+    kept = plan.folder / "tables" / "settings.csv"
+    checksums.usable(kept, "it is written anew")
+    checksums.write_csv(kept, settings)
     if edited := changed(plan.notebooks):
         print(f"note: {', '.join(edited)} differ from what is committed, and run as they are", file=sys.stderr)
     width = max(len(notebook.name) for notebook in plan.notebooks)

@@ -25,7 +25,7 @@ from sourcematters.cohorts.pixels import read
 from sourcematters.confounders import Attribute, Confounder, design
 from sourcematters.errors import StudyError, stoppable
 from sourcematters.results import ct_figures, diagrams, galleries
-from sourcematters.runs import grids
+from sourcematters.runs import grids, mixtures
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.runs.specs import RunSpec, grid
 from sourcematters.sources import Source
@@ -46,7 +46,8 @@ class Study:
 
     `profile` is the name or file of a profile, `changes` are settings on top of it, by name (sections are mappings),
     and `section` is one of `settings.SECTIONS`, which then holds for all of the study. Tables and figures go to
-    `results` (empty: results/PROFILE in the repository); runs, banks and weights are kept beside it.
+    `results`; runs, banks and weights are kept beside it. Empty is results/PROFILE in the repository, or
+    results/PROFILE-DATA where `changes` put data of another kind in the place of the profile's.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class Study:
         configuration.checked(self.values)
         plain = {key: value for key, value in self.values.items() if key not in SECTIONS}
         self.settings, self.sections = configuration.checked(merged(plain, self.values.get(section) or {}))
-        self.results = configuration.placed(results or configuration.ROOT / "results" / self.profile).resolve()
+        self.replaced_data = configuration.replaced_data(self.profile_values, self.changes)
+        name = configuration.results_name(self.profile, self.replaced_data)
+        self.results = configuration.placed(results or configuration.ROOT / "results" / name).resolve()
         self.workspace = Workspace(str(self.results))
         self._prefix = f"{section}_" if section else ""
         self._about: dict[str, Study] = {}
@@ -140,7 +143,8 @@ class Study:
         bank = image_bank.build(table, [rendering], folder, workers=self.settings.workers)[0]
         print(f"{len(bank)} images of {bank.shape[1]} x {bank.shape[2]} px, {bank.nbytes / 2**20:.1f} MiB")
         figure = galleries.sheet(cohort=table, bank=bank, note=self.cohort.caution)
-        return save_figure(self.workspace, f"{self._prefix}cohort", figure, galleries.sheet_table(cohort=table))
+        shown = galleries.sheet_table(cohort=table).assign(caution=self.cohort.caution)
+        return save_figure(self.workspace, f"{self._prefix}cohort", figure, shown)
 
     @stoppable()
     def prepare_sources(self) -> pd.DataFrame:
@@ -179,14 +183,15 @@ class Study:
         effects = galleries.effects(image=read(path), image_id=image_id, confounders=chosen, **how)
         figure = galleries.gallery(effects=effects, note=study.cohort.caution)
         name = save_as or f"{chosen[0].name}_artefact"
-        return save_figure(self.workspace, name, figure, galleries.gallery_table(effects=effects))
+        table = galleries.gallery_table(effects=effects).assign(caution=study.cohort.caution)
+        return save_figure(self.workspace, name, figure, table)
 
     def noise_domains(self) -> Image:
         """Noise in the image beside noise in the projections, on the first positive CT slice."""
         path = self.cohort.table.query("label == 1")["path"].iloc[0]
         n0, seed = dict(self.confounder("noise").carrier.parameters)["n0"], self.settings.seed
         figure, table = ct_figures.noise_domains(read_hu(path), n0=n0, seed=seed, note=self.cohort.caution)
-        return save_figure(self.workspace, "noise_domains", figure, table)
+        return save_figure(self.workspace, "noise_domains", figure, table.assign(caution=self.cohort.caution))
 
     def design(self, name: str = "") -> pd.DataFrame:
         """Who carries the confounder: images and, at each strength, carriers, by part and label, in fold 0."""
@@ -202,7 +207,7 @@ class Study:
 
     def _grid(self, name: str) -> dict[str, Any]:
         asked = self.about(name).settings
-        same = {key: getattr(asked, key) for key in ("p_art", "backbone", "folds", "training", "seed")}
+        same = {key: getattr(asked, key) for key in ("p_art", "backbone", "folds", "training", "seed", "smallest_test")}
         return same | {"confounders": [self.confounder(name)]}
 
     def specs(self, name: str) -> list[RunSpec]:
@@ -235,7 +240,7 @@ class Study:
             if not all((self.workspace.run(spec) / "done").exists() for spec in specs):
                 self._check(*names)
             table = save_table(self.workspace, name, grids.run(specs, self.workspace, name=name, **how))
-        return FinishedRuns(table, self.workspace, asked, name)
+        return FinishedRuns(table, self.workspace, asked, name, papers_runs)
 
     def needs(self, call: str, *names: str, where: str = "") -> list[checks.Need]:
         """What `study.CALL(*names)` in the notebook `where` needs, a confounder each, for `checks.check`.
@@ -266,8 +271,13 @@ class Study:
         return outlined
 
     def collected(self) -> FinishedRuns:
-        """The runs of every confounder of this study that are done; the others are named in print."""
+        """The runs of all confounders of this study that are done; printed are those that are not or did not learn."""
         table, missing = grids.collect_plans(self.workspace)
-        for line in missing:
+        for line in [*missing, *mixtures.unlearned(table)]:
             print(line)
-        return FinishedRuns(table, self.workspace, self.settings, "all_runs")
+        return FinishedRuns(table, self.workspace, self.settings, "all_runs", papers_runs)
+
+
+def papers_runs() -> list[RunSpec]:
+    """Every run of profile `paper` on X-rays, before cohort and weights are looked at."""
+    return Study("paper").outline("tag", "denoising", "gender", "noise")

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from sourcematters import __version__
-from sourcematters.files import replacing
+from sourcematters import __version__, checksums
 
 
 class Checkpoint:
@@ -32,19 +31,21 @@ class Checkpoint:
         if self.device.type != "cpu":
             random["device"] = torch.get_device_module(self.device).get_rng_state()
         spent = self.spent + now - self._begun
-        with replacing(self.path) as beside:
+        with checksums.sealing(self.path) as beside:
             torch.save({"made_by": self._made_by, "spent": spent, "random": random, "state": state}, beside)
         self._written = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
         """The state that was kept, its tensors on the CPU, with torch's random state restored; None if there is none.
 
-        A file that a crash of the machine left unreadable counts as none: the fine-tuning then starts anew.
+        A file that is not what was written counts as none: the fine-tuning then starts anew.
         """
+        if not checksums.usable(self.path, "the fine-tuning starts anew"):
+            return None
         try:
             # Tensors and plain values only: nothing that runs code on being read.
             kept = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (FileNotFoundError, EOFError, RuntimeError, UnpicklingError):
+        except (EOFError, RuntimeError, UnpicklingError):
             return None
         if kept["made_by"] != self._made_by:
             return None
@@ -56,5 +57,6 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Delete the file, and what a writer that was killed left beside it."""
-        for left in [self.path, *self.path.parent.glob(f".{self.path.stem}.*{self.path.suffix}")]:
+        beside = self.path.parent.glob(f".{self.path.stem}.*")
+        for left in [self.path, checksums.seal_of(self.path), *beside]:
             left.unlink(missing_ok=True)

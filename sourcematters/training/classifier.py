@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sourcematters.sources import Source, feature_width
+from sourcematters.training.devices import rounding
 
 
 class Classifier(nn.Module):
@@ -19,6 +20,7 @@ class Classifier(nn.Module):
 
     mean: torch.Tensor  # (1, 3, 1, 1), for pixels in 0..255
     std: torch.Tensor  # (1, 3, 1, 1)
+    layout: torch.memory_format = torch.contiguous_format  # of the images, and since `devices.place` of the weights
 
     def __init__(self, source: Source, backbone: str, *, size: int, dropout: float = 0.5):
         super().__init__()
@@ -32,11 +34,13 @@ class Classifier(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(source.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Logits of both classes; class 1 is the positive one."""
+        """Logits of both classes, in single precision; class 1 is the positive one."""
         channels = (pixels.float() - self.mean) / self.std  # (B, 3, H, W): grey spreads over the three channels
-        if channels.device.type != "mps":
-            channels = channels.contiguous(memory_format=torch.channels_last)
-        return self.classifier(self.dropout(self.backbone(channels)))  # features (B, F), logits (B, 2)
+        features = self.backbone(channels.contiguous(memory_format=self.layout))  # (B, F)
+        # In bf16 a logit has 8 bits: images tie that the network tells apart, and an AUC counts ties by half.
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        with torch.autocast(features.device.type, enabled=False):
+            return self.classifier(self.dropout(features))  # (B, 2)
 
 
 def set_bn_momentum(model: nn.Module, momentum: float) -> None:
@@ -48,7 +52,7 @@ def set_bn_momentum(model: nn.Module, momentum: float) -> None:
 
 @contextlib.contextmanager
 def reproducible(seed: int, device: torch.device) -> Iterator[None]:
-    """Within it: torch seeded, deterministic, and on one CPU thread: bytes do not depend on cores or workers."""
+    """Within it: torch seeded, deterministic, without TF32, on one CPU thread: cores and workers change no byte."""
     # cuBLAS is deterministic only with a fixed workspace (docs.nvidia.com/cuda/cublas, results reproducibility).
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     settings: Any = torch.utils.deterministic
@@ -59,7 +63,7 @@ def reproducible(seed: int, device: torch.device) -> Iterator[None]:
     # It would write NaN into every new tensor, to unmask code that reads what nobody wrote; our operators do not.
     settings.fill_uninitialized_memory = False
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), rounding("fp32"):
             torch.manual_seed(seed)
             yield
     finally:

@@ -1,5 +1,9 @@
 """What a fine-tuning computes on: the device, its precision, and how many runs it takes at once."""
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
 import psutil
 import torch
 
@@ -33,16 +37,68 @@ def best_precision(device: torch.device) -> str:
     return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
 
 
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise StudyError if the device cannot compute in the recipe's `precision`: TF32 is a format of recent GPUs."""
+    if precision == "tf32" and not _has_tf32(device):
+        raise StudyError(
+            f"precision tf32: the device {device} has no TF32, which NVIDIA GPUs have since Ampere. Try fp32."
+        )
+
+
+def _has_tf32(device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    with torch.cuda.device(device):
+        return torch.cuda.is_tf32_supported()
+
+
+@contextlib.contextmanager
+def rounding(precision: str) -> Iterator[None]:
+    """Within it, a GPU multiplies single-precision numbers as they are; for precision tf32 it cuts them to 10 bits.
+
+    torch's own default is TF32 in convolutions (https://docs.pytorch.org/docs/stable/notes/cuda.html).
+    """
+    backends: Any = torch.backends  # whose stubs lack the new names
+    kinds = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+    before = [kind.fp32_precision for kind in kinds]
+
+    def multiply_in(formats: list[str]) -> None:
+        # Each kind has an old name too, and torch refuses to answer where the two disagree. The old one resets the new.
+        backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = (each == "tf32" for each in formats[:2])
+        for kind, each in zip(kinds, formats, strict=True):
+            kind.fp32_precision = each
+
+    multiply_in(["tf32" if precision == "tf32" else "ieee"] * len(kinds))
+    try:
+        yield
+    finally:
+        multiply_in(before)
+
+
 def autocast(device: torch.device, training: Training) -> torch.autocast:
     """The autocast region of a forward pass in the run's precision."""
     return torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16")
 
 
 def place(model: torch.nn.Module, device: torch.device) -> None:
-    """Bring a model to the device, in the memory layout its convolutions are fastest in."""
-    # Apple's MPS has no fast path for channels_last.
-    layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
-    model.to(device).to(memory_format=layout)
+    """Bring a model to the device, in the memory layout its convolutions are fastest in; `model.layout` tells which."""
+    chosen = layout(model, device)
+    model.to(device).to(memory_format=chosen)
+    vars(model)["layout"] = chosen
+
+
+def layout(model: torch.nn.Module, device: torch.device) -> torch.memory_format:
+    """Channels last, but where that is slow (Apple's MPS) or breaks.
+
+    On a CPU with AVX-512, oneDNN's gradient of a 1 x 1 convolution with a stride on fewer than 16 channels (the first
+    of RepVGG, MobileOne, FastViT) writes outside its memory: the process crashes, at some sizes only.
+    """
+    breaks = device.type == "cpu" and any(
+        module.kernel_size == (1, 1) and module.stride != (1, 1) and module.groups == 1 and module.in_channels < 16
+        for module in model.modules()
+        if isinstance(module, torch.nn.Conv2d)
+    )
+    return torch.contiguous_format if device.type == "mps" or breaks else torch.channels_last
 
 
 def limit_memory(device: torch.device, share: float) -> None:

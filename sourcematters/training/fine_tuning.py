@@ -19,7 +19,7 @@ from sourcematters.processes import progress
 from sourcematters.training.batches import Batch, Pixels, TrainingSet, feed, slices
 from sourcematters.training.checkpoints import Checkpoint
 from sourcematters.training.classifier import Classifier, set_bn_momentum
-from sourcematters.training.devices import autocast, place
+from sourcematters.training.devices import autocast, place, rounding
 from sourcematters.training.recipe import Training
 
 EVALUATION_BATCH = 64  # on a CPU small networks score a tenth faster than in batches of 32
@@ -64,7 +64,7 @@ def fine_tune(
         optimizer.load_state_dict(kept["optimizer"])
         history, best_weights = kept["history"], kept["best_weights"]
     bar = progress(total=training.epochs, initial=len(history), desc="fine-tuning", unit="epoch", disable=not show)
-    with bar:
+    with rounding(training.precision), bar:
         for epoch in range(len(history), training.epochs):
             losses = [val_loss for _, _, val_loss, _, _ in history]
             if losses and epoch - np.argmin(losses) > training.patience:
@@ -112,7 +112,7 @@ def step(model: Classifier, optimizer: Optimizer, images: Tensor, labels: Tensor
     """One step on a batch, images (B, 1, H, W) in 0..255 and labels (B,); returns its mean cross-entropy."""
     optimizer.zero_grad(set_to_none=False)
     with autocast(images.device, training):
-        loss = functional.cross_entropy(model(images).float(), labels)
+        loss = functional.cross_entropy(model(images), labels)
     loss.backward()
     optimizer.step()
     return loss.detach()
@@ -126,9 +126,9 @@ def score(
     chosen = [(distinct[part] // 2, distinct[part] % 2 == 1) for part in slices(len(distinct), EVALUATION_BATCH)]
     model.eval()
     parts = []
-    with torch.inference_mode(), autocast(device, training):
+    with rounding(training.precision), torch.inference_mode(), autocast(device, training):
         for images in feed(pixels, chosen, device):
-            parts.append(model(images).float())  # (B, 2)
+            parts.append(model(images))  # (B, 2)
     # In double precision two confident images do not tie at 1.0, which would change the AUC.
     return torch.cat(parts).cpu().double().softmax(dim=1)[:, 1].numpy()[place_of]
 

@@ -8,6 +8,12 @@ from sourcematters.checked import Checked
 
 LUNG = (-600.0, 1500.0)
 
+REVISIONS = {"design": 2, "rendering": 1, "augmentation": 1, "training": 1, "scoring": 1}
+"""What each step does now, told from what it did before: a part of every run's identity, so that nothing made by other
+code is taken for the same. Raise one when its step gives other numbers (confounders and sources have their own);
+tests/runs/test_revisions.py fails until that is done. Steps: `confounders.design`; `image_bank.render`;
+`batches.augment`; the rest of a fine-tuning; `fine_tuning.score`."""
+
 
 class Preprocessing(Checked):
     """How an image becomes the square that the network gets."""
@@ -41,5 +47,7 @@ class Training(Preprocessing):
     rotation: float = Field(10.0, ge=0, le=180, description="degrees at most, either way")
     shift: float = Field(0.1, ge=0, lt=1, description="share of the width at most, either way, per axis")
     zoom: float = Field(0.1, ge=0, lt=1, description="1 +- so much, per axis")
-    precision: Literal["fp32", "bf16", "auto"] = Field("fp32", description="bf16 is autocast; grids.plan settles auto")
+    precision: Literal["fp32", "tf32", "bf16", "auto"] = Field(
+        "fp32", description="tf32: of recent GPUs; bf16 is autocast; auto: bf16 where the hardware has it, else fp32"
+    )
     compiled: bool = Field(False, description="torch.compile fuses operations, which rounds otherwise")

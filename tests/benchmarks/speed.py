@@ -11,8 +11,8 @@ d  the demo profile's time by notebook and stage, from the executed notebooks in
 e  seconds against the number of images, stage by stage, with the exponent of the fitted power; 112,120 rows of
    metadata to a checked split; the image bank on one core and on two
 f  one ResNet50 step at the paper's sizes, bf16: seconds and peak memory, also with `recompute` (takes 10 GiB)
-g  on a GPU: part a for ResNet50 at the paper's sizes, images a second, the share of what the card multiplies, hours
-   for the paper's grid; torch.compile; several small runs at once
+g  on a GPU: how exactly fp32 and tf32 multiply; part a for ResNet50 at the paper's sizes, images a second, the share of
+   what the card multiplies, hours for the paper's grid; torch.compile; several small runs at once
 
 The ratio of a pair is the median of the rounds' ratios, so that work of others on the machine slows both alike. Not
 part of the tests. Networks have random weights: they cost what pretrained ones do.
@@ -428,16 +428,48 @@ PAPERS_GRID = 3 * 4 * 6 * 5 * 7
 
 
 def part_g(options: argparse.Namespace) -> None:
-    """What a GPU does: ResNet50 at the paper's sizes against the floor, compiled or not, and small runs at once."""
+    """What a GPU does: its rounding, ResNet50 at the paper's sizes against the floor, small runs at once."""
     if not torch.cuda.is_available():
-        print("(g) no CUDA device here")
+        print("(g) skipped, TF32 neither proved on nor off: torch finds no CUDA device here")
         return
     card = torch.device("cuda")
     print(f"(g) {torch.cuda.get_device_name(card)}, multiplies {1e-12 * multiplies(card):.0f}e12 operations/s in bf16")
+    proof_of_rounding(card)
     for size, batch in ((512, 32), (256, 64)):
         gpu_step(card, "resnet50", Training(size=size, batch_size=batch, epochs=1, precision="bf16"), 20)
     small = Training(size=64, batch_size=16, epochs=20, patience=20, precision="bf16")
     at_once(card, "test_resnet", small)
+
+
+PRODUCTS: dict[str, tuple[tuple[int, ...], tuple[int, ...], Callable]] = {
+    "matrix product": ((1024, 1024), (1024, 1024), torch.matmul),
+    "convolution": ((16, 64, 56, 56), (64, 64, 3, 3), partial(torch.nn.functional.conv2d, padding=1)),
+}
+"""Shapes of two factors, and how they are multiplied; the convolution is one of ResNet50's."""
+
+
+def rounding_error(device: torch.device, precision: str, product: str) -> float:
+    """Relative error (Frobenius norm) of a product in single precision against the same in double, on `device`.
+
+    Inputs in fp32 have 24 bits, 6e-8 of rounding each; TF32 keeps 11, 5e-4. So about 1e-7 is fp32, and 3e-4 is TF32.
+    """
+    one, other, multiply = PRODUCTS[product]
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(shape, generator=generator).to(device) for shape in (one, other))
+    with devices.rounding(precision):
+        found = multiply(left, right).double()
+    exact = multiply(left.double(), right.double())
+    return float((found - exact).norm() / exact.norm())
+
+
+def proof_of_rounding(device: torch.device) -> None:
+    """Print the errors of both products in fp32 and tf32, and whether they are what the names say."""
+    for product in PRODUCTS:
+        errors = {precision: rounding_error(device, precision, product) for precision in ("fp32", "tf32")}
+        # An older card has no TF32, and the two are the same there.
+        told = "TF32 is off in fp32" if errors["fp32"] < 1e-5 else "TF32 IS ON IN FP32"
+        told += ", on in tf32" if errors["tf32"] > 1e-4 else ", not used in tf32 either"
+        print(f"(g) {product}: relative error {errors['fp32']:.1e} in fp32, {errors['tf32']:.1e} in tf32: {told}")
 
 
 def multiplies(device: torch.device, n: int = 8192) -> float:

@@ -52,6 +52,7 @@ def test_alterations_that_do_the_same_are_the_same():
     assert json.loads(json.dumps(spelled.to_dict())) == {
         "name": "low_pass",
         "parameters": {"diameter": 500, "truncate": False},
+        "revision": "1",
     }
 
 

@@ -256,7 +256,7 @@ def test_more_views_are_more_photons():
 @pytest.mark.parametrize("kind", [Noise, NoiseHighVsLow])
 def test_noise_has_three_domains_of_one_name(kind):
     assert kind() == kind(domain="grey")
-    assert {"name": "poisson_noise", "parameters": {"n0": 20_000_000}} in (
+    assert {"name": "poisson_noise", "parameters": {"n0": 20_000_000}, "revision": "1"} in (
         kind().to_dict()["base"],
         kind().to_dict()["carrier"],
     )

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -183,6 +185,26 @@ def test_drawing_resumes_and_repeats_nothing(drawn):
     pd.testing.assert_frame_equal(open_cohort(Request(cache=root, **SETTINGS)).table, cohort.table)
     assert lost.read_bytes() == files.pop(lost)[0]
     assert all(path.stat().st_mtime_ns == time for path, (_, time) in files.items())
+
+
+def test_damaged_phantoms_are_drawn_again_and_said_once(drawn, capsys):
+    root, cohort = drawn
+    (folder,) = root.iterdir()
+    path, seal = Path(cohort.table["path"][3]), folder / ".sha256"
+    before, listed = {each: each.read_bytes() for each in root.rglob("*.png")}, seal.read_text()
+    assert len(listed.splitlines()) == len(before)
+    for damage in (
+        lambda: path.write_bytes(Path(cohort.table["path"][4]).read_bytes()),
+        lambda: path.write_bytes(b""),
+        lambda: seal.write_text(listed[:1000]),
+        seal.unlink,
+    ):
+        damage()
+        open_cohort(Request(cache=root, **SETTINGS))
+        assert {each: each.read_bytes() for each in root.rglob("*.png")} == before and seal.read_text() == listed
+        assert capsys.readouterr().err.count("it is drawn again") == 1
+    open_cohort(Request(cache=root, **SETTINGS))
+    assert "again" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("other", [{"seed": 6}, {"size": 40}, {"patients": 41}, {"test_fraction": 0.3}])

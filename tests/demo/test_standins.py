@@ -1,13 +1,15 @@
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from sourcematters import sources
+from sourcematters import checksums, sources
 from sourcematters.demo import standins
 from sourcematters.errors import StudyError
 
@@ -74,9 +76,39 @@ def test_another_backbones_standin_is_trained_where_it_is_asked_for(tmp_path, mo
         sources.resolve(name, backbone, folder=tmp_path) for name in NAMES for backbone in ("resnet10t", "resnet18")
     ]
     assert len({source.identity for source in others}) == 4
-    open(plain.location, "wb").close()
+    path = tmp_path / Path(plain.location).name
+    for suffix in (".safetensors", ".json"):
+        path.with_suffix(suffix).write_text(suffix)
+    checksums.seal(path.with_suffix(".sha256"), [path, path.with_suffix(".json")])
     plain.fetch("resnet10t")
+    assert len(asked) == 1 and plain.at_hand
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".json", ".sha256"])
+@pytest.mark.parametrize("how", ["changed", "gone"])
+def test_a_damaged_standin_is_trained_again_and_a_shipped_one_refused(tmp_path, monkeypatch, capsys, suffix, how):
+    for shipped in standins.WEIGHTS.glob("natural-standin-*"):
+        shutil.copy(shipped, tmp_path)
+    broken = tmp_path / f"natural-standin-test_resnet{suffix}"
+    content = bytearray(broken.read_bytes())
+    content[len(content) // 2] ^= 1
+    broken.write_bytes(content) if how == "changed" else broken.unlink()
+    asked = []
+    monkeypatch.setattr(standins, "pretrain", lambda *arguments: asked.append(arguments))
+    made = replace(
+        sources.resolve("natural-standin", "test_resnet"),
+        location=str(tmp_path / "natural-standin-test_resnet.safetensors"),
+    )
+    with pytest.raises(StudyError, match=r"natural-standin-test_resnet\..*trains the stand-in anew"):
+        made.load("test_resnet", size=64)
+    made.fetch("test_resnet")
     assert len(asked) == 1
+    said = capsys.readouterr().err
+    if (suffix, how) != (".safetensors", "gone"):
+        assert "the stand-in is trained again" in said
+    monkeypatch.setattr(standins, "WEIGHTS", tmp_path)
+    with pytest.raises(StudyError, match=r"came with the package; restore it: git checkout -- "):
+        sources.resolve("natural-standin", "test_resnet")
 
 
 def test_identity_follows_the_drawing_code(tmp_path, monkeypatch):

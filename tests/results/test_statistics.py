@@ -1,4 +1,4 @@
-"""Every statistic against one worked out by hand, by another library, or by simulation."""
+"""The declared analysis and the paper's test against examples by hand, other libraries, and simulation."""
 
 import itertools
 
@@ -6,16 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-import statsmodels.formula.api as smf
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
 
 from sourcematters import metrics
 from sourcematters.errors import StudyError
+from sourcematters.metrics import patient_parts
 from sourcematters.results import statistics
 
 PAIR = [("natural", "radiology")]
+FIXED = {"task": "mass", "confounder": "tag", "backbone": "resnet50", "test_set": "ood", "n": 8}
 
 
 def results(aucs, **columns):
@@ -27,8 +25,226 @@ def results(aucs, **columns):
             rows.append(
                 {"run_id": f"{source}-{p_art}-{fold}", "source": source, "p_art": p_art, "fold": fold, "auc": auc}
             )
-    fixed = {"task": "mass", "confounder": "tag", "backbone": "resnet50", "test_set": "ood"}
-    return pd.DataFrame(rows).assign(**{**fixed, **columns})
+    return pd.DataFrame(rows).assign(**{**FIXED, **columns})
+
+
+def still(table):
+    """Parts by which no patient makes a difference: only folds vary."""
+    none = pd.DataFrame({"positive": [0.0, 0, np.nan, np.nan], "negative": [np.nan, np.nan, 0, 0]}, index=list("abcd"))
+    return dict.fromkeys(zip(table["run_id"], table["test_set"], strict=True), none)
+
+
+def compare(table, parts=None, pairs=PAIR):
+    return statistics.compare(table, None, pairs=pairs, parts=parts or still(table))
+
+
+GRID = results({
+    ("natural", 0): [0.80, 0.84, 0.82], ("natural", 0.5): [0.50, 0.60, 0.46], ("natural", 1): [0.30, 0.20, 0.30],
+    ("radiology", 0): [0.78, 0.80, 0.82], ("radiology", 0.5): [0.60, 0.70, 0.62], ("radiology", 1): [0.60, 0.50, 0.60],
+})  # fmt: skip
+
+
+def test_the_difference_in_reliance_by_hand():
+    # natural loses .80 - .40, .84 - .40, .82 - .38; radiology .78 - .60, .80 - .60, .82 - .61.
+    a, b = np.array([0.40, 0.44, 0.44]), np.array([0.18, 0.20, 0.21])
+    row = compare(GRID).iloc[0]
+    paired = scipy.stats.ttest_rel(a, b)
+    interval = paired.confidence_interval()
+    assert (row["reliance_a"], row["reliance_b"]) == pytest.approx((a.mean(), b.mean()))
+    assert row["difference"] == pytest.approx((a - b).mean())
+    assert (row["t"], row["df"], row["p"]) == pytest.approx((paired.statistic, 2, paired.pvalue))
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((interval.low, interval.high))
+    assert (row["folds"], row["patients"], row["n"], row["patient_variance"], row["problem"]) == (3, 4, 8, 0, "")
+
+
+def test_the_other_way_round_the_sign_is_the_other_and_nothing_else_changes():
+    there, back = compare(GRID).iloc[0], compare(GRID, pairs=[("radiology", "natural")]).iloc[0]
+    assert back["difference"] == pytest.approx(-there["difference"]) and back["t"] == pytest.approx(-there["t"])
+    assert (back["ci_low"], back["ci_high"]) == pytest.approx((-there["ci_high"], -there["ci_low"]))
+    same = ["df", "p", "fold_variance", "patient_variance", "detectable", "p_development"]
+    assert back[same].tolist() == pytest.approx(there[same].tolist())
+    shuffled = compare(GRID.sample(frac=1, random_state=3)).iloc[0]
+    assert shuffled["difference"] == pytest.approx(there["difference"]) and shuffled["p"] == pytest.approx(there["p"])
+
+
+def simulated(rng, *, folds=5, patients=40, shift=0.0, luck=0.4, strengths=(0.0, 1.0)):
+    """A results table and its parts: shared patients, some hard for one source, and luck of training."""
+    labels, names = np.arange(patients) % 2, [f"p{k}" for k in range(patients)]
+    shared, own = rng.normal(size=patients), rng.normal(0, 0.6, (2, patients))
+    rows, parts = [], {}
+    for (k, source), fold, p in itertools.product(enumerate(PAIR[0]), range(folds), strengths):
+        apart = 1.6 - (1.5 + shift * (source == "natural")) * p + luck * rng.normal()
+        scores = apart * labels + shared + own[k] + 0.7 * rng.normal(size=patients)
+        table = pd.DataFrame({"patient_id": names, "label": labels, "score": scores})
+        run = f"{source}-{p}-{fold}"
+        rows.append({"run_id": run, "source": source, "p_art": p, "fold": fold, "auc": metrics.auc(table)})
+        parts[run, "ood"] = patient_parts(table)
+    return pd.DataFrame(rows).assign(**FIXED), parts
+
+
+def test_the_size_is_what_it_should_be():
+    rng = np.random.default_rng(7)
+    rows = pd.concat([compare(*simulated(rng)) for _ in range(300)])
+    # 300 tests at .05: fewer than 5 or more than 26 happen once in 300.
+    low, high = scipy.stats.binom.ppf([0.0015, 0.9985], 300, 0.05)
+    assert low <= (rows["p"] < 0.05).sum() <= high
+    assert ((rows["ci_low"] <= 0) & (rows["ci_high"] >= 0)).mean() >= 0.91
+    # The bound for other development patients is never below.
+    assert (rows["p_development"] >= rows["p"]).all()
+
+
+def test_what_is_there_is_found_and_the_variance_is_that_of_the_differences():
+    rng = np.random.default_rng(8)
+    rows = pd.concat([compare(*simulated(rng, shift=1.2)) for _ in range(80)])
+    assert (rows["p"] < 0.05).mean() > 0.5 and rows["difference"].mean() > 0.1
+    error = np.sqrt((rows["fold_variance"] + rows["patient_variance"]).mean())
+    assert error == pytest.approx(rows["difference"].std(), rel=0.25)  # of 80: sd 8 %
+
+
+def test_detectable_is_found_four_times_in_five():
+    row = compare(GRID).iloc[0]
+    error = np.sqrt(row["fold_variance"])
+    # Central by Student's t, as the test is: P(t > t(.975) - shift) is .8 at this shift.
+    assert scipy.stats.t.sf(scipy.stats.t.ppf(0.975, 2) - row["detectable"] / error, 2) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("fold_variance", "patient_variance", "says"),
+    [
+        # (.05 / (1.960 + .842))^2 = 3.185e-4 may vary. 5 folds of .002: 10e-3 / 3.185e-4 = 31.4 folds.
+        (0.002, 0.0, "needs about 32 folds"),
+        # Patients alone .001: half may be theirs, 100 x .001 / 1.592e-4 = 628 patients; folds .0005 x 5 / 1.592e-4.
+        (0.0005, 0.001, "needs about 16 folds and 628 test patients"),
+        (0.00001, 0.00001, "would be found"),
+    ],
+)
+def test_how_many_folds_or_patients_are_needed(fold_variance, patient_variance, says):
+    found = metrics.Estimate(0.01, 5, 100, 49, fold_variance, patient_variance)
+    assert says in statistics.needed(found)
+
+
+def test_tables_without_a_test_say_why():
+    def problem(table):
+        row = compare(table).iloc[0]
+        assert np.isnan(row["p"]) and np.isnan(row["p_holm"])
+        return row["problem"]
+
+    assert "one fold" in problem(GRID[GRID["fold"] == 0])
+    assert "no 0 in p_art" in problem(GRID[GRID["p_art"] > 0])
+    assert "no strength above 0" in problem(GRID[GRID["p_art"] == 0])
+    assert "no fold with every strength" in problem(GRID[(GRID["source"] == "natural") ^ (GRID["fold"] == 0)])
+    flat = {(source, p): [0.9] * 3 for source in PAIR[0] for p in (0.0, 1.0)}
+    assert "nothing to measure by" in problem(results(flat))
+    alone = pd.DataFrame({"positive": [0.0, np.nan], "negative": [np.nan, 0.0]}, index=["a", "b"])
+    row = compare(GRID, dict.fromkeys(still(GRID), alone)).iloc[0]
+    assert "a single patient" in row["problem"] and np.isnan(row["p"])
+    told = statistics.told(compare(GRID[GRID["fold"] == 0]))
+    assert told == ["natural and radiology, tag (mass): no test, " + compare(GRID[GRID["fold"] == 0])["problem"][0]]
+
+
+def test_unequal_folds_and_strengths_are_paired_where_both_are_and_it_is_said():
+    fewer = GRID[~((GRID["source"] == "radiology") & ((GRID["fold"] == 2) | (GRID["p_art"] == 0.5)))]
+    row, alike = compare(fewer).iloc[0], compare(GRID[(GRID["fold"] < 2) & (GRID["p_art"] != 0.5)]).iloc[0]
+    assert row["problem"] == "left out, for not every source and fold has it: p_art 0.5 and fold 2"
+    assert row["folds"] == 2 and alike["problem"] == ""
+    assert row["difference"] == alike["difference"] and row["p"] == alike["p"]
+
+
+def test_a_family_is_all_tasks_and_confounders_of_a_pair():
+    several = [GRID.assign(confounder=name, run_id=name + GRID["run_id"]) for name in ("tag", "noise")]
+    several.append(several[1].assign(task="mass-ct", run_id="ct" + GRID["run_id"]))
+    third = GRID[GRID["source"] == "natural"].assign(source="random", run_id="r" + GRID["run_id"])
+    third["auc"] += 0.05 * third["fold"] * (third["p_art"] == 0)
+    table = pd.concat([*several, third])
+    found = compare(table, pairs=[*PAIR, ("natural", "random")])
+    assert found[["task", "confounder", "a", "b"]].values.tolist() == [
+        ["mass", "noise", "natural", "radiology"],
+        ["mass", "tag", "natural", "radiology"],
+        ["mass", "tag", "natural", "random"],
+        ["mass-ct", "noise", "natural", "radiology"],
+    ]
+    assert found["family_size"].tolist() == [3, 3, 1, 3]
+    assert found["p_holm"].tolist() == pytest.approx((found["p"] * [3, 3, 1, 3]).tolist())
+    assert found["family"][0] == "3 tests of backbone resnet50, a natural, b radiology"
+    said = statistics.told(found)
+    assert "natural relies more than radiology on tag (mass)" in said[0]
+    assert any("no difference found" in line for line in said)
+
+
+def test_bars_cover_folds_and_patients_and_say_where_there_are_none():
+    table, parts = simulated(np.random.default_rng(3), folds=4)
+    rows = statistics.summarise(table, None, parts=parts)
+    assert list(rows.columns) == statistics.SUMMARY and (rows["problem"] == "").all()
+    natural = table[(table["source"] == "natural") & (table["p_art"] == 1)]
+    of = [np.array([parts[run, "ood"][column] for run in natural["run_id"]]) for column in ("positive", "negative")]
+    found, row = metrics.estimate(natural["auc"].to_numpy(), *of), rows.iloc[1]
+    assert row[["mean", "ci_low", "ci_high"]].tolist() == pytest.approx([found.value, *found.interval])
+    # Folds alone: Student's t.
+    only = statistics.summarise(GRID, None, parts=still(GRID)).iloc[0]
+    interval = scipy.stats.t.interval(0.95, 2, 0.82, scipy.stats.sem([0.80, 0.84, 0.82]))
+    assert (only["ci_low"], only["ci_high"]) == pytest.approx(interval)
+    # One fold: the patients alone.
+    first = table[table["fold"] == 0]
+    row = statistics.summarise(first, None, parts=parts).iloc[1]
+    one = metrics.estimate(natural["auc"].to_numpy()[:1], *(each[:1] for each in of))
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx(one.interval) and "one fold" in row["problem"]
+    flat = results({"natural": [1.0, 1.0]})
+    row = statistics.summarise(flat, None, parts=still(flat)).iloc[0]
+    assert np.isnan(row["ci_low"]) and "nothing to measure by" in row["problem"]
+
+
+def test_shift_and_reliance_are_told_apart():
+    clean = results({("natural", 0): [0.90, 0.88, 0.92]}, test_set="clean")
+    table = pd.concat([GRID[GRID["source"] == "natural"], clean])
+    row = statistics.by_source(table, None, still(table)).iloc[0]
+    # ood(0) - clean(0): -.10, -.04, -.10. Reliance: .40, .44, .44.
+    assert (row["clean"], row["shift"], row["reliance"]) == pytest.approx((0.90, -0.08, 0.42666667))
+    for name, values in (("shift", [-0.10, -0.04, -0.10]), ("reliance", [0.40, 0.44, 0.44])):
+        interval = scipy.stats.t.interval(0.95, 2, np.mean(values), scipy.stats.sem(values))
+        assert (row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx(interval)
+    assert (row["folds"], row["strengths"], row["patients"], row["problem"]) == (3, 3, 4, "")
+
+
+def test_what_a_source_lacks_is_said():
+    def row(table):
+        return statistics.by_source(table, None, still(table)).iloc[0]
+
+    natural = GRID[GRID["source"] == "natural"]
+    assert row(natural)["problem"] == "no clean test at p_art 0: no shift" and np.isnan(row(natural)["shift"])
+    late = row(natural[natural["p_art"] > 0])
+    assert "no 0 in p_art" in late["problem"] and np.isnan([late["shift"], late["reliance"]]).all()
+    clean = natural[natural["p_art"] == 0].assign(test_set="clean")
+    only = row(pd.concat([natural[natural["p_art"] == 0], clean]))
+    assert only["shift"] == 0 and np.isnan(only["reliance"]) and "no strength above 0" in only["problem"]
+    assert "nothing to measure by" in only["problem"], "a shift of nothing in every fold"
+
+
+def test_parts_are_read_from_the_predictions_of_each_test(monkeypatch, tmp_path):
+    images = {"patient_id": ["07", "07", "8", "9"], "label": [0, 1, 0, 1], "score": [0.1, 0.9, 0.2, 0.15]}
+    table = pd.concat([pd.DataFrame(images).assign(test_set=name) for name in ("ood", "clean", "iid")])
+    monkeypatch.setattr(statistics, "predictions", lambda folder, **how: table)
+    asked = results({"natural": [0.5]})
+    parts = statistics.read_parts(asked, tmp_path)
+    assert list(parts) == [("natural-0.5-0", "ood")]
+    pd.testing.assert_frame_equal(parts["natural-0.5-0", "ood"], patient_parts(table[table["test_set"] == "ood"]))
+
+
+def test_tests_on_other_patients_for_each_fold_are_independent():
+    # Two folds that share no patient vary together by nothing.
+    table = GRID[(GRID["fold"] < 2)]
+    one = pd.DataFrame({"positive": [0.1, -0.1, np.nan, np.nan], "negative": [np.nan, np.nan, 0.1, -0.1]})
+    parts = {
+        (run, "ood"): one.set_index(pd.Index([f"{fold}{k}" for k in range(4)], name="patient_id"))
+        for run, fold in zip(table["run_id"], table["fold"], strict=True)
+    }
+    row = compare(table, parts).iloc[0]
+    assert row["patients"] == 8 and row["patient_variance"] == 0
+
+
+def test_how_often_each_analysis_is_wrong_is_said_from_the_simulation():
+    said = statistics.false_alarms(5)
+    assert said.startswith("With 5 folds and nothing to find, the paper's test has p below .05 in ")
+    assert statistics.false_alarms(6) == said and statistics.false_alarms(3, "primary") != said
 
 
 def test_pairs_are_all_or_those_with_the_reference():
@@ -95,14 +311,13 @@ def test_many_folds_are_sampled_seeded_and_close_to_exact():
     assert drawn[0]["p"] == pytest.approx(exact["p"], abs=4 * np.sqrt(exact["p"] / 900))
 
 
-def test_only_the_asked_test_sets_and_sources_that_meet_are_tested():
+def test_sources_that_meet_are_tested_on_the_ood_test():
     table = pd.concat([
         results({("natural", 0.0): [0.5, 0.6], ("radiology", 0.0): [0.7, 0.8], ("natural", 1.0): [0.1, 0.2]}),
         results({"natural": [0.9, 0.8], "radiology": [0.9, 0.7]}, test_set="iid"),
     ])  # fmt: skip
     assert statistics.permutation_tests(table, pairs=PAIR)[["test_set", "p_art"]].values.tolist() == [["ood", 0.0]]
-    both = statistics.permutation_tests(table, pairs=PAIR, test_sets=["iid", "ood"])
-    assert both["test_set"].tolist() == ["iid", "ood"]
+    both = statistics.permutation_tests(table, pairs=PAIR)
     absent = statistics.permutation_tests(table, pairs=[("natural", "random")])
     assert statistics.holm(absent).empty and list(absent.columns) == list(both.columns)
     with pytest.raises(StudyError, match="two runs for task mass"):
@@ -118,7 +333,7 @@ def test_holm_by_hand():
     found = statistics.holm(a_table_of([0.04, 0.01, 0.03, 0.5]))
     # Sorted .01, .03, .04, .5 times 4, 3, 2, 1, then never below the one before.
     assert found["p_holm"].tolist() == pytest.approx([0.09, 0.04, 0.09, 0.5])
-    assert set(found["family"]) == {"4 tests of backbone resnet50, test_set ood, a natural, b radiology"}
+    assert set(found["family"]) == {"4 tests of backbone resnet50, a natural, b radiology"}
 
 
 def test_each_pair_is_a_family_and_its_floor_grows_with_it():
@@ -131,153 +346,7 @@ def test_each_pair_is_a_family_and_its_floor_grows_with_it():
     assert together["p_holm"].tolist() == pytest.approx([0.02, 0.02])
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 1), st.sampled_from([0.1, 0.2, 0.7, 0.9]), st.integers(0, 3)), min_size=4),
-)
-def test_weighted_auc_is_the_auc_of_repeated_images(rows):
-    labels, scores, weights = (np.array(column) for column in zip(*rows, strict=True))
-    (found,) = metrics.weighted_auc(labels, scores, weights[None].astype(float))
-    repeated = np.repeat(labels, weights), np.repeat(scores, weights)
-    if len(set(repeated[0])) == 2:
-        assert found == pytest.approx(roc_auc_score(*repeated))
-    else:
-        assert np.isnan(found)
-
-
-@pytest.fixture
-def runs(tmp_path):
-    """Write predictions of runs; `write(table, scores)` with scores[run_id] for the same 60 patients' images."""
-
-    def write(table, scores, labels, patients):
-        for run_id in table["run_id"]:
-            (tmp_path / run_id).mkdir(exist_ok=True)
-            images = [f"i{k}" for k in range(len(labels))]
-            columns = {"image_id": images, "patient_id": patients, "label": labels, "score": scores[run_id]}
-            frame = pd.DataFrame(columns).assign(test_set="ood", carries=0)
-            frame.to_csv(tmp_path / run_id / "predictions.csv", index=False)
-        return tmp_path
-
-    return write
-
-
-def test_bootstrap_resamples_patients_not_images(runs):
-    # Ten patients, each with 30 copies of one image: images one by one would look like 300 independent ones.
-    rng = np.random.default_rng(0)
-    labels, a, b = np.arange(10) % 2, rng.normal(size=10), rng.normal(size=10)
-    scores = {"natural-0.5-0": np.repeat(a, 30), "radiology-0.5-0": np.repeat(b, 30)}
-    table = results({"natural": [0.5], "radiology": [0.5]})
-    folder = runs(table, scores, np.repeat(labels, 30), np.repeat([f"p{k}" for k in range(10)], 30))
-    row = statistics.bootstrap(table, folder, pairs=PAIR, resamples=2000).iloc[0]
-    assert row["patients"] == 10
-    assert row["difference"] == pytest.approx(roc_auc_score(labels, a) - roc_auc_score(labels, b))
-    differences = []
-    for drawn in rng.integers(0, 10, (3000, 10)):
-        if 0 < labels[drawn].sum() < 10:
-            positive, negative = drawn[labels[drawn] == 1], drawn[labels[drawn] == 0]
-            first, second = (np.mean(s[positive][:, None] > s[negative]) for s in (a, b))
-            differences.append(first - second)
-    low, high = np.percentile(differences, [2.5, 97.5])
-    assert (row["ci_low"], row["ci_high"]) == pytest.approx((low, high), abs=0.05)
-
-
-def simulated(rng, shift, folds=2, patients=80):
-    labels = np.arange(patients) % 2
-    shared = rng.normal(size=patients)  # what makes a patient hard for both sources
-    scores = {}
-    for fold in range(folds):
-        for source, signal in (("natural", 1.0), ("radiology", 1.0 + shift)):
-            scores[f"{source}-0.5-{fold}"] = signal * labels + shared + 0.5 * rng.normal(size=patients)
-    return scores, labels, [f"p{k}" for k in range(patients)]
-
-
-def test_bootstrap_interval_covers_the_true_difference(runs):
-    table = results({"natural": [0.5, 0.5], "radiology": [0.5, 0.5]})
-    # AUC of N(m, 1.25) against N(0, 1.25) is Phi(m / sqrt 2.5).
-    truth = scipy.stats.norm.cdf(1 / np.sqrt(2.5)) - scipy.stats.norm.cdf(1.8 / np.sqrt(2.5))
-    rng, covered = np.random.default_rng(5), 0
-    for _ in range(30):
-        folder = runs(table, *simulated(rng, 0.8))
-        row = statistics.bootstrap(table, folder, pairs=PAIR, resamples=300).iloc[0]
-        covered += row["ci_low"] <= truth <= row["ci_high"]
-    assert covered >= 25, "of 30; at 95 % coverage fewer happen once in 300"
-
-
-def test_bootstrap_is_reproducible_and_zero_for_equal_sources(runs):
-    table = results({"natural": [0.5, 0.5], "radiology": [0.5, 0.5]})
-    scores, labels, patients = simulated(np.random.default_rng(2), 0)
-    folder = runs(table, scores, labels, patients)
-    first, again, other = (statistics.bootstrap(table, folder, pairs=PAIR, resamples=200, seed=s) for s in (0, 0, 1))
-    pd.testing.assert_frame_equal(first, again)
-    assert first["ci_low"].item() != other["ci_low"].item()
-    shuffled = statistics.bootstrap(table.sample(frac=1, random_state=3), folder, pairs=PAIR, resamples=200)
-    pd.testing.assert_frame_equal(first, shuffled)
-    same = {key: scores[f"natural-0.5-{key[-1]}"] for key in scores}
-    row = statistics.bootstrap(table, runs(table, same, labels, patients), pairs=PAIR, resamples=200).iloc[0]
-    assert (row["difference"], row["ci_low"], row["ci_high"]) == (0, 0, 0)
-
-
-def test_bootstrap_refuses_what_cannot_be_paired(runs):
-    table = results({"natural": [0.5], "radiology": [0.5]})
-    scores, labels, patients = simulated(np.random.default_rng(2), 0, folds=1)
-    folder = runs(table, scores, labels, patients)
-    path = folder / "radiology-0.5-0" / "predictions.csv"
-    pd.read_csv(path).iloc[1:].to_csv(path, index=False)
-    with pytest.raises(StudyError, match="natural and radiology, fold 0.*not tested on the same images"):
-        statistics.bootstrap(table, folder, pairs=PAIR)
-
-
-def graded(rng, folds=5):
-    """natural falls by .7 over p_art, radiology by .2; folds shift everything."""
-    shift = rng.normal(0, 0.03, folds)
-    aucs = {}
-    for source, slope in (("natural", -0.7), ("radiology", -0.2)):
-        for p in (0.0, 0.1, 0.2, 0.5, 0.8, 1.0):
-            aucs[source, p] = 0.85 + slope * p + shift + rng.normal(0, 0.01, folds)
-    return results(aucs)
-
-
-def test_mixed_model_agrees_with_the_formula_and_finds_the_slopes():
-    table = graded(np.random.default_rng(0))
-    found = statistics.mixed_model(table, reference="natural").set_index("term")
-    percent = table.assign(auc=100 * table["auc"])
-    by_formula = smf.mixedlm("auc ~ C(source) * p_art", percent, groups=table["fold"]).fit(reml=True)
-    names = {
-        "natural at p_art 0": "Intercept",
-        "radiology - natural at p_art 0": "C(source)[T.radiology]",
-        "natural, slope over p_art": "p_art",
-        "radiology - natural, slope": "C(source)[T.radiology]:p_art",
-    }
-    assert set(found.index) == set(names)
-    for ours, theirs in names.items():
-        assert found.loc[ours, "estimate"] == pytest.approx(by_formula.params[theirs] / 100, abs=1e-6)
-        low, high = by_formula.conf_int().loc[theirs] / 100
-        assert (found.loc[ours, "ci_low"], found.loc[ours, "ci_high"]) == pytest.approx((low, high), abs=1e-4)
-    assert found["converged"].all() and (found["problem"] == "").all()
-    assert found.loc["radiology - natural, slope", "estimate"] == pytest.approx(0.5, abs=0.02)
-    assert found["runs"].unique() == [60] and found["folds"].unique() == [5]
-
-
-def test_mixed_model_says_why_it_has_no_estimate(recwarn):
-    one = statistics.mixed_model(results({("natural", 0.0): [0.5], ("natural", 1.0): [0.1]}), reference="natural")
-    assert one["problem"].tolist() == ["needs at least two folds and two strengths"] and not one["converged"].any()
-    absent = statistics.mixed_model(results({"natural": [0.5, 0.6]}), reference="random")
-    assert absent["problem"].tolist() == ["random was not run"]
-    # Without any variance the optimum lies on the boundary: told in the table, not printed.
-    flat = results({("natural", p): [0.5] * 3 for p in (0.0, 1.0)} | {("radiology", p): [0.5] * 3 for p in (0.0, 1.0)})
-    assert (statistics.mixed_model(flat, reference="natural")["problem"] != "").all()
-    assert len(recwarn) == 0
-
-
-def test_summary_by_source_by_hand():
-    ood = results({("natural", 0.0): [0.8, 0.9], ("natural", 1.0): [0.2, 0.1]})
-    iid = results({("natural", 0.0): [0.8, 0.9], ("natural", 1.0): [1.0, 0.9]}, test_set="iid")
-    row = statistics.by_source(pd.concat([ood, iid])).iloc[0]
-    assert (row["strengths"], row["folds"]) == (2, 2)
-    assert (row["iid"], row["ood"], row["gap"]) == pytest.approx((0.9, 0.5, 0.4))
-    # Both folds have the same mean over strengths on both tests, so nothing varies.
-    assert (row["ood_low"], row["gap_high"]) == pytest.approx((0.5, 0.4))
-    with pytest.raises(StudyError, match="lacks a strength, fold or test"):
-        statistics.by_source(pd.concat([ood, iid.iloc[1:]]))
-    with pytest.raises(StudyError, match="lacks a strength, fold or test"):
-        statistics.by_source(ood)
+def test_a_test_without_p_is_none_of_the_family():
+    found = statistics.holm(a_table_of([0.04, np.nan, 0.03]))
+    assert found["p_holm"].tolist() == pytest.approx([0.06, np.nan, 0.06], nan_ok=True)
+    assert found["family_size"].tolist() == [2, 2, 2]

@@ -1,6 +1,7 @@
 """A checkpoint is read without running code, and loads whole or not at all."""
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -97,3 +98,62 @@ def test_a_file_without_tensors_is_refused(tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(StudyError, match="holds list, not a state_dict"):
         load_mine(tmp_path / "list.pt")
+
+
+FAMILIES = [
+    "resnet10t", "densenet121", "efficientnet_lite0", "mobilenetv3_small_050", "ghostnet_050", "hgnetv2_b0",
+    "inception_next_atto", "vgg11", "test_convnext", "test_vit", "swin_tiny_patch4_window7_224", "levit_128s",
+    "repvit_m1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("backbone", FAMILIES)
+def test_a_file_of_any_family_loads_with_its_classifier_and_without(backbone):
+    with torch.device("meta"):
+        whole = timm.create_model(backbone, num_classes=7).state_dict()
+        network = sources.create(backbone, size=None)
+        bare = network.state_dict()
+    assert set(bare) < set(whole)
+    for state in (whole, bare):
+        sources.load_exactly(network, state, backbone, origin="a")
+        with pytest.raises(StudyError, match="1 not of this network: layer9.weight"):
+            sources.load_exactly(network, {**state, "layer9.weight": torch.zeros(1)}, backbone, origin="a")
+        gone = next(key for key in bare if key.endswith("weight"))
+        with pytest.raises(StudyError, match="1 missing"):
+            sources.load_exactly(network, {k: v for k, v in state.items() if k != gone}, backbone, origin="a")
+
+
+def test_inceptions_second_classifier_is_left_out_whole_or_complained_of():
+    with torch.device("meta"):
+        state = timm.create_model("inception_v3", aux_logits=True).state_dict()  # as torchvision's weights have it
+        network = sources.create("inception_v3", size=96)
+        sources.load_exactly(network, state, "inception_v3", origin="a")
+        for change in (
+            {k: v for k, v in state.items() if k != "AuxLogits.conv1.bn.weight"},
+            {**state, "AuxLogits.conv9.weight": torch.zeros(3)},
+            {**state, "AuxLogits.conv0.conv.weight": torch.zeros(3)},
+        ):
+            with pytest.raises(StudyError, match="not of this network: AuxLogits"):
+                sources.load_exactly(network, change, "inception_v3", origin="a")
+
+
+def test_what_loading_looks_up_draws_nothing(small):
+    network = sources.create("test_resnet", size=32)
+    after = torch.random.get_rng_state()
+    sources.load_exactly(network, small[1], "test_resnet", origin="a")
+    assert torch.equal(after, torch.random.get_rng_state()) and sources.feature_width("test_vit", 32) == 64
+    assert torch.equal(after, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("backbone", ["test_vit", "swin_tiny_patch4_window7_224"])
+def test_a_file_of_fixed_input_size_is_brought_to_the_studys_as_timm_does(tmp_path, backbone):
+    torch.manual_seed(0)
+    path = tmp_path / "model.safetensors"
+    save_file(timm.create_model(backbone).state_dict(), path)
+    source = sources.resolve("mine", backbone, weights={"mine": str(path)})
+    found = source.load(backbone, size=64).state_dict()
+    overlay = {"file": str(path)}
+    due = timm.create_model(backbone, pretrained=True, num_classes=0, img_size=64, pretrained_cfg_overlay=overlay)
+    due = due.state_dict()
+    assert found.keys() == due.keys()
+    assert all(torch.allclose(found[key], due[key], atol=1e-6) for key in due if due[key].is_floating_point())

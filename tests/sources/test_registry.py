@@ -13,6 +13,7 @@ from sourcematters import sources
 from sourcematters.errors import StudyError
 from sourcematters.processes import over_processes
 from sourcematters.results import style
+from sourcematters.sources import loading
 
 
 def test_normalization_belongs_to_the_source(small):
@@ -32,6 +33,38 @@ def test_identity_follows_content_not_place(small, tmp_path):
     assert one == two and one.location != two.location
     save_file({**small[1], "fc.bias": torch.ones(7)}, copy)
     assert sources.resolve("mine", "test_resnet", weights={"mine": str(copy)}) != one
+
+
+def test_a_file_that_was_changed_after_its_runs_were_planned_is_refused(small, tmp_path):
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(small[0].read_bytes())
+    source = sources.resolve("mine", "test_resnet", weights={"mine": str(copy)})
+    source.load("test_resnet", size=32)
+    content = bytearray(copy.read_bytes())
+    content[-3] ^= 1
+    copy.write_bytes(content)
+    for change in (lambda: None, copy.unlink):
+        change()
+        with pytest.raises(
+            StudyError, match=r"copy\.safetensors was changed since its runs were planned\. Start again"
+        ):
+            source.load("test_resnet", size=32)
+
+
+def test_what_the_hub_keeps_is_named_by_its_checksum(tmp_path):
+    blob = tmp_path / "blobs" / "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of "abc"
+    path = tmp_path / "snapshots" / "1" / "model.safetensors"
+    for each in (blob, path):
+        each.parent.mkdir(parents=True)
+    blob.write_text("abc")
+    path.symlink_to(blob)
+    assert loading.as_downloaded(path) == str(path)
+    blob.write_text("abd")
+    with pytest.raises(StudyError, match=rf"model\.safetensors: is not what was downloaded. Delete {blob}"):
+        loading.as_downloaded(path)
+    own = tmp_path / "own.safetensors"
+    own.write_text("anything")
+    assert loading.as_downloaded(own) == str(own)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +105,37 @@ def test_a_matched_source_is_the_same_weights_behind_imagenets_normalization(sma
 def test_a_matched_source_that_would_be_the_plain_one_is_refused(name):
     with pytest.raises(StudyError, match=rf"{name}\+matched is {name}: its own normalization is ImageNet's"):
         sources.resolve(f"{name}+matched", "resnet50")
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "said"),
+    [
+        # (0 - 127.5) / 127.5 = -1 and (1 - 127.5) / 127.5
+        ([127.5] * 3, [127.5] * 3, r"span -1 to -0\.9922 .*divide by 255, mean \[0\.5, 0\.5, 0\.5\]"),
+        ([0.5] * 3, [58.0, 57.0, 57.0], r"divide by 255, mean .* and std \[0\.2275"),
+        ([123.7, 116.8, 103.9], [1.0] * 3, "span -123.7 to -102.9 .*divide by 255"),
+        ([-1.5, 0, 0], [1.0] * 3, "Give them for pixels scaled to 0..1"),
+        ([0.5] * 3, [1e-4] * 3, "span -5000 to 5000"),
+    ],
+)
+def test_a_normalization_that_is_not_for_pixels_of_0_to_1_is_refused(small, mean, std, said):
+    entry = {"path": str(small[0]), "mean": mean, "std": std}
+    with pytest.raises(StudyError, match=f"source 'mine': .*black to white would {said}|{said}"):
+        sources.resolve("mine", "test_resnet", weights={"mine": entry})
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        ([103.939 / 255, 116.779 / 255, 123.68 / 255], [1 / 255] * 3),  # Caffe's, without a scale
+        ([103.939 / 255, 116.779 / 255, 123.68 / 255], [1.0] * 3),  # RadImageNet's Keras release
+        ([0.0] * 3, [1.0] * 3),
+        ([0.1] * 3, [2.0] * 3),
+    ],
+)
+def test_published_normalizations_are_not(small, mean, std):
+    entry = {"path": str(small[0]), "mean": mean, "std": std}
+    assert sources.resolve("mine", "test_resnet", weights={"mine": entry}).std == tuple(std)
 
 
 def test_all_that_is_wrong_with_an_entry_is_said_at_once():

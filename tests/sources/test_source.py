@@ -42,6 +42,7 @@ def test_a_source_is_what_changes_its_numbers_and_nothing_else():
         "identity": "hub:Lab-Rasool/RadImageNet/ResNet50.pt",
         "mean": [0.5, 0.5, 0.5],
         "std": [0.5, 0.5, 0.5],
+        "revision": 1,
     }
 
 

@@ -96,6 +96,10 @@ BAD = {
     "a tag that does not fit": (["-p", "tag.x", "1020"], ["20_tag: ", ": tag: 'R' would span columns 64 to "]),
     "more folds than patients": (["-p", "folds", "30"], ["there must be more patients than folds"]),
     "a device that is not here": (["-p", "device", "warp"], ["20_tag, 24_gender: device 'warp' is not usable here"]),
+    "tf32 on a processor": (
+        ["-p", "precision", "tf32"],
+        ["20_tag, 24_gender: precision tf32: the device cpu has no TF32"],
+    ),
     "recompute of a compiled network": (
         ["-p", "recompute", "true", "-p", "compiled", "true"],
         ["20_tag, 24_gender: recompute and compiled exclude each other"],

@@ -99,17 +99,19 @@ def test_it_is_written_no_more_often_than_asked(tmp_path, monkeypatch):
     assert later.read() == {"epoch": 4} and later.spent == 61.0, "the time of earlier attempts counts"
 
 
-def test_what_is_of_no_use_counts_as_none(tmp_path):
+def test_what_is_of_no_use_counts_as_none(tmp_path, capsys):
     checkpoint = Checkpoint(tmp_path / "run.pt", 0, CPU)
     assert checkpoint.read() is None
     checkpoint.write({"epoch": 1})
     content = checkpoint.path.read_bytes()
-    for broken in (b"", content[: len(content) // 2], bytes(len(content))):
+    for broken in (b"", content[: len(content) // 2], bytes(len(content)), content[:-99] + b"?" + content[-98:]):
         checkpoint.path.write_bytes(broken)
         assert checkpoint.read() is None
+        assert "run.pt: does not match its checksum in run.sha256; the fine-tuning" in capsys.readouterr().err
     checkpoint.path.write_bytes(content)
     assert checkpoint.read() == {"epoch": 1}
     assert Checkpoint(checkpoint.path, 0, torch.device("meta")).read() is None, "another kind of device made it"
+    assert (tmp_path / "run.sha256").exists()
     (tmp_path / ".run.1a2b3c4d.pt").touch()  # left by a writer that was killed
     (tmp_path / "other.pt").touch()
     checkpoint.remove()

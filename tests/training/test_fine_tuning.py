@@ -8,7 +8,7 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 
 from sourcematters import sources
 from sourcematters.errors import StudyError
-from sourcematters.training import batches, fine_tuning
+from sourcematters.training import batches, devices, fine_tuning
 from sourcematters.training.batches import Pixels
 from sourcematters.training.classifier import Classifier, reproducible, set_bn_momentum
 from sourcematters.training.recipe import Training
@@ -59,18 +59,38 @@ def test_bn_momentum_reaches_every_layer():
     assert len(found) > 5 and set(found) == {0.01}
 
 
+FAMILIES = [
+    "resnet10t", "densenet121", "efficientnet_lite0", "mobilenetv3_small_050", "ghostnet_050", "hgnetv2_b0",
+    "inception_next_atto", "vgg11", "test_convnext", "test_vit", "levit_128s", "regnetx_002",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("backbone", FAMILIES)
+def test_a_network_of_any_family_makes_a_step(backbone):
+    model = Classifier(sources.resolve("random", backbone), backbone, size=64)
+    devices.place(model, CPU)
+    optimizer = fine_tuning.optimizer_for(model, TINY)
+    before = model.classifier.weight.clone()
+    images, labels = 255 * torch.rand(2, 1, 64, 64), torch.tensor([0, 1])
+    assert torch.isfinite(fine_tuning.step(model.train(), optimizer, images, labels, TINY))
+    # Adam's first step has the length of the learning rate wherever there is a gradient.
+    assert (model.classifier.weight - before).abs().max().item() == pytest.approx(1e-3, rel=1e-2)
+
+
 # Fine-tuning
 
 
 def test_reproducible_seeds_and_leaves_no_trace():
     def settings():
         flags = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
-        return torch.get_num_threads(), *flags
+        kinds = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+        return torch.get_num_threads(), *flags, *(kind.fp32_precision for kind in kinds)
 
     before = settings(), torch.random.get_rng_state()
     with reproducible(3, CPU):
         first = torch.rand(3)
         assert torch.get_num_threads() == 1 and torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
     with reproducible(3, CPU):
         assert torch.equal(torch.rand(3), first)
     assert settings() == before[0]
@@ -149,6 +169,44 @@ def test_scores_are_the_softmax_and_follow_the_rows():
 def test_log_loss_is_the_textbooks():
     labels, scores = np.array([1, 0, 1]), np.array([0.9, 0.4, 0.2])
     assert np.isclose(fine_tuning.log_loss(labels, scores), -(np.log(0.9) + np.log(0.6) + np.log(0.2)) / 3)
+
+
+def test_under_bf16_the_head_is_computed_in_single_precision():
+    # Images that differ little: two logits of 8 bits each would tie some of them (161 of 200 were told apart).
+    rng = np.random.default_rng(0)
+    images = (rng.integers(0, 256, (200, 32, 32)) * np.linspace(0.5, 1, 200)[:, None, None]).astype(np.uint8)
+    rows = pd.DataFrame({"row": np.arange(200), "carries": 0})
+    model, settings = make_model(), TINY.replaced(precision="bf16")
+    features = []
+    model.backbone.register_forward_hook(lambda module, inputs, output: features.append(output))
+    scores = fine_tuning.score(model, Pixels(images, images), rows, settings, device=CPU)
+    assert {each.dtype for each in features} == {torch.bfloat16}, "the backbone's are of bf16, or nothing is tested"
+    assert len(np.unique(scores)) == 200
+    # The linear layer and the softmax by NumPy, in double precision, from the features as they came.
+    weight, bias = (p.detach().double().numpy() for p in (model.classifier.weight, model.classifier.bias))
+    logits = torch.cat(features).double().numpy() @ weight.T + bias
+    assert scores == pytest.approx(1 / (1 + np.exp(logits[:, 0] - logits[:, 1])), abs=1e-7)
+    model.train()
+    dropped = []
+    model.dropout.register_forward_hook(lambda module, inputs, output: dropped.append(output.dtype))
+    with devices.autocast(CPU, settings):
+        assert model(torch.from_numpy(images[:8]).unsqueeze(1)).dtype == torch.float32
+    assert dropped == [torch.float32]
+
+
+@pytest.mark.parametrize(("precision", "format"), [("fp32", "ieee"), ("bf16", "ieee"), ("tf32", "tf32")])
+def test_training_and_scoring_multiply_in_the_recipes_precision(precision, format):
+    pixels, sets = bright_and_dark()
+    model, settings, seen = make_model(), TINY.replaced(precision=precision, epochs=1), set()
+    model.backbone.register_forward_pre_hook(
+        lambda *a: seen.add((model.training, torch.backends.cudnn.conv.fp32_precision))
+    )
+    model.classifier.weight.register_hook(lambda gradient: seen.add(("back", torch.backends.cudnn.conv.fp32_precision)))
+    fine_tuning.fine_tune(model, pixels, sets, settings, seed=0, device=CPU)
+    assert seen == {(True, format), (False, format), ("back", format)}
+    seen.clear()
+    fine_tuning.score(model, pixels, sets, settings, device=CPU)
+    assert seen == {(False, format)}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -21,9 +21,10 @@ import numpy as np
 import pandas as pd
 
 from sourcematters.cohorts.cohort import COLUMNS, SPLITS, Cohort, check
-from sourcematters.cohorts.lidc import lidc_xml, nodules, series
+from sourcematters.cohorts.lidc import dicom, lidc_xml, nodules, series
 from sourcematters.cohorts.readers import Reader, Request, register
 from sourcematters.errors import StudyError
+from sourcematters.files import sha256
 from sourcematters.processes import progress
 from sourcematters.seeds import uniform
 
@@ -41,7 +42,8 @@ def _survey(request: Request) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame,
     Raises StudyError if there is no CT slice or no annotation, or if none of the two fit together.
     """
     root = Path(request.data)
-    digest = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:8]
+    # Headers that other code read are not taken for those that this code would read.
+    digest = hashlib.sha256(f"{root.absolute()} {sha256(dicom.__file__)}".encode()).hexdigest()[:8]
     slices, left_out = series.index(root, cache=Path(request.cache) / f"headers-{digest}.csv", workers=request.workers)
     left_out = left_out[~left_out["where"].str.lower().str.endswith(".xml")]  # those are read below
     slices, scans, odd = series.series(slices)

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sourcematters import checksums
 from sourcematters.cohorts.lidc.dicom import HEADER, NUMBERS, Unusable, read_header
 from sourcematters.errors import StudyError
-from sourcematters.files import write_csv
 from sourcematters.processes import over_processes, progress
 
-STAMP = {"path": "str", "size": "int64", "mtime": "int64"}
+STAMP = {"path": "str", "size": "int64", "mtime": "int64", "ctime": "int64", "inode": "int64"}  # checksums.stamp
 COLUMNS = STAMP | {"kind": "str", "what": "str"} | HEADER
 PROBLEMS = ["kind", "where", "what"]
 
@@ -45,8 +45,9 @@ def index(root: str | Path, *, cache: str | Path | None = None, workers: int = 1
     The first table has one row a slice, by path: `path` (absolute), `size` (bytes), and the values of
     `dicom.read_header`. The second has `kind`, `where` (the path) and `what`, one row a file left out.
     Links to folders are followed, each folder once; names that begin with a dot are passed over. `cache`, a CSV file,
-    remembers what was read, even when interrupted: a file is opened again only when its path, size or modification
-    time changed. Raises StudyError when there is no such folder or no CT slice in it, or `cache` is another table.
+    remembers what was read, even when interrupted: a file is opened again only when its `checksums.stamp` changed, or
+    the cache is damaged. Raises StudyError when there is no such folder or no CT slice in it, or `cache` is another
+    table.
     """
     files, problems = _files(Path(root))
     known = _remembered(cache)
@@ -63,7 +64,7 @@ def index(root: str | Path, *, cache: str | Path | None = None, workers: int = 1
         fresh = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
         table = pd.concat([table, fresh]).sort_values("path", ignore_index=True)
         if cache is not None and (rows or len(table) < len(known)):
-            write_csv(cache, table[table["kind"] != "unreadable"])  # a permission may change without a trace
+            checksums.write_csv(cache, table[table["kind"] != "unreadable"])  # a permission may change without a trace
     problems += table.loc[table["kind"] != "", ["kind", "path", "what"]].itertuples(index=False, name=None)
     problems = pd.DataFrame(sorted(problems, key=lambda row: row[1]), columns=PROBLEMS)
     slices = table.loc[table["kind"] == "", ["path", "size", *HEADER]].reset_index(drop=True)
@@ -135,25 +136,31 @@ def _files(root: Path) -> tuple[pd.DataFrame, list[tuple[str, str, str]]]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (os.path.join(folder, name) for name in names if not name.startswith(".")):
             try:
-                stat = os.stat(path)
-                rows.append((path, stat.st_size, stat.st_mtime_ns))
+                rows.append(checksums.stamp(path))
             except OSError as error:
                 unreadable(error)
     return pd.DataFrame(rows, columns=list(STAMP)).astype(STAMP), problems
 
 
 def _remembered(cache: str | Path | None) -> pd.DataFrame:
-    if cache is None or not Path(cache).exists():
-        return pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
-    try:
-        # As text first: "NA" may be a patient, and not every pandas parses a float to its last digit.
-        known = pd.read_csv(cache, dtype=str, keep_default_na=False)
-        if list(known) != list(COLUMNS):
-            raise ValueError("its columns are others")
-        known[NUMBERS] = known[NUMBERS].replace("", "nan")
-        return known.astype(COLUMNS).drop_duplicates("path")
-    except (ValueError, OSError) as error:
-        raise StudyError(f"{cache}: not an index of CT slices ({error}). Delete it, or name another file.") from error
+    nothing = pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
+    if cache is None:
+        return nothing
+    if not checksums.usable(cache, "all headers are read again"):
+        if Path(cache).exists() and not checksums.seal_of(cache).exists() and not _is_index(Path(cache)):
+            raise StudyError(f"{cache}: not an index of CT slices. Delete it, or name another file.")
+        return nothing
+    # As text first: "NA" may be a patient, and not every pandas parses a float to its last digit.
+    known = pd.read_csv(cache, dtype=str, keep_default_na=False)
+    if list(known) != list(COLUMNS):  # of another version
+        return nothing
+    known[NUMBERS] = known[NUMBERS].replace("", "nan")
+    return known.astype(COLUMNS).drop_duplicates("path")
+
+
+def _is_index(path: Path) -> bool:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.readline().rstrip("\n") == ",".join(COLUMNS)
 
 
 def _read_headers(files: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -13,11 +13,24 @@ from typing import Any
 
 import numpy as np
 
+from sourcematters import checksums
 from sourcematters.demo import pictures
+from sourcematters.errors import StudyError
 from sourcematters.files import read_json, replacing, sha256, write_json
 from sourcematters.processes import progress
 from sourcematters.seeds import derive, uniform
-from sourcematters.sources import HALF, IMAGENET_MEAN, IMAGENET_STD, Published, Source, Weights, create, plain, register
+from sourcematters.sources import (
+    HALF,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Published,
+    Source,
+    Weights,
+    create,
+    feature_width,
+    plain,
+    register,
+)
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 CAUTION = "stand-ins, not ImageNet or RadImageNet"
@@ -38,21 +51,45 @@ class Standin(Source):
     @property
     def card(self) -> dict[str, Any]:
         """Its accuracy on held-out pictures, and what chance gives."""
-        card = read_json(Path(self.location).with_suffix(".json"))
+        card = read_json(Path(self.file()).with_suffix(".json"))
         return {name: card[name] for name in ("held_out_accuracy", "chance")}
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether its weights and its card are there, as they were written."""
+        return not _flaw(Path(self.location))
 
     def fetch(self, backbone: str) -> None:
         """Train it, unless its file is there."""
-        if not self.at_hand:
-            pretrain(plain(self.name), backbone, Path(self.location))
+        path = Path(self.location)
+        if wrong := _flaw(path):
+            if path.exists():
+                checksums.tell(wrong, "the stand-in is trained again")
+            pretrain(plain(self.name), backbone, path)
+
+    def file(self) -> str:
+        """Its weights. Raises StudyError unless they and the card are what was written."""
+        if wrong := _flaw(Path(self.location)):
+            raise StudyError(f"{wrong}. Start the notebook again: it trains the stand-in anew.")
+        return self.location
+
+
+def _flaw(path: Path) -> str:
+    """What is wrong with a stand-in's weights or its card, as their seal tells, in words; "" for nothing."""
+    return checksums.flaw(checksums.seal_of(path), [path.name, f"{path.stem}.json"])
 
 
 def find(backbone: str, weights: Weights | None, folder: Path, *, name: str) -> Source:
-    """The stand-in called `name`: the user's own file, the shipped one, or one that is trained into `folder`."""
+    """The stand-in called `name`: the user's own file, the shipped one, or one that is trained into `folder`.
+
+    Raises StudyError if the shipped one is not what was shipped.
+    """
     if weights:
         return weights.source(name, backbone, folder)
     path = WEIGHTS / f"{name}-{backbone}.safetensors"
-    if path.exists():
+    if any(WEIGHTS.glob(f"{path.stem}.*")):
+        if wrong := _flaw(path):
+            raise StudyError(f"{wrong}. It came with the package; restore it: git checkout -- {WEIGHTS}")
         return Standin(name, f"sha256:{sha256(path)}", *STANDINS[name][2:], str(path), CAUTION)
     code = [name, backbone, sha256(__file__), sha256(pictures.__file__)]
     key = hashlib.sha256(repr(code).encode()).hexdigest()[:16]
@@ -60,11 +97,11 @@ def find(backbone: str, weights: Weights | None, folder: Path, *, name: str) -> 
 
 
 def pretrain(name: str, backbone: str, path: Path, *, count: int = 9_000, epochs: int = 6) -> None:
-    """Train the stand-in `name` on `count` pictures; write its weights (convolutions in 16 bits) and a card."""
+    """Train the stand-in `name` on `count` pictures; write its weights (convolutions in 16 bits), card and seal."""
     import torch
     from safetensors.torch import save_file
 
-    from sourcematters.training import memory
+    from sourcematters.training import devices, memory
     from sourcematters.training.classifier import reproducible
 
     (draw, classes, *normalization), total = STANDINS[name], count + count // 9
@@ -79,8 +116,8 @@ def pretrain(name: str, backbone: str, path: Path, *, count: int = 9_000, epochs
     steps = [index for order in orders for index in np.split(order, range(BATCH, count, BATCH))]
     with reproducible(derive(0, name, "initialization"), torch.device("cpu")), memory.kept():
         network: Any = create(backbone, size=SIZE)
-        model = torch.nn.Sequential(network, torch.nn.Linear(network.num_features, classes))
-        model.to(memory_format=torch.channels_last)
+        model = torch.nn.Sequential(network, torch.nn.Linear(feature_width(backbone, SIZE), classes))
+        devices.place(model, torch.device("cpu"))
         optimizer = torch.optim.AdamW(model.parameters())
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=len(steps))
         for index in progress(steps, desc=f"pretrain {name}", unit="step"):
@@ -94,10 +131,11 @@ def pretrain(name: str, backbone: str, path: Path, *, count: int = 9_000, epochs
             guesses = torch.cat([model(batch(index)).argmax(1) for index in np.array_split(np.arange(count, total), 8)])
     accuracy = {"held_out_accuracy": (guesses == labels[count:]).double().mean().item(), "chance": 1 / classes}
     settings = {"source": name, "backbone": backbone, "pictures": count, "epochs": epochs, "size": SIZE}
-    write_json(path.with_suffix(".json"), settings | accuracy)
     state = {key: value.half() if value.ndim > 1 else value for key, value in network.state_dict().items()}
     with replacing(path) as beside:
         save_file({key: value.contiguous() for key, value in state.items()}, beside)
+    write_json(path.with_suffix(".json"), settings | accuracy)
+    checksums.seal(checksums.seal_of(path), [path, path.with_suffix(".json")])
 
 
 for _name, _curve in (("natural-standin", "ImageNet"), ("radiology-standin", "RadImageNet")):

@@ -277,11 +277,33 @@ def test_an_interrupted_index_keeps_what_it_read(tmp_path, monkeypatch):
 
 def test_another_file_is_not_taken_for_a_cache(tmp_path):
     write_series(tmp_path / "ct")
-    for content in ("a,b\n1,2\n", "", ",".join(series.COLUMNS) + "\n" + "x," * 19 + "\n"):
+    for content in ("a,b\n1,2\n", ""):
         (tmp_path / "mine.csv").write_text(content)
         with pytest.raises(StudyError, match="mine.csv: not an index of CT slices"):
             series.index(tmp_path / "ct", cache=tmp_path / "mine.csv")
         assert (tmp_path / "mine.csv").read_text() == content
+
+
+def test_a_damaged_cache_is_read_again_and_said(tmp_path, capsys):
+    paths, cache = write_series(tmp_path / "ct"), tmp_path / "index.csv"
+    fresh, _ = series.index(tmp_path / "ct", cache=cache)
+    for damage in (
+        lambda: cache.write_text(cache.read_text().replace(",2.5,", ",3.5,")),  # a thickness, still a number
+        lambda: cache.write_text(""),
+        lambda: cache.write_bytes(cache.read_bytes()[:200]),
+        (tmp_path / "index.sha256").unlink,
+    ):
+        damage()
+        pd.testing.assert_frame_equal(series.index(tmp_path / "ct", cache=cache)[0], fresh, check_exact=True)
+        assert capsys.readouterr().err.count("all headers are read again") == 1
+        series.index(tmp_path / "ct", cache=cache)
+        assert capsys.readouterr().err == ""
+    # Another slice under the name of one, of the same size and with its time.
+    stat, before = paths[0].stat(), paths[0].read_bytes()
+    edit(paths[0], SliceThickness=9)
+    assert len(paths[0].read_bytes()) == len(before)
+    os.utime(paths[0], ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert series.index(tmp_path / "ct", cache=cache)[0]["thickness_mm"].tolist() == [9, 2.5, 2.5, 2.5]
 
 
 def test_the_number_of_workers_changes_nothing(tmp_path, monkeypatch):
