@@ -20,7 +20,7 @@ from tiny_runs import TINY, files_of, make_cohort, plan, seem_done
 
 from sourcematters import confounders, metrics
 from sourcematters.errors import StudyError
-from sourcematters.runs import grids, plans, run_folder
+from sourcematters.runs import grids, plans, run_folder, slurm
 from sourcematters.runs.plans import status
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.training import devices, memory
@@ -431,3 +431,20 @@ def test_progress_tells_loss_and_auc_of_the_run_just_made(cohort, tmp_path, monk
     loss = pd.read_csv(workspace.run(specs[0]) / "history.csv")["val_loss"].min()
     expected = f"val loss {loss:.2f}, AUC iid {table['iid']:.2f}, ood {table['ood']:.2f}, clean {table['clean']:.2f}"
     assert expected in capfd.readouterr().err
+
+
+def test_a_library_error_of_a_run_is_told_with_its_name_and_ours_as_it_is(cohort, tmp_path, monkeypatch):
+    workspace = Workspace(str(tmp_path / "made"))
+    spec = plan(cohort, workspace, p_art=[1], folds=1)[0]
+    for error, words in (
+        (KeyError("sex"), "KeyError: 'sex'"),
+        (StudyError("a.png: cut.\nCopy it."), "a.png: cut.\nCopy it."),
+    ):
+
+        def fail(*arguments, error=error, **named):
+            raise error
+
+        monkeypatch.setattr(run_folder, "_make", fail)
+        told = run_folder.attempt(spec, workspace, run_folder.Execution())
+        assert told.startswith(f"{spec.id}: {words} (")
+        assert slurm._failure(spec, workspace) == told, "a job leaves the same words in the traceback"
