@@ -21,8 +21,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import nbformat
-import tiny_runs
-from tiny_study import write_notebook, write_profile
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for scripts; pytest has it there
+import tiny_runs  # noqa: E402
+from tiny_study import write_notebook, write_profile  # noqa: E402
 
 NOTEBOOKS = {
     "10_prepare": ["study.prepare_sources()"],
