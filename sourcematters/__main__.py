@@ -1,4 +1,4 @@
-"""The command line: `python -m sourcematters run|verify|status`."""
+"""The command line: `python -m sourcematters run|verify|status|check`."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ from sourcematters.errors import StudyError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 done; 1 a notebook failed, or verify found problems; 2 wrong usage or input; 130 interrupted.
+    0 done; 1 a notebook failed, or verify or check found problems; 2 wrong usage or input; 130 interrupted.
     """
     options = _parser().parse_args(arguments)
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -36,18 +36,24 @@ def _run(options: argparse.Namespace) -> int:
 
     given = [("executor", options.executor)] * bool(options.executor) + options.p
     plan = notebooks.plan(options.profile, given, options.only, options.results)
+    if plan.note:
+        print(plan.note, file=sys.stderr)
     if options.list or options.dry_run:
         print(notebooks.listing() if options.list else notebooks.describe(plan))
         return 0
 
-    def signature() -> str:
+    def signature() -> dict[str, str]:
         paths = [notebook.path for notebook in plan.notebooks]
         return freshness.signature(settings.ROOT, plan.folder, paths, plan.study.values)
 
-    if not options.only and freshness.is_fresh(plan.folder, signature()):
+    changed = None if options.only else freshness.changes(plan.folder, signature())
+    if changed:
+        print(f"executed again, for something changed: {', '.join(changed)}", file=sys.stderr)
+    if changed == []:
         print("up to date: nothing that the study was made from has changed (--only NOTEBOOK executes one again)")
         print(f"figures and notebooks: {plan.folder / 'index.html'}")
         return 0
+    notebooks.check(plan)
     try:
         index = execute.run(plan)
     except execute.NotebookFailed as error:
@@ -75,10 +81,18 @@ def _verify(options: argparse.Namespace) -> int:
     return 1 if len(problems) else 0
 
 
-def _status(options: argparse.Namespace) -> int:
-    from sourcematters.runs import status
+def _check(options: argparse.Namespace) -> int:
+    from sourcematters.runs import check
 
-    print(status.status(options.folder))
+    text, wrong = check.report(options.folder)
+    print(text)
+    return 1 if wrong else 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from sourcematters.runs import plans
+
+    print(plans.status(options.folder))
     return 0
 
 
@@ -98,7 +112,8 @@ def _parser() -> argparse.ArgumentParser:
         help="who makes the runs: this machine (default), or jobs of a cluster, with options as "
         "-p slurm '{partition: gpu, time: 60}' (docs/cluster.md)",
     )
-    run.add_argument("--results", metavar="FOLDER", help="write to FOLDER/PROFILE")
+    named = "write to FOLDER/PROFILE; or FOLDER/PROFILE-DATA, where -p data is of another kind than the profile's"
+    run.add_argument("--results", metavar="FOLDER", help=named)
     listed = "show all that can be named: notebooks, settings, confounders, data ..."
     run.add_argument("--list", action="store_true", help=listed)
     run.add_argument("--dry-run", action="store_true", help="show every setting and run; nothing runs")
@@ -115,6 +130,10 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="show which runs are done, running, queued, failed, lost or missing")
     status.set_defaults(command=_status)
     status.add_argument("folder", help="results folder of a profile, such as results/demo")
+
+    check = commands.add_parser("check", help="compare all that was written with its checksum; nothing is changed")
+    check.set_defaults(command=_check)
+    check.add_argument("folder", help="results folder of a profile, such as results/demo, or all of results")
     return parser
 
 

@@ -1,8 +1,9 @@
 """Checksums of what is kept, in files that `sha256sum -c` reads too: whether a file is still what was written.
 
 A *seal* is a text file that lists, a line each, the SHA-256 and the name of files in its own folder or below it: the
-seal of NAME.csv is NAME.sha256 beside it, which other files of that name share; that of a run is its file `done`. It is written after what it
-lists. Whoever is killed between the two leaves a file without a seal, or with an older one, which counts as damaged.
+seal of NAME.csv is NAME.sha256 beside it, which other files of that name share; that of a run is its file `done`. It
+is written after what it lists. Whoever is killed between the two leaves a file without a seal, or with an older one,
+which counts as damaged.
 """
 
 import contextlib

@@ -1,5 +1,8 @@
 """What a user is meant to read instead of a traceback: an error, or that the work was stopped."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 
 class StudyError(Exception):
     """Something outside the code is wrong: a file, a table, a parameter; printed without a traceback.
@@ -18,3 +21,12 @@ class Stopped(KeyboardInterrupt):
 
     def _render_traceback_(self) -> list[str]:
         return [str(self)]
+
+
+@contextmanager
+def stoppable(how_far: Callable[[], str] = str) -> Iterator[None]:
+    """Let an interruption of the block, or of the function it decorates, say one sentence, `how_far` at its end."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(": ".join(filter(None, ["stopped; run the cell again to go on", how_far()]))) from None

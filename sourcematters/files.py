@@ -17,7 +17,6 @@ from filelock import FileLock
 
 from sourcematters.errors import StudyError
 
-
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 

@@ -1,12 +1,15 @@
-"""Numbers from predictions alone: AUC of a run, mean and confidence interval over folds.
+"""Numbers from predictions alone: the AUC of a run, and how far each test patient moves it.
 
 Tables in, tables out; nothing here knows the network. Predictions: `image_id, patient_id, label` (0/1),
 `score` (probability of class 1), `test_set` (iid, ood, clean), `carries` (0/1). Results: one row a run and
-test set, `run_id, task, confounder, p_art, source, backbone, fold, test_set, n, auc, auc_keras`. `auc` is the
-measure of this study; `auc_keras` is the published kind, to lay our curves on the published ones and nothing else.
+test set, `run_id, task, confounder, p_art, source, backbone, fold, test_set, n, positives, patients, auc, auc_keras`
+and `learned` (0/1). `auc` is the measure of this study; `auc_keras` is the published kind, to lay our curves on the
+published ones and nothing else.
 """
 
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,11 +20,12 @@ from sourcematters.errors import StudyError
 
 TEST_SETS = ("iid", "ood", "clean")
 GROUP = ["task", "confounder", "source", "backbone", "test_set", "p_art"]
-SOURCE = ["task", "confounder", "backbone", "source"]
-SUMMARY = [*GROUP, "folds", "mean", "ci_low", "ci_high"]
 METRICS = ("auc", "auc_keras")
-# keras.metrics.AUC's 200 thresholds; the outermost let everything and nothing pass.
-KERAS_THRESHOLDS = np.array([-1e-7, *(np.arange(1, 199) / 199), 1 + 1e-7], dtype=np.float32)
+SIZE = ["n", "positives", "patients"]  # of a test set: images, those with label 1, and whose they are
+KERAS_THRESHOLDS = 200  # of keras.metrics.AUC, k / 199; the outermost let everything and nothing pass
+LEFT_OUT = 0.15  # of the development patients, by each fold (`design.fold_parts`)
+ROUNDING = 1e-12  # of an AUC
+DETECTED = (0.975, 0.8)  # two-sided at .05, found four times in five
 
 
 def check(table: pd.DataFrame, columns: Iterable[str], what: str) -> None:
@@ -40,24 +44,47 @@ def auc(predictions: pd.DataFrame) -> float:
     finite; and if there is only one class.
     """
     labels, scores = _labels_and_scores(predictions)
-    return float(weighted_auc(labels, scores, np.ones((1, len(labels))))[0])
+    positives = int(labels.sum())
+    return float(wins(labels, scores)[labels == 1].sum() / (positives * (len(labels) - positives)))
 
 
-def weighted_auc(
-    labels: NDArray[np.int64], scores: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Binary AUC, (B,), under each row of `weights`, (B, n): image k counts weights[b, k] times; ties count half.
+def wins(labels: NDArray[np.int64], scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Of each positive how many negatives score below it, of each negative how many positives score above; ties half.
 
-    `labels` (0/1) and `scores` are (n,). NaN where a class has no weight. By ranks, in O(n log n + B n).
+    `labels` (0/1) and `scores` are (n,). As a share of the other class they are the structural components of the AUC
+    (DeLong et al. 1988, Biometrics 44, 837); the mean of either class is the AUC.
     """
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])
-    ordered, positive = weights[:, order], labels[order] == 1
-    gained = np.add.reduceat(ordered * positive, starts, axis=1)  # weight of each score's positives: (B, scores)
-    passed = np.add.reduceat(ordered * ~positive, starts, axis=1)
-    below = np.cumsum(passed, axis=1) - passed
-    with np.errstate(invalid="ignore"):
-        return (gained * (below + passed / 2)).sum(1) / (gained.sum(1) * passed.sum(1))
+    found = np.empty(len(scores))
+    for label in (0, 1):
+        own, other = scores[labels == label], np.sort(scores[labels != label])
+        below = (np.searchsorted(other, own, "left") + np.searchsorted(other, own, "right")) / 2
+        found[labels == label] = below if label else len(other) - below
+    return found
+
+
+def patient_parts(predictions: pd.DataFrame, metric: str = "auc") -> pd.DataFrame:
+    """How far each test patient moves the AUC: indexed by patient_id, columns positive and negative.
+
+    Of each class, the sum over the patient's images of (share of wins - AUC) / images of the class; NaN where it has
+    none. Either column sums to 0; variances and covariance of such sums are Obuchowski's for images in clusters (1997,
+    Biometrics 53, 567). The published kind of AUC is the AUC of both columns of the softmax, in which scores between
+    two of its thresholds tie, so it has the same parts. Raises StudyError as `auc` does.
+    """
+    check(predictions, ["patient_id"], "predictions")
+    labels, scores = _labels_and_scores(predictions)
+    names, patient = np.unique(predictions["patient_id"].to_numpy(str), return_inverse=True)
+    if metric == "auc_keras":
+        scores = scores.astype(np.float32)
+        labels, patient = np.concatenate([labels, 1 - labels]), np.concatenate([patient, patient])
+        scores = np.searchsorted(KERAS_THRESHOLDS, np.concatenate([scores, 1 - scores])).astype(float)
+    won, parts = wins(labels, scores), {}
+    for label, column in ((1, "positive"), (0, "negative")):
+        own = labels == label
+        images = np.bincount(patient[own], minlength=len(names))
+        shares = won[own] / (~own).sum()
+        moved = np.bincount(patient[own], shares - shares.mean(), len(names)) / own.sum()
+        parts[column] = np.where(images, moved, np.nan)
+    return pd.DataFrame(parts, index=pd.Index(names, name="patient_id"))
 
 
 def auc_keras(predictions: pd.DataFrame) -> float:
@@ -65,20 +92,24 @@ def auc_keras(predictions: pd.DataFrame) -> float:
 
     Every image counts twice, [1 - score, score] against its one-hot label (micro-average), and the curve has 200 fixed
     thresholds, trapezoids between them, all in float32. So it moves with calibration: a constant score gives the share
-    of the larger class. Raises StudyError as `auc` does, and for a score outside 0..1. Exact port of class AUC in
-    https://github.com/keras-team/keras/blob/master/keras/src/metrics/confusion_metrics.py with its default arguments.
+    of the larger class. Raises StudyError as `auc` does, and for a score outside 0..1. Port of class AUC with its
+    default arguments (https://github.com/keras-team/keras/blob/master/keras/src/metrics/confusion_metrics.py), and of
+    how it counts (metrics_utils.py, `_update_confusion_matrix_variables_optimized`): in buckets, not by comparison.
     """
     labels, scores = _labels_and_scores(predictions)
     scores = scores.astype(np.float32)
     why = "score must be a probability, 0..1, for the published kind of AUC."
     _refuse(predictions, (scores < 0) | (scores > 1), why)
     scores, labels = np.concatenate([1 - scores, scores]), np.concatenate([1 - labels, labels])
+    # A score passes the thresholds up to its bucket. One of k / 199 must not pass its own, but as float32 it is off by
+    # a rounding, and so is its product with 199: it passes in Keras where the product comes out above k.
+    steps = np.float32(KERAS_THRESHOLDS - 1)
+    buckets = np.maximum(np.ceil(scores * steps) - 1, 0).astype(int)
     rates = []
     for label in (0, 1):
-        ranked = np.sort(scores[labels == label])
-        # Strictly above the threshold, as in Keras: a score that equals it does not pass.
-        above = len(ranked) - np.searchsorted(ranked, KERAS_THRESHOLDS, side="right")
-        rates.append(above.astype(np.float32) / np.float32(len(ranked)))
+        counts = np.bincount(buckets[labels == label], minlength=KERAS_THRESHOLDS)
+        passed = np.cumsum(counts[::-1])[::-1]
+        rates.append(passed.astype(np.float32) / np.float32(counts.sum()))
     false_positive, true_positive = rates
     widths, heights = false_positive[:-1] - false_positive[1:], (true_positive[:-1] + true_positive[1:]) / 2
     return float(np.sum(widths * heights))
@@ -106,14 +137,47 @@ def _refuse(predictions: pd.DataFrame, wrong: NDArray[np.bool_], why: str) -> No
 
 
 def by_test_set(predictions: pd.DataFrame) -> pd.DataFrame:
-    """One row a test set, in the order of `TEST_SETS`: `test_set, n, auc, auc_keras`. Raises as these do."""
-    check(predictions, ["label", "score", "test_set"], "predictions")
+    """One row a test set, in the order of `TEST_SETS`: `test_set`, `SIZE`, `auc`, `auc_keras`. Raises as these do."""
+    check(predictions, ["label", "score", "test_set", "patient_id"], "predictions")
     parts = {str(name): part for name, part in predictions.groupby("test_set", sort=False, dropna=False)}
     if unknown := sorted(parts.keys() - set(TEST_SETS)):
         raise StudyError(f"predictions: unknown test_set {', '.join(unknown)}; it is {', '.join(TEST_SETS)}.")
     found = [(name, parts[name]) for name in TEST_SETS if name in parts]
-    rows = [(name, len(part), auc(part), auc_keras(part)) for name, part in found]
-    return pd.DataFrame(rows, columns=["test_set", "n", *METRICS])
+    rows = [
+        (name, len(part), int(part["label"].sum()), part["patient_id"].nunique(), auc(part), auc_keras(part))
+        for name, part in found
+    ]
+    return pd.DataFrame(rows, columns=["test_set", *SIZE, *METRICS])
+
+
+def counted(tests: pd.DataFrame, smallest: int) -> pd.DataFrame:
+    """Of a table of `by_test_set` the o.o.d. test, and others with at least `smallest` images of each class."""
+    fewest = np.minimum(tests["positives"], tests["n"] - tests["positives"])
+    return tests[(fewest >= smallest) | (tests["test_set"] == "ood")]
+
+
+def learned(tests: pd.DataFrame, p_art: float) -> bool:
+    """Whether a network ranks better than guessing might, on the test that is drawn as its training set was.
+
+    `tests` is its table of `by_test_set`. That test is the i.i.d. one, and any other where nobody carried in training
+    (p_art = 0). Better than guessing: its AUC is above .5 + 1.645 sqrt((P + N + 1) / (12 P N)), which P positives and N
+    negatives in random order exceed in 5 % (Mann and Whitney 1947; images count as independent). If only other tests
+    are there: their AUC is not .5, as it is where all scores are alike.
+    """
+    check(tests, ["test_set", *SIZE, "auc"], "metrics")
+    of = tests.set_index("test_set")
+    for name in TEST_SETS if p_art == 0 else ("iid",):
+        if name in of.index:
+            n, positives = of.loc[name, "n"], of.loc[name, "positives"]
+            spread = np.sqrt((n + 1) / (12 * positives * (n - positives)))
+            return bool(of.loc[name, "auc"] > 0.5 + scipy.special.ndtri(0.95) * spread)
+    return bool((tests["auc"] != 0.5).any())
+
+
+def sizes(results: pd.DataFrame) -> pd.DataFrame:
+    """`SIZE` of each test set, one row a task, confounder and test set: the fewest of any run."""
+    check(results, ["task", "confounder", "test_set", *SIZE], "results")
+    return results.groupby(["task", "confounder", "test_set"], sort=False)[SIZE].min().reset_index()
 
 
 def of_tests(results: pd.DataFrame, metric: str, test_sets: Iterable[str] = TEST_SETS) -> pd.DataFrame:
@@ -128,29 +192,102 @@ def of_tests(results: pd.DataFrame, metric: str, test_sets: Iterable[str] = TEST
     return results
 
 
-def summarise(results: pd.DataFrame, metric: str = "auc") -> pd.DataFrame:
-    """Mean `metric` over folds with its 95 % confidence interval: `SUMMARY`, one row a group of `GROUP`.
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over folds, and the two parts of its variance.
 
-    The interval is Student's t, mean +- t(.975, folds - 1) sd / sqrt(folds), NaN for a single fold, not cut at 0 or 1.
-    The folds share most of their training images, so it tells how far the result depends on the fold, not how it
-    would differ with new patients. Raises StudyError as `of_tests` does.
+    The folds are tested on the same patients. So their mean varies by s^2 / folds (`fold_variance`), and by as much as
+    two folds vary together when other patients are tested, however many folds there are (`patient_variance`): the
+    analysis of Obuchowski and Rockette (1995, Communications in Statistics 24, 285), whose readers are our folds. s^2
+    is seen from fold to fold; the covariance is in closed form (`patient_parts`), the mean over all pairs of folds, or
+    0 if that is negative. Satterthwaite's `df` joins folds - 1 and `patients_df`. A single fold has its patients' part
+    only. All of it is for these development patients, which the folds share; see `development`.
     """
-    groups = of_tests(results, metric).groupby(GROUP, sort=True)[metric]
-    summary = groups.agg(folds="size", mean="mean", error="sem").reset_index()
-    half = scipy.special.stdtrit(summary["folds"] - 1, 0.975) * summary["error"]
-    return summary.assign(ci_low=summary["mean"] - half, ci_high=summary["mean"] + half)[SUMMARY]
+
+    value: float
+    folds: int
+    patients: int
+    patients_df: int  # of the rarer class, less one
+    fold_variance: float
+    patient_variance: float
+
+    @property
+    def error(self) -> float:
+        """Standard error."""
+        return math.sqrt(self.fold_variance + self.patient_variance)
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom of the standard error; NaN if that is 0."""
+        parts = [(self.fold_variance, self.folds - 1), (self.patient_variance, self.patients_df)]
+        denominator = sum(variance**2 / df for variance, df in parts if variance > 0)
+        return self.error**4 / denominator if denominator else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 %, Student's t; NaN where nothing varies."""
+        half = float(scipy.special.stdtrit(self.df, 0.975)) * self.error
+        return self.value - half, self.value + half
+
+    @property
+    def t(self) -> float:
+        """The value in standard errors."""
+        return self.value / self.error if self.error > 0 else math.nan
+
+    @property
+    def p(self) -> float:
+        """Two-sided, of no difference from 0."""
+        return 2 * float(scipy.special.stdtr(self.df, -abs(self.t)))
+
+    @property
+    def detectable(self) -> float:
+        """The smallest true value that is found four times in five, at .05."""
+        return float(sum(scipy.special.stdtrit(self.df, q) for q in DETECTED)) * self.error
+
+    @property
+    def development(self) -> "Estimate":
+        """As if folds differed by nothing but the patients that they left out, for other development patients.
+
+        The folds share their development patients, so what those bring about is not seen from fold to fold. If all
+        that is seen came from leaving out a share d of them, they would bring about (1 - d) / d times that variance
+        (the delete-d jackknife, Shao and Wu 1989, Annals of Statistics 17, 1176): a bound, as the start of a training
+        varies the folds too.
+        """
+        return replace(self, fold_variance=self.fold_variance * (1 + self.folds * (1 - LEFT_OUT) / LEFT_OUT))
+
+    @property
+    def problem(self) -> str:
+        """Why there is no test; empty if there is one."""
+        if self.folds < 2:
+            return "one fold: how much training varies is not known, run more"
+        if self.patients_df < 1:
+            return "a class of the test has a single patient: use a larger cohort"
+        return "" if self.error > 0 else "every fold and every patient gives the same: nothing to measure by"
 
 
-def robustness(summary: pd.DataFrame) -> pd.DataFrame:
-    """What the confounder costs: mean AUC at the weakest and the strongest p_art of each source.
+def estimate(values: NDArray[np.float64], positive: NDArray[np.float64], negative: NDArray[np.float64]) -> Estimate:
+    """The mean of `values`, (folds,), a sum of AUCs in each fold, with both sources of variation.
 
-    One row a `SOURCE`: `p_low, p_high, ood_low, ood_high` (o.o.d. AUC at both ends), `drop` (ood_low - ood_high) and
-    `gap` (i.i.d. minus o.o.d. AUC at p_high), NaN where the cohort has no i.i.d. test.
+    `positive` and `negative`, (folds, patients), are the same sum of their `patient_parts`, NaN for patients
+    without an image of the class.
     """
-    rows = []
-    for names, group in summary.groupby(SOURCE, sort=True):
-        mean = group.set_index(["test_set", "p_art"])["mean"]
-        low, high = group["p_art"].min(), group["p_art"].max()
-        ood_low, ood_high, iid_high = mean["ood", low], mean["ood", high], mean.get(("iid", high), np.nan)
-        rows.append((*names, low, high, ood_low, ood_high, ood_low - ood_high, iid_high - ood_high))
-    return pd.DataFrame(rows, columns=[*SOURCE, "p_low", "p_high", "ood_low", "ood_high", "drop", "gap"])
+    folds, has = len(values), [np.isfinite(parts).any(axis=0) for parts in (positive, negative)]
+    positives, negatives = (int(of_class.sum()) for of_class in has)
+    rarer = min(positives, negatives)
+    between, together = float(np.var(values, ddof=1)) / folds if folds > 1 else 0.0, math.nan
+    if rarer > 1:
+        covariance = _covariance(np.nan_to_num(positive), np.nan_to_num(negative), positives, negatives)
+        pairs = ~np.eye(folds, dtype=bool) if folds > 1 else np.ones((1, 1), bool)
+        together = float(covariance[pairs].mean())
+    # What varies by rounding alone does not vary, and a negative covariance is none.
+    between, together = (0.0 if part < ROUNDING**2 else part for part in (between, together))
+    return Estimate(float(np.mean(values)), folds, int((has[0] | has[1]).sum()), rarer - 1, between, together)
+
+
+def _covariance(
+    positive: NDArray[np.float64], negative: NDArray[np.float64], positives: int, negatives: int
+) -> NDArray[np.float64]:
+    """How the folds vary together with the test patients, (folds, folds): Obuchowski 1997, DeLong's if unclustered."""
+    patients, mixed = positive.shape[1], positive @ negative.T
+    within = positives / (positives - 1) * positive @ positive.T + negatives / (negatives - 1) * negative @ negative.T
+    return within + patients / (patients - 1) * (mixed + mixed.T)

@@ -37,39 +37,44 @@ def cores() -> int:
 
 
 def over_processes(
-    function: Callable[[Task], Result],
-    tasks: Sequence[Task],
-    workers: int,
-    *,
-    alone: float = 0.0,
-    apart: bool = False,
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, *, alone: float = 0.0
 ) -> Iterator[tuple[Task, Result]]:
     """Yield (task, function(task)) as they finish; with one worker in this process, in order.
 
-    `workers` 0 means one for each core; for `alone` seconds this process works by itself, with `apart` never.
-    `function` must be importable and `tasks` picklable. When the caller stops early or is interrupted, the workers are
-    ended at once. Raises StudyError, saying what is known of it, when a worker dies.
+    `workers` 0 means one for each core; for `alone` seconds this process works by itself. `function` must be importable
+    and `tasks` picklable. When the caller stops early or is interrupted, the workers are ended at once. Raises
+    StudyError, saying what is known of it, when a worker dies.
     """
     workers, waiting, deadline = workers or cores(), deque(tasks), time.monotonic() + alone
-    while waiting and not apart and (workers == 1 or len(waiting) == 1 or time.monotonic() < deadline):
+    while waiting and (workers == 1 or len(waiting) == 1 or time.monotonic() < deadline):
         task = waiting.popleft()
         yield task, function(task)
     if not waiting:
         return
-    others, finished, children = set(multiprocessing.active_children()), False, set()
+    yield from _spread(function, waiting, min(workers, len(waiting)))
+
+
+def apart(function: Callable[[Task], Result], task: Task) -> Result:
+    """function(task), computed in a process of its own. Raises what the function raises, StudyError when it crashes."""
+    return next(result for _, result in _spread(function, [task], 1))
+
+
+def _spread(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[tuple[Task, Result]]:
+    others, finished = set(multiprocessing.active_children()), False
     spawn = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(min(workers, len(waiting)), spawn, _end_with_parent, (os.getpid(),))
+    executor = ProcessPoolExecutor(workers, spawn, _end_with_parent, (os.getpid(),))
+    started: set[Any] = set()
     try:
         with _deaf_to_interrupts():
-            futures = {executor.submit(function, task): task for task in waiting}
+            futures = {executor.submit(function, task): task for task in tasks}
             executor.submit(os.getpid)  # the pool watches a process only from the next submission on
-        children = set(multiprocessing.active_children()) - others
+        started = set(multiprocessing.active_children()) - others
         for future in as_completed(futures):
             yield futures[future], future.result()
         finished = True
     except BrokenProcessPool as error:
         executor.shutdown()  # it ends the others by SIGTERM, and waits for all
-        codes = {child.exitcode for child in children} - {0, None}
+        codes = {child.exitcode for child in started if child.exitcode}
         code = min(codes - {-signal.SIGTERM} or codes, default=None)
         raise StudyError(f"a worker process {ended_by(code, workers)}") from error
     finally:
@@ -92,7 +97,8 @@ def ended_by(exit_code: int | None, workers: int = 0) -> str:
         )
     if name == "SIGKILL" or not exit_code:
         number, by = f" (workers={workers})" if workers else "", f" ({name})" if name else ""
-        return f"was killed{by}, usually for want of memory{number}. Finished work is kept: start again with fewer workers."
+        start = "Finished work is kept: start again with fewer workers."
+        return f"was killed{by}, usually for want of memory{number}. {start}"
     how = f"was ended by {name}" if name else f"ended by itself, with exit code {exit_code}"
     return f"{how}. Finished work is kept: start again."
 

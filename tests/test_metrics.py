@@ -1,6 +1,7 @@
 """AUC by counting pairs, intervals by the table of Student's t."""
 
 import itertools
+import math
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,8 @@ from sourcematters.errors import StudyError
 
 def predictions(labels, scores, test_set="iid"):
     ids = [f"i{k}" for k in range(len(labels))]
-    return pd.DataFrame({"image_id": ids, "label": labels, "score": scores, "test_set": test_set})
+    people = [f"p{k // 2}" for k in range(len(labels))]
+    return pd.DataFrame({"image_id": ids, "patient_id": people, "label": labels, "score": scores, "test_set": test_set})
 
 
 def results(aucs, **columns):
@@ -67,16 +69,17 @@ def test_bad_predictions_never_give_a_number(labels, scores, says):
 
 
 def keras_by_loops(labels, scores):
-    """keras.metrics.AUC on [1 - s, s] against one-hot labels, written out: count, then trapezoids."""
+    """keras.metrics.AUC on [1 - s, s] against one-hot labels, written out: buckets, counts, then trapezoids."""
     column, truth = [], []
     for label, score in zip(labels, np.asarray(scores, dtype=np.float32), strict=True):
         column += [np.float32(1) - score, score]
         truth += [label == 0, label == 1]
+    # As metrics_utils.py: ceil(y_pred * (num_thresholds - 1)) - 1, relu; a threshold counts its bucket and those above.
+    buckets = [max(0, math.ceil(p * np.float32(199)) - 1) for p in column]
     points = []
     for k in range(200):
-        threshold = np.float32(-1e-7 if k == 0 else 1 + 1e-7 if k == 199 else k / 199)
-        hits = sum(p > threshold for p, t in zip(column, truth, strict=True) if t)
-        false_alarms = sum(p > threshold for p, t in zip(column, truth, strict=True) if not t)
+        hits = sum(bucket >= k for bucket, t in zip(buckets, truth, strict=True) if t)
+        false_alarms = sum(bucket >= k for bucket, t in zip(buckets, truth, strict=True) if not t)
         points.append((false_alarms / truth.count(False), hits / truth.count(True)))
     return sum((x0 - x1) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in itertools.pairwise(points))
 
@@ -88,6 +91,24 @@ def test_auc_keras_is_trapezoids_over_200_thresholds(rows):
     if len(set(labels)) == 2:
         found = metrics.auc_keras(predictions(labels, scores))
         assert found == pytest.approx(keras_by_loops(labels, scores), abs=2e-6)
+
+
+def test_auc_keras_is_keras_on_its_thresholds_too():
+    # As float32 k / 199 is off by a rounding, and so is its product with 199: above k it passes its own threshold.
+    passing = [k for k in range(1, 199) if np.float32(k / 199) * np.float32(199) > k]
+    assert len(passing) == 8
+    differ = 0
+    for seed in range(5):
+        scores = np.random.default_rng(seed).integers(0, 200, 83) / 199
+        found = metrics.auc_keras(predictions(LUNG_MASS, scores))
+        assert found == pytest.approx(keras_by_loops(LUNG_MASS, scores), abs=2e-6)
+        # By comparison with the thresholds, as one would write it, it is another number.
+        columns = np.concatenate([np.float32(1) - np.float32(scores), np.float32(scores)])
+        truth = np.concatenate([1 - np.array(LUNG_MASS), LUNG_MASS]).astype(bool)
+        limits = np.float32([-1e-7, *(np.arange(1, 199) / 199), 1 + 1e-7])
+        rates = [[(columns[truth == side] > limit).mean() for limit in limits] for side in (True, False)]
+        differ += abs(np.trapezoid(rates[0][::-1], rates[1][::-1]) - found) > 5e-5
+    assert differ >= 3
 
 
 LUNG_MASS = [0] * 52 + [1] * 31
@@ -144,10 +165,65 @@ def test_by_test_set_keeps_the_sets_apart_and_in_order():
         predictions([0, 1, 0], [0.2, 0.9, 0.1], "ood"),
         predictions([0, 1], [0.9, 0.2], "iid"),
     ])  # fmt: skip
-    expected = pd.DataFrame({"test_set": ["iid", "ood"], "n": [2, 3], "auc": [0.0, 1.0], "auc_keras": [0.0, 1.0]})
+    expected = pd.DataFrame(
+        {"test_set": ["iid", "ood"], "n": [2, 3], "positives": [1, 1], "patients": [1, 2]}
+        | {"auc": [0.0, 1.0], "auc_keras": [0.0, 1.0]}
+    )
     pd.testing.assert_frame_equal(metrics.by_test_set(table), expected)
     with pytest.raises(StudyError, match="unknown test_set extra"):
         metrics.by_test_set(predictions([0, 1], [0, 1], "extra"))
+
+
+def scored(**aucs):
+    """The tests of a run, with 31 images of each class: their AUC by name."""
+    rows = [(name, 62, 31, 40, auc) for name, auc in aucs.items()]
+    return pd.DataFrame(rows, columns=["test_set", *metrics.SIZE, "auc"])
+
+
+@pytest.mark.parametrize(
+    ("p_art", "aucs", "expected"),
+    [
+        (0.5, {"iid": 0.63, "ood": 0.1, "clean": 0.5}, True),  # it learned the confounder
+        (0.5, {"iid": 0.61, "ood": 0.9, "clean": 0.9}, False),
+        (0.5, {"iid": 0.2}, False),  # worse than guessing is not learned either
+        (0, {"ood": 0.63}, True),  # nobody carried in training: nothing misleads
+        (0, {"ood": 0.61}, False),
+        (0, {"clean": 0.61, "ood": 0.7}, True),
+        (1, {"ood": 0.4}, True),  # of the o.o.d. test alone nothing can be said,
+        (1, {"ood": 0.5}, False),  # but where all scores are alike
+    ],
+)
+def test_a_run_that_ranks_as_guessing_does_did_not_learn(p_art, aucs, expected):
+    # sd of the AUC of 31 + 31 in random order: sqrt(63 / (12 * 961)) = .0739; .5 + 1.645 * .0739 = .6216.
+    assert metrics.learned(scored(**aucs), p_art) is expected
+
+
+def test_one_in_twenty_of_those_that_guess_is_called_learned():
+    rng = np.random.default_rng(1)
+    tables = [predictions([0] * 40 + [1] * 25, rng.random(65)).assign(patient_id=range(65)) for _ in range(1000)]
+    called = np.mean([metrics.learned(metrics.by_test_set(table), 0.5) for table in tables])
+    assert called == pytest.approx(0.05, abs=0.02)  # sd .007
+    constant = predictions([0, 1, 0, 1], [0.3] * 4, "ood")
+    assert not metrics.learned(metrics.by_test_set(constant), 1)
+
+
+def test_small_tests_are_not_counted_but_the_ood_test_is():
+    rows = [("iid", 19, 9, 5, 0.5), ("ood", 4, 2, 4, 0.5), ("clean", 20, 10, 5, 0.5)]
+    tests = pd.DataFrame(rows, columns=["test_set", *metrics.SIZE, "auc"])
+    assert metrics.counted(tests, 10)["test_set"].tolist() == ["ood", "clean"]
+    assert metrics.counted(tests, 9)["test_set"].tolist() == ["iid", "ood", "clean"]
+    many_positives = tests.assign(positives=[18, 2, 10])
+    assert metrics.counted(many_positives, 9)["test_set"].tolist() == ["ood", "clean"]
+
+
+def test_sizes_are_those_of_the_smallest_run():
+    table = pd.concat([results([0.5, 0.6]), results([0.5], test_set="iid"), results([0.7], task="other")])
+    table = table.assign(n=[10, 8, 12, 14], positives=[5, 4, 6, 7], patients=[3, 3, 2, 9])
+    assert metrics.sizes(table).to_numpy().tolist() == [
+        ["mass", "tag", "ood", 8, 4, 3],
+        ["mass", "tag", "iid", 12, 6, 2],
+        ["other", "tag", "ood", 14, 7, 9],
+    ]
 
 
 def test_interval_is_students_t_over_folds():

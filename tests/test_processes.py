@@ -7,7 +7,7 @@ import time
 import pytest
 
 from sourcematters.errors import StudyError
-from sourcematters.processes import cores, over_processes
+from sourcematters.processes import apart, cores, over_processes
 
 
 def square(x):
@@ -23,6 +23,10 @@ def die(how):
 
 def die_or_work(how):
     return die(how) if how else time.sleep(60)
+
+
+def crash(x):
+    os.abort() if x else time.sleep(60)
 
 
 def slow(x):
@@ -65,11 +69,6 @@ def test_a_worker_that_dies_beside_one_that_works_is_the_one_that_is_told_of():
         list(over_processes(die_or_work, [-signal.SIGSEGV, 0], 2))
 
 
-def test_a_single_task_can_be_done_apart():
-    [(_, pid)] = over_processes(slow, [0], 1, apart=True)
-    assert pid != os.getpid()
-
-
 def test_workers_do_not_hear_the_interrupt_that_their_parent_hears(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
@@ -90,6 +89,19 @@ def test_workers_do_not_hear_the_interrupt_that_their_parent_hears(tmp_path):
     _, err = process.communicate(timeout=30)
     assert process.returncode == -signal.SIGINT
     assert err.count("Traceback") == 1 and err.rstrip().endswith("KeyboardInterrupt"), err
+
+
+def test_a_worker_that_crashes_is_not_said_to_want_memory():
+    for work in (lambda: list(over_processes(crash, [1, 0], 2)), lambda: apart(crash, 1)):
+        with pytest.raises(StudyError, match=r"crashed \(SIGABRT\): a fault in a library") as raised:
+            work()
+        assert "fewer workers" not in str(raised.value)
+
+
+def test_work_apart_is_done_in_another_process():
+    assert apart(slow, 0) != os.getpid()
+    with pytest.raises(TypeError):
+        apart(square, "a")
 
 
 def test_workers_end_with_the_loop():

@@ -4,12 +4,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sourcematters import confounders
+from sourcematters import checksums, confounders
 from sourcematters.cohorts import Cohort
-from sourcematters.runs import grids
+from sourcematters.files import write_json
+from sourcematters.runs import grids, run_folder, specs
+from sourcematters.sources import Source
 from sourcematters.training.recipe import Training
 
 TINY = Training(size=32, epochs=3, patience=3, learning_rate=1e-3, batch_size=8, bn_momentum=0.1)
+PAPER = Training()
 
 
 def make_cohort(folder):
@@ -35,6 +38,14 @@ def plan(cohort, workspace, *drawn, **changes):
     return grids.plan(cohort, workspace, confounders=chosen, **{**settings, **changes})
 
 
+def seem_done(folder, text=""):
+    """Write what a run folder holds when it is done; every file holds `text`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in run_folder.FILES:
+        (folder / name).write_text(text)
+    checksums.seal(folder / "done", [folder / name for name in run_folder.FILES])
+
+
 def files_of(workspace):
     """What must not depend on how a grid was run: everything but the environment's account."""
     root = workspace.shared("runs")
@@ -43,3 +54,21 @@ def files_of(workspace):
         for path in root.rglob("*")
         if path.is_file() and path.name != "env.json" and ".locks" not in path.parts
     }
+
+
+def planned(
+    workspace, *, drawn=None, data="made", task="mass", digest="", images=40, p_art=(0, 0.5, 1), folds=2,
+    sources=None, training=PAPER, **changes,
+):  # fmt: skip
+    """The plan of a grid of which nothing but specs and cohort is there: no network was trained."""
+    digest = digest or f"{data}-{task}-{images}"
+    rows = [(f"i{k}", f"i{k}", f"p{k}", k % 2, "dev" if k < images / 2 else "test") for k in range(images)]
+    table = pd.DataFrame(rows, columns=["image_id", "path", "patient_id", "label", "split"])
+    checksums.write_csv(workspace.shared("cohorts") / f"{digest}.csv", table)
+    made = specs.grid(
+        data=data, task=task, cohort=digest, confounders=drawn or [confounders.Tag()], p_art=p_art, folds=folds,
+        sources=sources or [Source("random", "")], training=training, **{"backbone": "test_resnet", **changes},
+    )  # fmt: skip
+    for spec in made:
+        write_json(workspace.run(spec) / "spec.json", {"id": spec.id, **spec.to_dict()})
+    return grids.plan_table(made)

@@ -5,6 +5,7 @@ repeats of a grouped shuffle split, so validation sets overlap. For gender there
 strength: which positives stand in it depends on the strength.
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ import pandas as pd
 
 from sourcematters import files
 from sourcematters.cohorts import tables
-from sourcematters.cohorts.cohort import fold_column
+from sourcematters.cohorts.cohort import fold_column, fold_columns
 from sourcematters.errors import StudyError
 
 REPOSITORY = "https://github.com/DovileDo/source-matters"
@@ -26,11 +27,15 @@ STRENGTHS = (0.0, 0.1, 0.2, 0.5, 0.8, 1.0)
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the authors put one task's files: the test file, and (train, val) for each fold column."""
+    """Where the authors put one task's files: the test file, and (train, val) for each fold column.
+
+    `digest` is that of the table which the files make: see `are_published`.
+    """
 
     test: str
     folds: dict[str, tuple[str, str]]
     classes: dict[str, int]
+    digest: str
 
     @property
     def files(self) -> list[str]:
@@ -42,11 +47,17 @@ def _pair(fold: int, folder: str = "") -> tuple[str, str]:
     return f"{folder}train_fold{fold + 1}.csv", f"{folder}val_fold{fold + 1}.csv"
 
 
-LUNG_MASS = Layout("test.csv", {fold_column(k): _pair(k) for k in FOLDS}, {"YES": 1, "NO": 0})
+LUNG_MASS = Layout(
+    "test.csv",
+    {fold_column(k): _pair(k) for k in FOLDS},
+    {"YES": 1, "NO": 0},
+    "e892e06842a48b41216450d2984cc41b10e7ef5d7b5068e02896811e58f55e58",
+)
 GENDER = Layout(
     "gender/test.csv",
     {fold_column(k, p): _pair(k, f"gender/F_{100 * p:.0f}/") for p in STRENGTHS for k in FOLDS},
     {"Atelectasis": 1, "No Finding": 0},
+    "d0158f7eef22343a243996072ad9b2ddf4a03703a6fab21240ce420a60be1f25",
 )
 
 
@@ -78,6 +89,17 @@ def read(splits: str | Path, layout: Layout) -> tuple[pd.DataFrame, str]:
     if other:
         origin = f"Split by the files in {folder}; {other} of {number} are not those that were published."
     return table.reset_index(), origin
+
+
+def are_published(table: pd.DataFrame) -> bool:
+    """Whether a cohort's images, labels, parts and folds are those of the published files, of either task."""
+    return digest(table) in (LUNG_MASS.digest, GENDER.digest)
+
+
+def digest(table: pd.DataFrame) -> str:
+    """SHA-256 of a cohort's `image_id, label, split` and fold columns; the order of rows and columns does not count."""
+    rows = table[["image_id", "label", "split", *sorted(fold_columns(table))]].sort_values("image_id")
+    return hashlib.sha256(rows.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
 
 
 def fetch(layout: Layout) -> Path:

@@ -94,15 +94,19 @@ def known() -> dict[str, type[Reader]]:
     return dict(_READERS)
 
 
+def reader_of(data: str) -> Reader | None:
+    """The reader that claims `data`, if any does; the last one registered is asked first."""
+    return next((reader for kind in reversed(_READERS.values()) if (reader := kind()).claims(data)), None)
+
+
 def open_cohort(request: Request) -> Cohort:
-    """The cohort that is asked for, by the reader that claims its data; the last one registered is asked first.
+    """The cohort that is asked for, by the reader that claims its data.
 
     Raises StudyError for data that no reader claims, and for a task, view or splits that the data do not have.
     """
-    for kind in reversed(_READERS.values()):
-        if (reader := kind()).claims(request.data):
-            _check_choices(reader, request)
-            return reader.open(request)
+    if reader := reader_of(request.data):
+        _check_choices(reader, request)
+        return reader.open(request)
     lines = [f"{request.data}: {what_is_there(request.data)}; no reader knows it. `data` can be"]
     lines += [f"- {reader.name}: {reader.help}" for reader in _READERS.values()]
     raise StudyError("\n".join([*lines, *(reader.recipe for reader in _READERS.values() if reader.recipe)]))

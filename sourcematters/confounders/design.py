@@ -3,6 +3,10 @@
 `p_art` is the share of positives that carry the confounder in training. The i.i.d. test is drawn as the
 training set was; the o.o.d. test reverses the correlation (every negative carries, no positive does); in
 the clean test nobody carries. Source: arXiv 2403.04484, section 2.
+
+Who carries is drawn from the seed and the image, so all folds share it, as they share the test part and the order in
+which images are trained on. What differs between folds is who validates and what the classifier starts from: their
+spread tells of these two, and of no other draw of carriers.
 """
 
 from collections.abc import Sequence
@@ -16,6 +20,8 @@ from sourcematters.confounders.confounder import Confounder
 from sourcematters.errors import StudyError
 from sourcematters.metrics import TEST_SETS
 from sourcematters.seeds import derive, uniform
+
+WRITTEN = {"iid": "i.i.d.", "ood": "o.o.d.", "clean": "clean"}
 
 
 def fold_parts(
@@ -79,21 +85,19 @@ def sets(
     a confounder nobody does, and the clean test is the only one. Where the cohort brings folds for each strength, the
     sets are those, whole, and the test part is the o.o.d. test.
 
-    For a sampled confounder images are chosen so that the same shares hold for the attribute, and n is the size of the
-    smallest group (label, value) in any set of a part, whatever p_art. A test set is there if the test part has all of
-    its groups; the o.o.d. test must be. Raises StudyError if it is not, or the cohort's own sets do not fit `p_art`.
+    For a sampled confounder images are chosen so that the same shares hold for the attribute. Each set has n images of
+    either class, n being the size of the smallest of *its own* groups (label, value) in its part, whatever p_art: the
+    o.o.d. test is made of two groups, the clean test of two, all others of three. A test set is there if its groups
+    are; the o.o.d. test must be. Raises StudyError if it is not, or the cohort's own sets do not fit `p_art`.
     """
     if not 0 <= p_art <= 1:
         raise StudyError(f"p_art = {p_art}: the share of positives that carry the confounder lies in 0..1.")
     sampled = confounder if isinstance(confounder, Attribute) else None
-    if sampled and sampled.attribute not in cohort:
-        known = ", ".join(attributes(cohort)) or "none"
-        raise StudyError(f"the cohort has no attribute {sampled.attribute!r}. It has: {known}.")
     strata = [sampled.attribute] if sampled else []
     table = cohort[["image_id", "patient_id", "label"]].assign(
         row=np.arange(len(cohort)),
         rank=uniform(seed, cohort["image_id"].tolist(), "carrier"),
-        value=cohort[sampled.attribute].astype(str) if sampled else "",
+        value=values_of(cohort, sampled) if sampled else "",
         part=fold_parts(
             cohort, fold=fold, val_fraction=val_fraction, split_seed=split_seed, strata=strata, p_art=p_art
         ),
@@ -108,6 +112,21 @@ def sets(
             frames += _sample(rows, part, names, sampled, p_art) if sampled else _draw(rows, names, p_art)
     columns = ["row", "image_id", "patient_id", "label", "part", "carries"]
     return pd.concat(frames)[columns].sort_values(["part", "row"], kind="stable").reset_index(drop=True)
+
+
+def values_of(cohort: pd.DataFrame, sampled: Attribute) -> pd.Series:
+    """The attribute of every image, as text. Raises StudyError if there is no such column, or not both values in it."""
+    if sampled.attribute not in attributes(cohort):
+        known = ", ".join(attributes(cohort)) or "none"
+        raise StudyError(f"the cohort has no attribute {sampled.attribute!r}. It has: {known}.")
+    values = cohort[sampled.attribute].astype(str)
+    if absent := [value for value in (sampled.value, sampled.other) if value not in set(values)]:
+        there = sorted(set(values))
+        raise StudyError(
+            f"{sampled.name}: {sampled.attribute} is {' or '.join(map(repr, absent))} in none of the "
+            f"{len(values):,} images. It is {', '.join(there[:10])}{' ...' if len(there) > 10 else ''}."
+        )
+    return values
 
 
 def _draw(table: pd.DataFrame, names: Sequence[str], p_art: float) -> list[pd.DataFrame]:
@@ -129,16 +148,50 @@ def _sample(
                 f"the {part} part has no image with label {label} and {sampled.attribute} = {value!r}. "
                 f"A confounder sampled on {sampled.attribute!r} needs all of them: use a larger cohort."
             )
-    names = [name for name in names if all(group in groups for group in _make_up(name))]
-    n = min(len(groups[group]) for name in names for group in _make_up(name))
-    chosen = {name: _make_up(name, n, round(p_art * n)).items() for name in names}
-    return [pd.concat(groups[group].head(k) for group, k in of).assign(part=name) for name, of in chosen.items()]
+    frames = []
+    for name in names:
+        if all(group in groups for group in _make_up(name)):
+            n = min(len(groups[group]) for group in _make_up(name))
+            chosen = _make_up(name, n, round(p_art * n)).items()
+            frames.append(pd.concat(groups[group].head(k) for group, k in chosen).assign(part=name))
+    return frames
 
 
 def _make_up(name: str, n: int = 0, carriers: int = 0) -> dict[tuple[int, int], int]:
     """How many images of each group, (label, carries), are in a set of `n` positives and `n` negatives."""
     reversed_or_free = {"ood": {(1, 0): n, (0, 1): n}, "clean": {(1, 0): n, (0, 0): n}}
     return reversed_or_free.get(name, {(1, 1): carriers, (1, 0): n - carriers, (0, 0): n})
+
+
+def small_tests(cohort: pd.DataFrame, confounder: Confounder | None, sets: pd.DataFrame, *, smallest: int) -> list[str]:
+    """A sentence for each test set of `sets` with fewer than `smallest` images of a class: what it has, and why.
+
+    Raises StudyError with that sentence and what helps if it is the o.o.d. test, without which there is no study.
+    """
+    sampled, found = confounder if isinstance(confounder, Attribute) else None, []
+    for name in [name for name in TEST_SETS if name in set(sets["part"])]:
+        labels = sets.loc[sets["part"] == name, "label"]
+        positives, negatives = int((labels == 1).sum()), int((labels == 0).sum())
+        if min(positives, negatives) >= smallest:
+            continue
+        sentence = (
+            f"{confounder.name if confounder else 'no confounder'}: the {WRITTEN[name]} test has {positives} positive "
+            f"and {negatives} negative images; smallest_test asks for {smallest} of each."
+        )
+        if sampled:
+            test, made_of = cohort[cohort["split"] == "test"], []
+            for label, carrier in _make_up(name):
+                value = sampled.value if carrier else sampled.other
+                of_group = (test["label"] == label) & (test[sampled.attribute].astype(str) == value)
+                made_of.append(f"{of_group.sum()} with label {label} and {sampled.attribute} {value!r}")
+            sentence += f" The test part has {', '.join(made_of)}."
+        if name == "ood":
+            raise StudyError(
+                f"{sentence} Get more images of the smallest group, a larger test part (test_fraction), or lower "
+                "smallest_test: an AUC of so few says little."
+            )
+        found.append(f"{sentence} It is left out.")
+    return found
 
 
 def _own_sets(table: pd.DataFrame, confounder: Confounder | None, p_art: float) -> pd.DataFrame:

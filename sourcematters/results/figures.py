@@ -21,6 +21,7 @@ from sourcematters.results.style import BASELINE, CHANCE, NORMAL, SMALL, Style, 
 
 ROWS = {"ood": "o.o.d. test", "iid": "i.i.d. test"}
 PUBLISHED = "published state of the art"
+CLEAN = "clean test (thin)"
 
 Labels = tuple[str, Mapping[str, str]]
 """A column of the table, and what to print for each of its values, in the order in which they are drawn."""
@@ -28,9 +29,27 @@ Labels = tuple[str, Mapping[str, str]]
 
 def caption(cautions: Iterable[str]) -> str:
     """What a figure must say of its data and sources: the distinct cautions of a table's column `caution`."""
+    return "; ".join(_parts(cautions))
+
+
+def _parts(cautions: Iterable[str]) -> list[str]:
     # pandas reads an empty cell as NaN, which is no text.
     parts = (part for caution in cautions if isinstance(caution, str) for part in caution.split("; "))
-    return "; ".join(dict.fromkeys(filter(None, parts)))
+    return list(dict.fromkeys(filter(None, parts)))
+
+
+def _shared(groups: Iterable[list[str]]) -> list[str]:
+    """What stands in every one of these lists."""
+    first, *others = groups or [[]]
+    return [part for part in first if all(part in other for other in others)]
+
+
+def cautions(table: pd.DataFrame) -> list[str]:
+    """The column `caution` in words: what holds of every task, then of each task by itself, as `mass-ct: phantoms`."""
+    by_task = {str(task): _parts(part["caution"]) for task, part in table.groupby("task", sort=False)}
+    shared = _shared(by_task.values())
+    own = {task: "; ".join(part for part in parts if part not in shared) for task, parts in by_task.items()}
+    return [*(["; ".join(shared)] if shared else []), *(f"{task}: {text}" for task, text in own.items() if text)]
 
 
 def robustness(
@@ -38,13 +57,16 @@ def robustness(
 ) -> Figure:
     """Fig. 3: AUC against the confounder's strength, o.o.d. row over i.i.d. row, a column a confounder.
 
-    `data` is the table of `metrics.summarise` for one backbone: mean over folds, with the 95 % interval as
-    error bars (cut at 0 and 1, shifted sideways by source so that they do not hide each other). `confounders`
-    picks and orders the columns, all if empty. `baseline`, the published AUC by task, is drawn as a dotted line, `note`
-    printed on top, e.g. what `caption` returns. Raises StudyError if a panel would mix tasks or backbones.
+    `data` is the table of `statistics.summarise` for one backbone: mean over folds, with the 95 % interval over folds
+    and test patients as error bars (cut at 0 and 1, shifted sideways by source so that they do not hide each other).
+    The clean test is a thin line in the o.o.d. row. `confounders` picks and orders the columns, all if empty.
+    `baseline`, the published AUC by task, is drawn as a dotted line. What the column `caution` says of all panels is
+    printed on top, and `note` below it; what it says of some, on those (no column: nothing). In each panel stands how
+    many images its test has, if there are columns `n` and `positives`. Raises StudyError if a panel would mix tasks or
+    backbones.
     """
     names = list(dict.fromkeys(confounders or data["confounder"]))
-    data = _chosen(data, names, ROWS, alike=("task", "backbone"))
+    data, clean = _chosen(data, names, ROWS, alike=("task", "backbone"))
     tasks = dict(zip(data["confounder"], data["task"], strict=True))
     several = len(set(tasks.values())) > 1
     return _panels(
@@ -52,7 +74,8 @@ def robustness(
         rows=("test_set", {test_set: f"{label}\nAUC" for test_set, label in ROWS.items()}),
         columns=("confounder", {name: title_of(name) + f"\n{tasks[name]}" * several for name in names}),
         levels={(row, name): baseline[task] for row in ROWS for name, task in tasks.items() if task in baseline},
-        empty="the cohort has no such test",
+        empty="no such test, or too few images",
+        clean=clean,
         note=note,
     )
 
@@ -63,7 +86,7 @@ def by_task(*, data: pd.DataFrame, confounders: Iterable[str], baseline: Mapping
     As `robustness`; with X-ray and CT as tasks, and the two designs of noise as `confounders`, it is the paper's.
     """
     names = list(confounders)
-    data = _chosen(data, names, ["ood"], alike=("backbone",))
+    data, clean = _chosen(data, names, ["ood"], alike=("backbone",))
     tasks = list(dict.fromkeys(data["task"]))
     return _panels(
         data,
@@ -71,6 +94,7 @@ def by_task(*, data: pd.DataFrame, confounders: Iterable[str], baseline: Mapping
         columns=("confounder", {name: title_of(name) for name in names}),
         levels={(task, name): baseline[task] for task in tasks if task in baseline for name in names},
         empty="no such runs",
+        clean=clean,
         note=note,
     )
 
@@ -82,6 +106,7 @@ def against(*, data: pd.DataFrame, note: str = "") -> Figure:
     their bars the error of reading them off the paper's figures. `note` says on top what the comparison is worth.
     """
     titles = published.table("panels").set_index("panel")["title"].loc[data["panel"].unique()]
+    _alike(data, "panel", ("data", "task", "backbone"))
     return _panels(
         data.rename(columns={"ours": "mean"}),
         rows=("test_set", {test_set: f"{label}\nAUC as published" for test_set, label in ROWS.items()}),
@@ -92,25 +117,45 @@ def against(*, data: pd.DataFrame, note: str = "") -> Figure:
     )
 
 
-def _chosen(data: pd.DataFrame, names: list[str], test_sets: Iterable[str], alike: Iterable[str]) -> pd.DataFrame:
-    data = data[data["confounder"].isin(names) & data["test_set"].isin(list(test_sets))]
-    for (name, part), column in itertools.product(data.groupby("confounder"), alike):
+def _chosen(
+    data: pd.DataFrame, names: list[str], test_sets: Iterable[str], alike: Iterable[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of these confounders and test sets, and those of the clean test, as a part of the o.o.d. panels."""
+    data = data[data["confounder"].isin(names)]
+    clean = data[data["test_set"] == "clean"].assign(test_set="ood")
+    data = data[data["test_set"].isin(list(test_sets))]
+    _alike(data, "confounder", alike)
+    return data, clean
+
+
+def _alike(data: pd.DataFrame, panel: str, columns: Iterable[str]) -> None:
+    for (name, part), column in itertools.product(data.groupby(panel), columns):
         if len(found := sorted(part[column].unique())) > 1:
             raise StudyError(
                 f"figure: {name} has more than one {column} ({', '.join(found)}). Draw one at a time: "
                 f"data[data.{column} == {found[0]!r}]."
             )
-    return data
 
 
 def _panels(
-    data: pd.DataFrame, *, rows: Labels, columns: Labels, levels: Mapping[tuple[str, str], float], empty: str, note: str
+    data: pd.DataFrame,
+    *,
+    rows: Labels,
+    columns: Labels,
+    levels: Mapping[tuple[str, str], float],
+    empty: str,
+    note: str = "",
+    clean: pd.DataFrame | None = None,
 ) -> Figure:
     """A grid of panels with a curve a source, under one legend; `levels` are dotted lines, by row and column.
 
     A panel without any row says `empty`. Beside what was published (`published.compare`) chance has no line.
     """
     (row_of, labels), (column_of, titles) = rows, columns
+    told = data.assign(caution=data.get("caution", ""))
+    by_panel = {place: _parts(part["caution"]) for place, part in told.groupby([row_of, column_of])}
+    shared = _shared(list(by_panel.values()))
+    own = {place: "; ".join(part for part in parts if part not in shared) for place, parts in by_panel.items()}
     theirs, style = "published" in data, styles(data["source"])
     size = 1.0 + 1.75 * max(len(titles), 2), (21 * len(labels) + (8 if theirs else 4)) / 10
     figure = Figure(figsize=size, layout="constrained")
@@ -122,31 +167,46 @@ def _panels(
             axes.axhline(level, zorder=0, label=PUBLISHED, **BASELINE)
         panel = data[(data[row_of] == row) & (data[column_of] == column)]
         _curves(axes, panel, style)
+        _sizes(axes, panel)
+        if clean is not None:
+            _thin(axes, clean[(clean[row_of] == row) & (clean[column_of] == column)], style)
         if panel.empty:
             axes.text(0.5, 0.25 if theirs else 0.7, empty, ha="center", fontsize=SMALL, color="#707070")
         axes.set(xlim=(-0.06, 1.06), ylim=(-0.02, 1.02), yticks=np.linspace(0, 1, 6))
         axes.grid(axis="y", color="#EBEBEB", linewidth=0.6)
         axes.set_axisbelow(True)
         frame(axes)
-    for top, bottom, (column, title) in zip(grid[0], grid[-1], titles.items(), strict=True):
-        top.set_title(title, fontsize=NORMAL, weight="bold")
+        _say(axes, own.get((row, column), ""), titles[column] if row == next(iter(labels)) else "")
+    for bottom, column in zip(grid[-1], titles, strict=True):
         strengths = sorted(data.loc[data[column_of] == column, "p_art"].unique())
         bottom.set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
     for axes, label in zip(grid[:, 0], labels.values(), strict=True):
         axes.set_ylabel(label, fontsize=NORMAL)
     fewest, most = data["folds"].min(), data["folds"].max()
-    interval = f"mean of {most if fewest == most else f'{fewest} to {most}'} folds, 95 % confidence interval"
-    folds = "ours: " * theirs + ("one fold: no confidence interval" if most == 1 else interval)
+    several = (
+        f"mean of {most if fewest == most else f'{fewest} to {most}'} folds, 95 % interval: folds and test patients"
+    )
+    folds = "ours: " * theirs + ("one fold, 95 % interval: test patients only" if most == 1 else several)
     figure.supxlabel(f"strength of the correlation, $p_\\mathrm{{art}}$\n{folds}", fontsize=SMALL + 0.5)
     # One legend above all panels, under the note: the sources first, then the reference lines.
     handles = {h.get_label(): h for axes in figure.axes for h in axes.get_legend_handles_labels()[0]}
-    ordered = sorted(handles.values(), key=lambda handle: handle.get_label() in ("chance", PUBLISHED))
+    ordered = sorted(handles.values(), key=lambda handle: handle.get_label() in ("chance", PUBLISHED, CLEAN))
     figure.legend(
         handles=[*ordered[0::3], *ordered[1::3], *ordered[2::3]],  # matplotlib fills column by column, people read rows
-        ncols=3, loc="outside upper center", frameon=False, handlelength=3.2, fontsize=SMALL + 0.5, title=note,
+        ncols=3, loc="outside upper center", frameon=False, handlelength=3.2, fontsize=SMALL + 0.5,
+        title="\n".join(filter(None, ["; ".join(shared), note])),
         title_fontproperties={"weight": "bold", "size": NORMAL},
     )  # fmt: skip
     return figure
+
+
+def _say(axes: Axes, caution: str, title: str) -> None:
+    """A panel's title, and under it what must be said of this panel alone."""
+    lines = textwrap.wrap(caution, 34)
+    axes.set_title(title, fontsize=NORMAL, weight="bold", pad=6 + 1.3 * SMALL * len(lines))
+    axes.text(
+        0.5, 1.02, "\n".join(lines), transform=axes.transAxes, ha="center", va="bottom", fontsize=SMALL, style="italic"
+    )
 
 
 def _curves(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None:
@@ -178,6 +238,23 @@ def _curves(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None
             linestyle=(0, (1, 2)), linewidth=0.8, markersize=4.5, markerfacecolor="white", markeredgewidth=0.9,
             elinewidth=2.5, clip_on=False, zorder=4,
         )  # fmt: skip
+
+
+def _sizes(axes: Axes, panel: pd.DataFrame) -> None:
+    """In the panel's lower left corner, how many images its test set has, where the table tells."""
+    if "n" in panel and len(panel):
+        n, positives = panel[["n", "positives"]].min()
+        text = f"n = {n} ({positives} positive)"
+        axes.text(0.02, 0.015, text, transform=axes.transAxes, fontsize=SMALL - 1.5, color="#707070")
+
+
+def _thin(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None:
+    """The clean test of each source, without bars; one of them, in grey, stands in the legend."""
+    for source, curve in panel.groupby("source"):
+        curve = curve.sort_values("p_art")
+        axes.plot(curve["p_art"], curve["mean"], color=style[str(source)].color, linewidth=0.6, zorder=2)
+    if len(panel):
+        axes.plot([], [], color="#707070", linewidth=0.6, label=CLEAN)
 
 
 def save(figure: Figure, path: Path, table: pd.DataFrame) -> list[Path]:

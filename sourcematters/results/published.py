@@ -3,23 +3,42 @@
 The published AUC is Keras's micro-average: `auc_keras` of our runs is compared with it, `auc` stands beside.
 """
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files as package_files
-from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from sourcematters import metrics
+from sourcematters.cohorts.published_splits import are_published
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
-from sourcematters.sources import known
+from sourcematters.results import statistics
+from sourcematters.runs.run_folder import Workspace, open_registered
+from sourcematters.runs.specs import RunSpec
+from sourcematters.sources import IMAGENET_MEAN, IMAGENET_STD, known
+from sourcematters.sources.radimagenet import KERAS, NORMALIZATION
 
 SAME = ["panel", "test_set", "source", "p_art"]
 COMPARISON = [
     *SAME, "published_source", "data", "task", "confounder", "backbone", "folds", "metric", "ours", "ci_low", "ci_high",
-    "published", "read_error", "difference", "within_ci", "auc", "comparable", "reason",
+    "published", "read_error", "difference", "within_ci", "auc", "caution", "comparable", "reason",
 ]  # fmt: skip
+CT = "CT: the paper left cohort, split and noise open"
 SETTINGS = "other settings"
-REASONS = ["data", "task", "source", "backbone", "other"]
+REASONS = ["data", "task", "source", "backbone", "CT:", "other"]
+# What the paper's sources are, of which its profile tells the names.
+WEIGHTS: dict[str, dict[str, Any]] = {
+    "imagenet": {"kind": "timm", "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
+    KERAS: {"kind": "keras", "mean": NORMALIZATION[KERAS][0], "std": NORMALIZATION[KERAS][1]},
+    "random": {"kind": "random", "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
+}
+# No choice of settings: names, axes of the grid, seeds, and the cohort's content, of which `splits` tells.
+NO_SETTINGS = {
+    "id", "fit", "data", "task", "cohort", "p_art", "fold", "seed", "split_seed", "backbone",
+    "confounder.name", "confounder.leaf", "source.name", "source.identity",
+}  # fmt: skip
+NO_WORDS = {"training", "confounder", "carrier", "parameters"}
 
 
 def table(name: str) -> pd.DataFrame:
@@ -28,15 +47,17 @@ def table(name: str) -> pd.DataFrame:
         return pd.read_csv(file)
 
 
-def compare(results: pd.DataFrame, runs: Path) -> pd.DataFrame:
+def compare(results: pd.DataFrame, workspace: Workspace, paper: Sequence[RunSpec]) -> pd.DataFrame:
     """Our curves on the published ones: `COMPARISON`, one row a panel, test set, source and strength.
 
-    `results` is the results table, `runs` the folder of its run folders, whose spec.json tells the settings. Ours
-    is the mean of `auc_keras` over folds with its 95 % interval, difference is ours minus published, and
-    `within_ci` says if the published value, give or take its reading error, lies in that interval (missing for one
-    fold). `comparable` is False where `reason` names data, task, source, backbone or settings that are not the
-    paper's; a number stands there all the same, and means nothing. Confounders, sources and strengths that the paper
-    lacks are left out. Raises StudyError if nothing is left.
+    `results` is the results table, `workspace` keeps the runs, whose spec.json tells all of their settings, and their
+    cohorts; `paper` are the runs of profile `paper` on X-rays. Ours is the mean of `auc_keras` over folds with its 95 %
+    interval over folds and test patients, difference is ours minus published, and `within_ci` says if the published
+    value, give or take its reading error, lies in that interval (missing for one fold, whose interval has the test
+    patients only). `comparable` is False where `reason` names data, task, source, backbone, splits or settings that are
+    not the paper's, and for CT, of which the paper published curves and no more; a number stands there all the same,
+    and means nothing. Confounders, sources and strengths that the paper lacks are left out. Raises StudyError if
+    nothing is left.
     """
     laid = [name for name, source in known().items() if source.curve]
     ours = results[results["source"].isin(laid)]
@@ -45,7 +66,7 @@ def compare(results: pd.DataFrame, runs: Path) -> pd.DataFrame:
     for _, panel in panels.iterrows():
         # X-rays and CT share the names of their confounders; whatever is not CT is laid on the X-ray panels.
         shown = ours[(ours["confounder"] == panel["confounder"]) & (on_ct == (panel["data"] == "lidc"))]
-        frames += [_of_panel(part, panel, runs) for _, part in shown.groupby("data", sort=False)]
+        frames += [_of_panel(part, panel, workspace, paper) for _, part in shown.groupby("data", sort=False)]
     if not any(map(len, frames)):
         there = ", ".join(f"{panel['confounder']} at {name}" for name, panel in panels.iterrows())
         raise StudyError(
@@ -55,42 +76,78 @@ def compare(results: pd.DataFrame, runs: Path) -> pd.DataFrame:
     return pd.concat([frame for frame in frames if len(frame)], ignore_index=True)[COMPARISON]
 
 
-def _of_panel(results: pd.DataFrame, panel: pd.Series, runs: Path) -> pd.DataFrame:
+def _of_panel(results: pd.DataFrame, panel: pd.Series, workspace: Workspace, paper: Sequence[RunSpec]) -> pd.DataFrame:
     first, of_run = results.iloc[0], ["source", "task", "backbone"]
-    reasons = {key: _reason(part, panel, runs) for key, part in results.groupby(of_run)}
-    binary = metrics.summarise(results)[[*metrics.GROUP, "mean"]].rename(columns={"mean": "auc"})
-    both = metrics.summarise(results, metric="auc_keras").rename(columns={"mean": "ours"}).merge(binary)
+    of_curve = results.groupby(of_run)
+    reasons = {key: "; ".join(_reasons(part, panel, workspace, paper)) for key, part in of_curve}
+    cautions = of_curve["caution"].first()
+    binary = results.groupby(metrics.GROUP)["auc"].mean().reset_index()
+    keras = statistics.summarise(results, workspace.shared("runs"), metric="auc_keras")
+    both = keras.rename(columns={"mean": "ours"}).merge(binary)
     both = both.assign(panel=panel.name, data=first["data"], metric="auc_keras", p_art=both["p_art"].round(6))
     both["published_source"] = [known()[source].curve for source in both["source"]]
-    both["reason"] = [reasons[key] for key in both[of_run].itertuples(index=False, name=None)]
+    curves = list(both[of_run].itertuples(index=False, name=None))
+    both["reason"], both["caution"] = [reasons[curve] for curve in curves], [cautions[curve] for curve in curves]
     both["comparable"] = both["reason"] == ""
     theirs = table("means").rename(columns={"source": "published_source", "mean_auc": "published"})
     both = both.merge(theirs, on=["panel", "test_set", "published_source", "p_art"])
     both["difference"] = both["ours"] - both["published"]
     inside = both["published"].between(both["ci_low"] - both["read_error"], both["ci_high"] + both["read_error"])
-    return both.assign(within_ci=inside.astype("boolean").where(both["ci_low"].notna(), pd.NA))
+    return both.assign(within_ci=inside.astype("boolean").where((both["folds"] > 1) & both["ci_low"].notna(), pd.NA))
 
 
-def _reason(results: pd.DataFrame, panel: pd.Series, runs: Path) -> str:
-    """What of these runs (one source, task and backbone) is not the paper's; empty if nothing is."""
-    first, source = results.iloc[0], known()[results["source"].iloc[0]]
-    compared = [
-        ("data", first["data"], panel["data"], first["data"].startswith(panel["data"])),
-        ("task", first["task"], panel["task"], first["task"] == panel["task"]),
-        ("source", source.name, source.curve, source.curve in source.title),  # a stand-in's title is its own
-        ("backbone", first["backbone"], "resnet50", first["backbone"] == "resnet50"),
-    ]
-    reasons = [f"{what} {ours}, not {theirs}" for what, ours, theirs, same in compared if not same]
-    spec = read_json(runs / results["run_id"].iloc[results["p_art"].argmax()] / "spec.json")
-    others = []
-    for setting, wanted in panel.drop(["title", "confounder", "data", "task"]).dropna().items():
-        side, _, name = setting.rpartition(".")
-        value = (spec["confounder"][side]["parameters"] if side else spec["training"])[name]
-        if value != wanted:
-            others.append(f"{name} {value:g} ({wanted:g})")
-    if others:
-        reasons.append(f"{SETTINGS}, the paper's in brackets: {', '.join(others)}")
-    return "; ".join(reasons)
+def _reasons(results: pd.DataFrame, panel: pd.Series, workspace: Workspace, paper: Sequence[RunSpec]) -> Iterator[str]:
+    """What of these runs (one source, task and backbone) is not the paper's; nothing if all is."""
+    first, curve = results.iloc[0], known()[results["source"].iloc[0]].curve
+    papers_source = next(spec.source.name for spec in paper if known()[spec.source.name].curve == curve)
+    names = {"data": panel["data"], "task": panel["task"], "source": papers_source, "backbone": paper[0].backbone}
+    yield from (f"{what} {first[what]}, not {theirs}" for what, theirs in names.items() if first[what] != theirs)
+    if panel["data"] == "lidc":
+        yield CT
+        return
+    theirs = [spec for spec in paper if spec.confounder and spec.confounder.name == panel["confounder"]]
+    wanted = settings([spec.to_dict() | {"source": WEIGHTS[papers_source]} for spec in theirs])
+    specs = [read_json(workspace.shared("runs") / run_id / "spec.json") for run_id in results["run_id"].unique()]
+    found, cohorts = settings(specs), {spec["cohort"] for spec in specs}
+    wanted["splits"] = {"published"}
+    found["splits"] = {"published" if are_published(open_registered(each, workspace)) else "own" for each in cohorts}
+    if others := [
+        f"{name} {_text(found.get(name, ()))} ({_text(wanted.get(name, ()))})"
+        for name in dict.fromkeys([*wanted, *found])
+        if found.get(name) != wanted.get(name)
+    ]:
+        yield f"{SETTINGS}, the paper's in brackets: {', '.join(others)}"
+
+
+def settings(specs: Sequence[Mapping[str, Any]]) -> dict[str, set[Any]]:
+    """Each setting of runs (`RunSpec.to_dict`) by a short name, `size`, `height`, `base n0`, with all its values."""
+    strengths = tuple(sorted({spec["p_art"] for spec in specs}))
+    found: dict[str, set[Any]] = {"folds": {len({spec["fold"] for spec in specs})}, "strengths": {strengths}}
+    for spec in specs:
+        for key, value in _flat(spec):
+            if ".".join(key) not in NO_SETTINGS:
+                words = ("drawing" if word == "name" else word for word in key if word not in NO_WORDS)
+                found.setdefault(" ".join(words), set()).add(tuple(value) if isinstance(value, list) else value)
+    return found
+
+
+def _flat(tree: Mapping[str, Any], *above: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, *above, key)
+        else:
+            yield (*above, key), value
+
+
+def _text(values: Iterable[Any]) -> str:
+    """Values for people: `512`, `0 0.5 1`, `1e-05 and 0.001`, `none` for a setting that is not there."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, tuple):
+            return " ".join(map(text, value))
+        return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+    return " and ".join(sorted(map(text, values))) or "none"
 
 
 def verdict(comparison: pd.DataFrame) -> str:

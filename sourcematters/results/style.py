@@ -52,7 +52,11 @@ def styles(sources: Iterable[str]) -> dict[str, Style]:
         own = [CURVES[curves[name]]] if name in curves else []
         free = [style for style in (*own, *OTHERS) if style not in found.values()]
         if not free:
-            raise StudyError(f"figure: {len(plains)} sources are more than can be told apart: draw fewer at once.")
+            raise StudyError(
+                f"a figure cannot tell {len(plains)} sources apart: there is no style left for {name}, after "
+                f"{', '.join(key for key in found if key in plains)}. Compare fewer at once (NAME{MATCHED} shares the "
+                "colour of NAME)."
+            )
         found |= {name: free[0], name + MATCHED: free[0]._replace(linestyle=(0, (1, 1)), hollow=True)}
     return {name: style for name, style in found.items() if name in names}
 

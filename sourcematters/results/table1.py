@@ -14,26 +14,27 @@ from sourcematters.runs.run_folder import Workspace, open_registered
 COUNTS = [
     "train_val", "train_val_positives", "train_val_negatives", "test", "test_positives", "test_negatives", "patients",
 ]  # fmt: skip
-SHARED = ["data", "task", "cohort", "size", "batch_size"]
-COLUMNS = ["data", "task", "confounders", *COUNTS, "size", "batch_size", "folds", "strengths", "cohort"]
+SHARED = ["data", "task", "cohort", "backbone", "size", "batch_size"]
+COLUMNS = ["data", "task", "confounders", *COUNTS, "backbone", "size", "batch_size", "folds", "strengths", "cohort"]
 
 
 def summarise(results: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
     """Table 1: `COLUMNS` and, where data and task are the paper's, its own values as `paper_...`.
 
     One row a data and task; confounders whose numbers are alike share it (comma list), others have a row of their own.
-    Images, positives and negatives are those of *one run*, `patients` those in any of its sets: `design.sets` draws
-    them again from its spec.json and the registered cohort. A drawn confounder uses every image of the cohort, a
-    sampled one (gender) fewer. Where folds or strengths differ, the count is the text "fewest to most". `size` is in
-    px; `strengths` lists p_art; `cohort` is the digest under which the cohort is kept; `paper_recalled` names values
-    recalled from the paper, not checked against its files. Raises StudyError if the cohort of a run is not there.
+    Images, positives and negatives are those of *one run* (`test`: of its o.o.d. test), `patients` those in any of its
+    sets: `design.sets` draws them again from its spec.json and the registered cohort. A drawn confounder uses every
+    image of the cohort, a sampled one (gender) fewer. Where folds or strengths differ, the count is the text "fewest to
+    most". `size` is in px; `strengths` lists p_art; `cohort` is the digest under which the cohort is kept;
+    `paper_recalled` names values recalled from the paper, not checked against its files. Raises StudyError if the
+    cohort of a run is not there.
     """
     metrics.check(results, ["run_id", "data", "task", "confounder", "p_art", "fold"], "results")
 
     @cache
     def counts(cohort: str, confounder: Attribute | None, **drawing: Any) -> dict[str, int]:
         sets = design.sets(open_registered(cohort, workspace), confounder, **drawing)
-        # All test sets have one size; the o.o.d. test is the one that no cohort lacks.
+        # The o.o.d. test is the one that no cohort lacks; a sampled confounder's others may be larger or smaller.
         parts = {"train_val": ["train", "val"], "test": ["ood" if confounder else "clean"]}
         row = {"patients": sets["patient_id"].nunique()}
         for name, chosen in parts.items():

@@ -18,7 +18,7 @@ from sourcematters.confounders import Confounder, design
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
 from sourcematters.processes import cores, over_processes, progress
-from sourcematters.runs import plans, provenance
+from sourcematters.runs import mixtures, plans, provenance
 from sourcematters.runs.run_folder import (
     Execution,
     Workspace,
@@ -29,10 +29,10 @@ from sourcematters.runs.run_folder import (
     renderings,
     usable,
 )
-from sourcematters.runs.slurm import Slurm, make_in_jobs
+from sourcematters.runs.slurm import Slurm, make_in_jobs, refuse
 from sourcematters.runs.specs import RunSpec, grid
 from sourcematters.sources import Source, resolve
-from sourcematters.training import image_bank
+from sourcematters.training import image_bank, trials
 from sourcematters.training.recipe import Training
 
 
@@ -49,8 +49,9 @@ def plan(
     weights: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "auto",
+    smallest_test: int = 1,
 ) -> list[RunSpec]:
-    """Register the cohort, find the sources and return every run of the grid.
+    """Register the cohort, find the sources and return every run of the grid; print which test sets are too small.
 
     cohort, workspace  the images, and where all that is made of them is kept
     confounders, p_art, sources, folds  the axes of the grid, see `specs.grid`; of a source its name
@@ -59,12 +60,17 @@ def plan(
     weights            local files of sources, by name, see `sources.resolve`
     seed               of everything drawn, see `RunSpec`
     device             what the runs will be made on, for precision auto only
+    smallest_test      images of each class that a test set must have: a smaller i.i.d. or clean test is left out
 
     Raises StudyError for an unknown source, an empty or repeated axis, p_art outside 0..1, or a cohort too small
-    for the folds or for a confounder: before anything is trained.
+    for the folds, for a confounder or for an o.o.d. test: before anything is trained.
     """
+    small: list[str] = []
     for confounder, fold, strength in itertools.product(confounders, range(folds), p_art):
-        design.sets(cohort.table, confounder, p_art=strength, fold=fold, seed=seed)
+        sets = design.sets(cohort.table, confounder, p_art=strength, fold=fold, seed=seed)
+        small += design.small_tests(cohort.table, confounder, sets, smallest=smallest_test)
+    for sentence in dict.fromkeys(small):
+        print(sentence)
     if training.precision == "auto":
         from sourcematters.training import devices
 
@@ -81,16 +87,18 @@ def plan(
         training=training,
         seed=seed,
         caution=cohort.caution,
+        smallest_test=smallest_test,
     )
 
 
 def plan_table(specs: Sequence[RunSpec]) -> pd.DataFrame:
-    """One row a run: run_id, data, task, confounder, p_art, source, backbone, fold, caution.
+    """One row a run: run_id, data, task, confounder, p_art, source, backbone, fold, smallest_test, caution.
 
     The last column joins what a figure must say of the cohort and of the source; "" for nothing.
     """
     cautions = ["; ".join(filter(None, (spec.caution, spec.source.caution))) for spec in specs]
-    return pd.DataFrame([{"run_id": spec.id, **spec.row} for spec in specs]).assign(caution=cautions)
+    rows = [{"run_id": spec.id, **spec.row, "smallest_test": spec.smallest_test} for spec in specs]
+    return pd.DataFrame(rows).assign(caution=cautions)
 
 
 def run(
@@ -118,16 +126,14 @@ def run(
     Raises StudyError naming the failed runs and where their tracebacks are, for an unknown executor or option, for
     `recompute` of compiled networks, and for precision tf32 on a device without it.
     """
-    if executor not in ("local", "slurm"):
-        raise StudyError(f"executor = {executor!r}: it must be local or slurm.")
-    if recompute and any(spec.training.compiled for spec in specs):
-        raise StudyError("recompute and compiled exclude each other: set one of them to false.")
+    recipes = [spec.training for spec in specs]
+    options = check_means(recipes, workspace, recompute=recompute, executor=executor, slurm=slurm or {})
     # What jobs run on, only they know.
-    if executor == "local" and any(spec.training.precision == "tf32" for spec in specs):
+    if executor == "local" and any(training.precision == "tf32" for training in recipes):
         from sourcematters.training import devices
 
         devices.check_precision("tf32", devices.choose(device))
-    options, execution = Slurm(**slurm or {}), Execution(device, recompute)
+    execution = Execution(device, recompute)
     table = plan_table(specs)
     plans.write(workspace, name, table)
     todo = [spec for spec in specs if not usable(spec, workspace)]
@@ -135,6 +141,10 @@ def run(
     if note := provenance.made_by_other_code(sorted(finished)):
         print(f"note: {note}", file=sys.stderr)
     if todo:
+        if executor == "local":
+            for backbone, training in {(spec.backbone, spec.training) for spec in todo}:
+                if backbone not in trials.TRIED:
+                    trials.trial_step(backbone, training, device)
         _prepare(todo, workspace, workers or cores())
         if executor == "slurm":
             ended = make_in_jobs(todo, workspace, execution, name=name, options=options)
@@ -145,6 +155,20 @@ def run(
             ended = over_processes(work, todo, at_once)
         _watch(ended, workspace, done=len(specs) - len(todo), total=len(specs))
     return collect(table, workspace)
+
+
+def check_means(
+    recipes: Sequence[Training], workspace: Workspace, *, recompute: bool, executor: str, slurm: Mapping[str, Any]
+) -> Slurm:
+    """The options of a cluster's jobs. Raises StudyError where runs of these recipes cannot be made by such means."""
+    if executor not in ("local", "slurm"):
+        raise StudyError(f"executor = {executor!r}: it must be local or slurm.")
+    if recompute and any(training.compiled for training in recipes):
+        raise StudyError("recompute and compiled exclude each other: set one of them to false.")
+    options = Slurm(**slurm)
+    if executor == "slurm":
+        refuse(options, workspace.shared("slurm"))
+    return options
 
 
 def _watch(ended: Iterable[tuple[RunSpec, str]], workspace: Workspace, *, done: int, total: int) -> None:
@@ -209,15 +233,19 @@ def prepare_sources(
 def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
     """The tidy results of the runs in a plan: one row a run and test set, metrics recomputed from predictions.
 
-    Columns: those of `plan_table`, then test_set, n, auc, auc_keras. Raises StudyError naming a run that is not done,
-    or a file that is not what was written.
+    Columns: those of `plan_table`, then test_set, n, positives, patients, learned (`metrics.learned`), auc, auc_keras.
+    An i.i.d. or clean test with fewer than the plan's `smallest_test` images of a class is left out. Raises StudyError
+    naming a run that is not done, or a file that is not what was written.
     """
     if missing := _not_done(table, workspace):
         raise StudyError(missing)
-    folder = workspace.shared("runs")
-    tests = (metrics.by_test_set(predictions(folder / run_id)) for run_id in table["run_id"])
-    frames = [found.assign(**row) for found, row in zip(tests, table.to_dict("records"), strict=True)]
-    return pd.concat(frames, ignore_index=True)[[*table.columns, "test_set", "n", *metrics.METRICS]]
+    frames = []
+    for row in table.to_dict("records"):
+        tests = metrics.by_test_set(predictions(workspace.shared("runs") / row["run_id"]))
+        tests = metrics.counted(tests, row["smallest_test"])
+        frames.append(tests.assign(**row, learned=int(metrics.learned(tests, row["p_art"]))))
+    columns = [*table.columns, "test_set", *metrics.SIZE, "learned", *metrics.METRICS]
+    return pd.concat(frames, ignore_index=True)[columns]
 
 
 def _not_done(table: pd.DataFrame, workspace: Workspace) -> str:
@@ -228,20 +256,22 @@ def _not_done(table: pd.DataFrame, workspace: Workspace) -> str:
 
 
 def collect_plans(workspace: Workspace) -> tuple[pd.DataFrame, list[str]]:
-    """The results of every plan of this profile that is done, and a sentence for each that is not.
+    """The results of every plan of this profile that is done, each run once, and a sentence for each that is not.
 
-    Raises StudyError when no plan is done, and for a plan or a run that is damaged.
+    Raises StudyError when no plan is done, for a plan or a run that is damaged, and when runs of two plans may not
+    stand together (`mixtures.refuse`).
     """
-    frames, missing = [], []
+    found, missing = {}, []
     for path in plans.paths(workspace.own("")):
         table = plans.read(path)
         if sentence := _not_done(table, workspace):
             missing.append(f"{path.stem}: {sentence}")
         else:
-            frames.append(collect(table, workspace))
-    if not frames:
+            found[path.stem] = collect(table, workspace)
+    if not found:
         raise StudyError(
             f"{workspace.own('plans')}: no grid of runs is done there. Run the notebooks 20 to 25 first, "
             "or set `results` to the folder of a profile that was run."
         )
-    return pd.concat(frames, ignore_index=True), missing
+    mixtures.refuse(found, workspace)
+    return pd.concat(found.values(), ignore_index=True).drop_duplicates(["run_id", "test_set"]), missing

@@ -5,7 +5,7 @@ A run folder `runs/<id>/` (`RunSpec.id`) holds
     spec.json         id, all that the run is (`RunSpec.to_dict`), and `fit`, the id of the run that trained its network
     history.csv       an epoch a row: epoch, train_loss, val_loss, val_auc, best (1 where val_loss was a new minimum)
     predictions.csv   a test image a row: image_id, patient_id, label, score, test_set, carries (see `metrics`)
-    metrics.json      a test set a row: test_set, n, auc, auc_keras; can always be made again from predictions.csv
+    metrics.json      a test set a row: test_set, n, positives, patients, auc, auc_keras; follows from predictions.csv
     env.json          device, versions, commit, code, seconds that it took, when it was finished (`provenance`)
     weights.safetensors   the network, only of a run without confounder: runs at p_art = 0 score it (`RunSpec.fit`)
     done              the seal (see `checksums`), written last: SHA-256 of all the others but env.json, the one in which
@@ -145,7 +145,7 @@ def _usable(spec: RunSpec, target: Path) -> bool:
     needed = [WEIGHTS] if spec.confounder is None else []
     if wrong := flaw(target, *needed):
         checksums.tell(wrong, "the run is made again")
-        shutil.rmtree(target)
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
     return not wrong
 
 

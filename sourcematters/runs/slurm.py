@@ -184,11 +184,29 @@ def bundles(specs: Sequence[RunSpec], runs_per_job: int) -> list[list[RunSpec]]:
     return jobs
 
 
+def refuse(options: Slurm, folder: Path) -> None:
+    """Raise StudyError unless jobs with these options can be submitted from here; nothing is submitted or written."""
+    if not shutil.which("sbatch"):
+        raise StudyError("executor slurm: there is no sbatch here. Start on a machine of the cluster, or choose local.")
+    try:
+        _executor(folder, options, "check")
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise StudyError(f"executor slurm: sbatch's options do not fit. {error}") from error
+
+
+def _executor(folder: Path, options: Slurm, job_name: str) -> Any:
+    import submitit
+
+    sbatch = dict(options.model_extra or {})
+    sbatch["additional_parameters"] = {"requeue": True, **sbatch.get("additional_parameters", {})}
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=options.max_num_timeout)
+    executor.update_parameters(job_name=job_name, time=options.time, **sbatch)
+    return executor
+
+
 def _submit(specs: Sequence[RunSpec], workspace: Workspace, execution: Execution, name: str, options: Slurm) -> None:
     import submitit
 
-    if not shutil.which("sbatch"):
-        raise StudyError("executor slurm: there is no sbatch here. Start on a machine of the cluster, or choose local.")
     jobs = bundles(specs, options.runs_per_job)
     job_name = f"{name}-{uuid.uuid4().hex[:8]}"
     folder = workspace.shared("slurm") / job_name
@@ -196,17 +214,13 @@ def _submit(specs: Sequence[RunSpec], workspace: Workspace, execution: Execution
     checksums.write_csv(folder / "runs.csv", pd.DataFrame(record, columns=["task", "run_id"]))
     for spec in specs:
         shutil.rmtree(f"{workspace.run(spec)}.failed", ignore_errors=True)
-    sbatch = dict(options.model_extra or {})
-    sbatch["additional_parameters"] = {"requeue": True, **sbatch.get("additional_parameters", {})}
     # A notebook may itself run in a job, whose variables the new jobs must not inherit.
     inherited = submitit.helpers.clean_env() if "SLURM_JOB_ID" in os.environ else contextlib.nullcontext()
     conf = {name: value for name, value in os.environ.items() if name == "SLURM_CONF"}
     try:
         with inherited:
             os.environ.update(conf)
-            executor = submitit.SlurmExecutor(folder, max_num_timeout=options.max_num_timeout)
-            executor.update_parameters(job_name=job_name, time=options.time, **sbatch)
-            executor.submit_array([Bundle(job, workspace, execution) for job in jobs])
+            _executor(folder, options, job_name).submit_array([Bundle(job, workspace, execution) for job in jobs])
     except (ValueError, TypeError, RuntimeError) as error:
         raise StudyError(f"executor slurm: the jobs were not submitted. {error}") from error
     print(f"{len(jobs)} jobs submitted as {job_name}; their logs: {folder}", file=sys.stderr)

@@ -15,6 +15,8 @@ from sourcematters.errors import StudyError
 from sourcematters.sources import Source
 from sourcematters.training.recipe import REVISIONS, Training
 
+BESIDE = ("caution", "smallest_test")  # how a run's results are shown, which its identity does not depend on
+
 
 class RunSpec(Checked):
     """One fine-tuning and its test sets. Two specs that mean the same run have the same `id`."""
@@ -27,12 +29,13 @@ class RunSpec(Checked):
     p_art: float = Field(ge=0, le=1, description="share of the positives that carry it in training")
     source: Source
     backbone: str = Field(description="the network, by timm's name")
-    fold: int = Field(ge=0, description="which repeat")
+    fold: int = Field(ge=0, description="which repeat: who validates, and what the classifier starts from")
     training: Training
-    seed: int = Field(0, description="of noise, carriers, first weights, order and augmentation")
+    seed: int = Field(0, description="of noise, carriers, first weights, order and augmentation; all folds share it")
     val_fraction: float = Field(0.15, gt=0, lt=1, description="share of the development patients that validates")
     split_seed: int = Field(42, description="of the folds")
     caution: str = Field("", description="what every figure must say of the cohort; no part of the identity")
+    smallest_test: int = Field(1, ge=1, description="images of each class, else a test is left out; no part of it")
 
     @property
     def row(self) -> dict[str, Any]:
@@ -65,7 +68,7 @@ class RunSpec(Checked):
             "training": self.training.model_dump(),
             "revisions": REVISIONS,
         }
-        return {key: value for key, value in {**dict(self), **plain}.items() if key != "caution"}
+        return {key: value for key, value in {**dict(self), **plain}.items() if key not in BESIDE}
 
 
 def grid(

@@ -23,8 +23,8 @@ class Checkpoint(Source):
         """The file. Raises StudyError if it is another than when the runs were planned."""
         if f"sha256:{sha256(self.location)}" != self.identity:
             raise StudyError(
-                f"weights of source {self.name!r}: {self.location} was changed since its runs were planned. Start again: "
-                "runs are then named after what it holds now."
+                f"weights of source {self.name!r}: {self.location} was changed since its runs were planned. Start "
+                "again: runs are then named after what it holds now."
             )
         return self.location
 

@@ -21,6 +21,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
 from sourcematters import checksums, files
+from sourcematters.processes import ended_by
 from sourcematters.study import page
 from sourcematters.study.notebooks import Notebook, Plan, changed
 from sourcematters.study.settings import as_table
@@ -37,6 +38,7 @@ class _Kernel(AsyncKernelManager):
     """
 
     _group: int | None = None
+    exit_code: int | None = None  # of the last kernel that was found dead
 
     @property
     def kernel_spec(self) -> KernelSpec:
@@ -46,6 +48,11 @@ class _Kernel(AsyncKernelManager):
         options["env"] = {**os.environ, "SOURCEMATTERS_HEADLESS": "1"}
         await super().start_kernel(transport_encryption="auto", **options)
         self._group = getattr(self.provisioner, "pgid", None)
+
+    async def is_alive(self) -> bool:  # type: ignore[override]
+        if not (alive := await super().is_alive()) and self.provisioner:
+            _Kernel.exit_code = await self.provisioner.poll()
+        return alive
 
     async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:  # type: ignore[override]
         # An interrupted notebook gets a moment to tidy up; one that came to its end needs none.
@@ -90,9 +97,10 @@ def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> 
                 resources={"metadata": {"path": str(notebook.path.parent)}},
             )
         except PapermillExecutionError as error:
-            failure = error.evalue if error.ename == "StudyError" else f"{error.ename}: {error.evalue}"
+            ours = [error.evalue] == list(error.traceback)  # an error that shows as its sentence
+            failure = error.evalue if ours else f"{error.ename}: {error.evalue}"
         except DeadKernelError:
-            failure = "the kernel was killed, most often because memory ran out; try fewer workers"
+            failure = f"the kernel {ended_by(_Kernel.exit_code)}"
         except KeyboardInterrupt:
             # asyncio would report at exit that nobody awaits the interrupted cell.
             logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -122,7 +130,9 @@ def run(plan: Plan) -> Path:
     with files.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     settings = as_table(plan.study.values, plan.study.profile_values)
-    checksums.write_csv(plan.folder / "tables" / "settings.csv", settings)
+    kept = plan.folder / "tables" / "settings.csv"
+    checksums.usable(kept, "it is written anew")
+    checksums.write_csv(kept, settings)
     if edited := changed(plan.notebooks):
         print(f"note: {', '.join(edited)} differ from what is committed, and run as they are", file=sys.stderr)
     width = max(len(notebook.name) for notebook in plan.notebooks)

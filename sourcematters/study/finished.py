@@ -1,9 +1,11 @@
 """Finished runs: their tables and figures, each kept as a file and shown."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from IPython.display import Image
 from matplotlib.figure import Figure
@@ -12,45 +14,77 @@ from sourcematters import checksums, metrics
 from sourcematters.checked import unknown
 from sourcematters.errors import StudyError
 from sourcematters.results import figures, published, statistics, table1
+from sourcematters.runs import mixtures
 from sourcematters.runs.run_folder import Workspace
+from sourcematters.runs.specs import RunSpec
 from sourcematters.study.settings import Settings
 
 
 def save_table(workspace: Workspace, name: str, table: pd.DataFrame) -> pd.DataFrame:
     """Keep a table as tables/NAME.csv, its checksum beside it, and return it."""
-    checksums.write_csv(workspace.own(f"tables/{name}.csv"), table)
+    path = workspace.own(f"tables/{name}.csv")
+    checksums.usable(path, "it is written anew")
+    checksums.write_csv(path, table)
     return table
 
 
 def save_figure(workspace: Workspace, name: str, figure: Figure, table: pd.DataFrame) -> Image:
     """Keep a figure and its table as figures/NAME.png, .pdf and .csv, sealed by NAME.sha256; return it to be shown."""
-    png, *others = figures.save(figure, workspace.own(f"figures/{name}"), table)
+    path = workspace.own(f"figures/{name}")
+    all(checksums.usable(f"{path}.{kind}", "the figure is drawn anew") for kind in ("png", "pdf", "csv"))
+    png, *others = figures.save(figure, path, table)
     checksums.seal(checksums.seal_of(png), [png, *others])
     return Image(png, width=min(820, round(110 * figure.get_figwidth())))
 
 
 @dataclass(frozen=True)
 class FinishedRuns:
-    """Runs that are done: `table` has one row a run and test set (`grids.collect`); `name` names what is kept."""
+    """Runs that are done: `table` has one row a run and test set (`grids.collect`); `name` names what is kept.
+
+    `paper` gives the runs of profile `paper` on X-rays, which say what can be compared with the published numbers.
+    """
 
     table: pd.DataFrame
     workspace: Workspace
     settings: Settings
     name: str
+    paper: Callable[[], Sequence[RunSpec]]
+
+    @property
+    def runs(self) -> Path:
+        """The folder of the run folders."""
+        return self.workspace.shared("runs")
+
+    @cached_property
+    def parts(self) -> statistics.Parts:
+        """How far each test patient moves the AUC of each run, from the predictions."""
+        return statistics.read_parts(self.table, self.runs)
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """Mean AUC over folds with its interval, one row a confounder, source, test set and strength."""
-        return metrics.summarise(self.table)
+        """Mean AUC over folds with its interval, size of the test and `caution`, one row a group of `metrics.GROUP`."""
+        cautions = self.table.groupby(metrics.GROUP, as_index=False)["caution"].first()
+        return self._sized(
+            statistics.summarise(self.table, self.runs, parts=self.parts).merge(cautions, on=metrics.GROUP)
+        )
 
-    @cached_property
-    def caution(self) -> str:
-        """What every figure of these runs must say."""
-        return figures.caption(self.table["caution"])
+    def _sized(self, table: pd.DataFrame) -> pd.DataFrame:
+        """`table` with the size of its test sets (`metrics.SIZE`); of the o.o.d. test where a row is not of one."""
+        sizes, of = metrics.sizes(self.table), ["task", "confounder", "test_set"]
+        if "test_set" not in table:
+            sizes, of = sizes[sizes["test_set"] == "ood"], of[:2]
+        new = [column for column in metrics.SIZE if column not in table]
+        return table.merge(sizes[[*of, *new]], on=of, how="left")
 
     def _kept(self, name: str, table: pd.DataFrame, columns: str, digits: int = 3) -> pd.DataFrame:
-        """Keep all of a table, and return these of its columns, rounded, to be read."""
-        return save_table(self.workspace, name, table)[columns.split()].round(digits)
+        """Keep all of a table, and return what tells its rows apart and these of its columns, rounded, to be read."""
+        table = save_table(self.workspace, name, self._sized(table))
+        several = [name for name in ("data", "backbone") if name in table and table[name].nunique() > 1]
+        return table[list(dict.fromkeys(["task", *several, *columns.split(), "n", "positives"]))].round(digits)
+
+    @cached_property
+    def _settings(self) -> pd.DataFrame:
+        return mixtures.settings_of_runs(self.table, self.workspace)
 
     def _drawn(self, name: str, draw: Callable[..., Figure], confounders: Sequence[str]) -> Image | None:
         """Keep what `draw` makes of those of `confounders` that were run, and return it; nothing if none was."""
@@ -61,22 +95,36 @@ class FinishedRuns:
         levels, tasks = self.settings.state_of_the_art, sorted(set(self.summary["task"]))
         if wrong := [task for task in levels if task not in tasks]:
             raise StudyError(f"state_of_the_art: {unknown('task', wrong[0], tasks)}")
-        figure = draw(data=part, confounders=names, baseline=levels, note=self.caution)
+        figure = draw(data=part, confounders=names, baseline=levels, note=self._differences(names))
         return save_figure(self.workspace, name, figure, part)
+
+    def _differences(self, confounders: Iterable[str]) -> str:
+        """In which settings the panels of a figure of these confounders differ."""
+        return mixtures.told(self._settings[self._settings["confounder"].isin(confounders)])
 
     def plot(self) -> Image:
         """AUC against the confounder's strength, o.o.d. over i.i.d. test, a column a confounder."""
-        figure = figures.robustness(data=self.summary, note=self.caution)
+        figure = figures.robustness(data=self.summary, note=self._differences(self.summary["confounder"]))
         return save_figure(self.workspace, self.name, figure, self.summary)
 
     def answer(self) -> pd.DataFrame:
-        """Say how far each source falls from the weakest to the strongest correlation, and return the numbers."""
-        table = metrics.robustness(self.summary)
+        """Say what the confounder does to each source, apart from what it relies on, and return the numbers."""
+        table = self._sized(statistics.by_source(self.table, self.runs, self.parts))
         for row in table.itertuples():
-            print(
-                f"{row.confounder}, {row.source}: o.o.d. AUC {row.ood_low:.2f} at p_art {row.p_low:g}, "
-                f"{row.ood_high:.2f} at p_art {row.p_high:g}"
-            )
+            of, low, high = f"{row.task}, {row.confounder}, {row.source}", row.reliance_low, row.reliance_high
+            if np.isfinite(row.shift):
+                print(
+                    f"{of}: AUC {row.clean:.2f} clean, {row.shift:+.2f} where it misleads, never having seen it (shift)"
+                )
+            if np.isfinite(row.reliance):
+                print(
+                    f"{of}: having learned it, {row.reliance:.2f} less ({low:.2f} to {high:.2f}; reliance; "
+                    f"n = {row.n}, {row.positives} positive)"
+                )
+            if row.problem:
+                print(f"{of}: {row.problem}")
+        for sentence in mixtures.unlearned(self.table):
+            print(sentence)
         return table.round(3)
 
     # The paper's tables and figures, of all runs of a study
@@ -86,6 +134,10 @@ class FinishedRuns:
         save_table(self.workspace, "all_runs", self.table)
         save_table(self.workspace, "summary", self.summary)
         return save_table(self.workspace, "table1", table1.summarise(self.table, self.workspace)).T.fillna("")
+
+    def settings_of_runs(self) -> pd.DataFrame:
+        """With which settings the runs were made, a row a task and confounder."""
+        return save_table(self.workspace, "settings_of_runs", self._settings)
 
     def fig3(self) -> Image | None:
         """The paper's Fig. 3: tag, denoising and gender, o.o.d. over i.i.d. test."""
@@ -99,10 +151,6 @@ class FinishedRuns:
         """The o.o.d. test of every confounder that was run, the paper's or not, a row a task."""
         return self._drawn("overview", figures.by_task, self.summary["confounder"].unique())
 
-    def robustness(self) -> pd.DataFrame:
-        """What each confounder costs each source: o.o.d. AUC at both ends, drop and gap."""
-        return save_table(self.workspace, "robustness", metrics.robustness(self.summary)).round(3)
-
     # Statistics
 
     @cached_property
@@ -110,44 +158,41 @@ class FinishedRuns:
         """The pairs of sources that are compared."""
         return statistics.pairs(self.table["source"], self.settings.reference)
 
+    def compare(self) -> pd.DataFrame:
+        """The primary analysis: does one source rely more on a confounder than another? Says what it found."""
+        table = statistics.compare(self.table, self.runs, pairs=self.pairs, parts=self.parts)
+        for line in (
+            *statistics.told(table),
+            *(statistics.false_alarms(k, "primary") for k in sorted(set(table["folds"]))),
+        ):
+            print(line)
+        columns = "task confounder a b folds patients n reliance_a reliance_b difference ci_low ci_high p p_holm "
+        return self._kept("primary", table, columns + "p_holm_development detectable problem", 4)
+
+    def by_source(self) -> pd.DataFrame:
+        """What each confounder does to each source: clean AUC, shift and reliance, a row a source."""
+        table = statistics.by_source(self.table, self.runs, self.parts)
+        return save_table(self.workspace, "by_source", table).round(3)
+
     def permutation_tests(self) -> pd.DataFrame:
-        """The paper's test for each strength, corrected by Holm within its family."""
+        """The paper's test for each strength, corrected by Holm within its family, and how often it is wrong."""
         asked = self.settings
-        tests = statistics.permutation_tests(
-            self.table, pairs=self.pairs, test_sets=asked.test_sets, resamples=asked.permutations, seed=asked.seed
-        )
-        tests = statistics.holm(tests)
+        how = {"resamples": asked.permutations, "seed": asked.seed}
+        tests = statistics.holm(statistics.permutation_tests(self.table, pairs=self.pairs, **how))
         for family, part in tests.groupby("family", sort=False):
             below = int((part["p_holm"] < 0.05).sum())
             print(f"{family}: {below} with p_holm below .05; the smallest possible is {part['floor_holm'].iloc[0]:.3f}")
-        columns = "confounder test_set p_art a b difference t p floor p_holm floor_holm"
+        for folds in sorted(set(tests["folds_a"])):
+            print(statistics.false_alarms(folds))
+        columns = "task confounder backbone p_art a b folds_a folds_b difference t p floor p_holm floor_holm"
         return self._kept("tests", tests, columns, 4)
-
-    def bootstrap(self) -> pd.DataFrame:
-        """Differences between sources with an interval over test patients."""
-        how = {key: getattr(self.settings, key) for key in ("test_sets", "resamples", "seed")}
-        table = statistics.bootstrap(self.table, self.workspace.shared("runs"), pairs=self.pairs, **how)
-        columns = "confounder test_set p_art a b patients difference ci_low ci_high"
-        return self._kept("bootstrap", table, columns)
-
-    def mixed_model(self) -> pd.DataFrame:
-        """AUC over all strengths at once, with the fold as random intercept."""
-        reference = self.settings.reference or self.table["source"].iloc[0]
-        table = statistics.mixed_model(self.table, reference=reference, test_sets=self.settings.test_sets)
-        columns = "confounder test_set term estimate ci_low ci_high p converged problem"
-        return self._kept("mixed_model", table, columns, 4)
-
-    def by_source(self) -> pd.DataFrame:
-        """Each source in one row a confounder, averaged over strengths."""
-        columns = "confounder source strengths folds iid ood ood_low ood_high gap gap_low gap_high"
-        return self._kept("by_source", statistics.by_source(self.table), columns)
 
     # Against the paper
 
     @cached_property
     def comparison(self) -> pd.DataFrame:
         """Our curves on the published ones (`published.compare`)."""
-        table = published.compare(self.table, self.workspace.shared("runs"))
+        table = self._sized(published.compare(self.table, self.workspace, self.paper()))
         return save_table(self.workspace, "against_the_paper", table)
 
     def against_the_paper(self) -> Image:
@@ -159,10 +204,12 @@ class FinishedRuns:
 
     def differences(self) -> pd.DataFrame:
         """Ours and published side by side, and for each panel and source why it is not comparable."""
-        first = self.comparison.groupby(["panel", "source"], sort=False)["reason"].first()
-        for (panel, source), reason in first.items():
-            print(f"{panel}, {source}: {reason or 'comparable'}")
-        columns = "panel test_set source p_art ours published difference within_ci auc comparable".split()
+        first = self.comparison.groupby(["panel", "task", "source"], sort=False)["reason"].first()
+        for (panel, task, source), reason in first.items():
+            print(f"{panel}, {task}, {source}: {reason or 'comparable'}")
+        columns = (
+            "panel task backbone test_set source p_art ours published difference within_ci auc n positives comparable"
+        ).split()
         return self.comparison[columns].round(3)
 
     def consistency(self) -> pd.DataFrame:

@@ -1,8 +1,8 @@
 """Whether a study has to be executed again: a digest of everything it was made from and everything it made."""
 
+import contextlib
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import distributions
@@ -11,64 +11,90 @@ from typing import Any
 
 import pandas as pd
 
-from sourcematters import files
+from sourcematters import checksums, files
+from sourcematters.errors import StudyError
+from sourcematters.runs import plans
+from sourcematters.runs.run_folder import FILES
 
 STAMP = ".executed"
 
 
-def signature(root: Path, folder: Path, notebooks: Sequence[Path], values: Mapping[str, Any]) -> str:
-    """SHA-256 over code, installed packages, notebooks, parameters, images, weights, runs, and the results in `folder`.
+def signature(root: Path, folder: Path, notebooks: Sequence[Path], values: Mapping[str, Any]) -> dict[str, str]:
+    """A SHA-256 each of code, packages, settings, the files these name, images, runs, and the results in `folder`.
 
     `root` is a clone of the repository, `folder` a profile's results, `values` every setting that is not at its
-    default. Images and results count by size and modification time, as `make` does it; code and notebooks by content.
+    default, paths in it absolute (`settings.located`). Images and files that settings name count by their
+    `checksums.stamp`, everything else by content; of runs, those in the profile's plans.
     """
     package = (path for path in (root / "sourcematters").rglob("*") if path.is_file() and path.suffix != ".pyc")
     code = [*sorted(package), *notebooks]
-    shared = folder.parent
-    runs = sorted(path.name for path in shared.glob("runs/*") if (path / "done").exists())
-    known = shared / "bank" / "files.csv"
-    images = pd.read_csv(known, dtype=str)["path"].tolist() if known.exists() else []
     results = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != STAMP)
+    named = [path for text in sorted(set(_texts(values)) - {str(folder)}) for path in _tree(text)]
     parts = {
         "python": platform.python_version(),
         "packages": sorted({(found.name, found.version) for found in distributions()}),
         "code": [(str(path.relative_to(root)), files.sha256(path)) for path in code],
         "settings": dict(values),
-        "named": [_stat(path) for text in sorted(set(_texts(values)) - {str(folder)}) for path in _tree(Path(text))],
-        "runs": runs,
-        "images": [_stat(path) for path in images],
-        "results": [_stat(path) for path in results],
+        "files that settings name": [_stamp(path) for path in named],
+        "runs": [(path.parent.name, path.name, _content(path)) for path in _run_files(folder)],
+        "images": [_stamp(path) for path in _images(folder.parent / "bank" / "files.csv")],
+        "results": [(str(path.relative_to(folder)), files.sha256(path)) for path in results],
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    texts = {name: json.dumps(part, sort_keys=True, default=str) for name, part in parts.items()}
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
 
-def is_fresh(folder: Path, digest: str) -> bool:
-    """Whether `folder` was stamped with this signature."""
-    stamp = folder / STAMP
-    return stamp.is_file() and stamp.read_text(encoding="utf-8").strip() == digest
+def _images(remembered: Path) -> list[str]:
+    """The images that banks were made from; the file's own flaw if it has one, which makes a study stale."""
+    if not remembered.exists() or (wrong := checksums.flaw_of(remembered)):
+        return [wrong] if remembered.exists() else []
+    return pd.read_csv(remembered, dtype=str)["path"].tolist()
 
 
-def stamp(folder: Path, digest: str) -> None:
+def _run_files(folder: Path) -> Iterable[Path]:
+    """The files of the runs in a profile's plans, without the large weights."""
+    for plan in plans.paths(folder):
+        with contextlib.suppress(StudyError):  # a damaged plan counts by its content, as all results do
+            for run_id in sorted(set(plans.read(plan)["run_id"])):
+                run = folder.parent / "runs" / run_id
+                yield from (run / name for name in (*FILES, "done"))
+
+
+def changes(folder: Path, signature: Mapping[str, str]) -> list[str] | None:
+    """The parts in which `folder`, as it was stamped, differs from this signature; None if it was never stamped."""
+    try:
+        stamped = files.read_json(folder / STAMP)
+        return [name for name, digest in signature.items() if stamped.get(name) != digest]
+    except (OSError, StudyError, AttributeError):
+        return None
+
+
+def stamp(folder: Path, signature: Mapping[str, str]) -> None:
     """Remember that `folder` holds the whole study of this signature."""
-    files.write_text(folder / STAMP, digest + "\n")
+    files.write_json(folder / STAMP, dict(signature))
 
 
-def _tree(path: Path) -> Iterable[Path]:
+def _tree(text: str) -> Iterable[Path]:
     """A named file; or a folder, what is in it, and the folders in those: adding a file there shows in their times.
 
+    Only an absolute name is one: any other text means a value, whatever lies in the folder where one stands.
     LIDC-IDRI's series lie one folder deeper.
     """
-    if path.exists():
+    path = Path(text)
+    if path.is_absolute() and path.exists():
         deeper = (p for pattern in ("*/*", "LIDC-IDRI-*/*/*") for p in path.glob(pattern) if p.is_dir())
         yield from [path, *sorted(path.glob("*")), *sorted(deeper)]
 
 
-def _stat(path: str | Path) -> tuple[str, int, int]:
+def _content(path: Path) -> str:
+    return files.sha256(path) if path.is_file() else "is not there"
+
+
+def _stamp(path: str | Path) -> tuple[Any, ...]:
     try:
-        found = os.stat(path)
+        return checksums.stamp(path)
     except OSError:
-        return str(path), -1, -1
-    return str(path), found.st_size, found.st_mtime_ns
+        return str(path), "is not there"
 
 
 def _texts(value: Any) -> Iterable[str]:

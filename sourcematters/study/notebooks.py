@@ -15,7 +15,9 @@ from sourcematters import cohorts, confounders, sources
 from sourcematters.checked import unknown
 from sourcematters.errors import StudyError
 from sourcematters.runs.specs import RunSpec
+from sourcematters.study import checks
 from sourcematters.study import settings as configuration
+from sourcematters.study.checks import USES, Complaints, Need
 from sourcematters.study.page import heading
 from sourcematters.study.settings import SECTIONS, Settings, as_table, read_changes
 from sourcematters.study.study import Study
@@ -25,30 +27,38 @@ from sourcematters.study.study import Study
 class Notebook:
     """A notebook of the study; `title` and `cost` are read from its first cell, the rest from its code.
 
-    `section` is what it hands to `Study.of`, `grids` the confounders of each `study.run(...)` in it (none named: the
-    settings' own).
+    `section` is what it hands to `Study.of`; `calls` are those of `study` in it, each a name and the texts it is given.
     """
 
     path: Path
     title: str
     cost: str
     section: str = ""
-    grids: tuple[tuple[str, ...], ...] = ()
+    calls: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def name(self) -> str:
         """File name without suffix, such as 20_tag."""
         return self.path.stem
 
+    @property
+    def grids(self) -> tuple[tuple[str, ...], ...]:
+        """The confounders of each `study.run(...)` (none named: the settings' own)."""
+        return tuple(texts for name, texts in self.calls if name == "run")
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What one call will do: notebooks in order, each given `parameters`; `study` is what these settings make."""
+    """What one call will do: notebooks in order, each given `parameters`; `study` is what these settings make.
+
+    `note` says which notebooks were left out, and how to get them; empty if none was.
+    """
 
     folder: Path
     study: Study
     notebooks: tuple[Notebook, ...]
     parameters: dict[str, Any]
+    note: str = ""
 
 
 def read_notebook(path: Path) -> Notebook:
@@ -66,8 +76,8 @@ def read_notebook(path: Path) -> Notebook:
     title, cost = heading(cells)
     calls = [call for cell in cells if cell.cell_type == "code" for call in _calls(cell.source)]
     section = next((texts[0] for name, texts in calls if name == "Study.of" and texts), "")
-    grids = tuple(texts for name, texts in calls if name == "study.run")
-    return Notebook(path, title or path.stem, cost, section, grids)
+    asked = tuple((name.removeprefix("study."), texts) for name, texts in calls if name.startswith("study."))
+    return Notebook(path, title or path.stem, cost, section, asked)
 
 
 def _calls(source: str) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -109,21 +119,43 @@ def plan(
 ) -> Plan:
     """Decide which notebooks run, with which settings, and check them all before anything runs.
 
-    `overrides` are (name, YAML text) pairs and beat the profile. The executed study goes to `results`/PROFILE, by
-    default results/PROFILE in the repository. The profile's `notebooks` chooses the notebooks, unless `only` does.
-    Raises StudyError for a setting that is none and for values that do not fit, all at once.
+    `overrides` are (name, YAML text) pairs and beat the profile. The executed study goes below `results`, by default
+    to results in the repository, in a folder called as `Study` calls it. The profile's `notebooks` chooses the
+    notebooks, unless `only` does; where data of another kind are given than the profile's, those on its other data are
+    left out unless they are asked for. Raises StudyError for a setting that is none and for values that do not fit,
+    all at once.
     """
     changes = read_changes(overrides)
     if {"results", "profile"} & set(changes):
         raise StudyError("-p results, -p profile: give --results FOLDER and --profile NAME instead.")
-    name, _ = configuration.read_profile(profile)
-    folder = (Path(results).expanduser() if results else configuration.ROOT / "results").resolve() / name
-    study = Study(profile, changes, folder)
+    study = Study(profile, changes)
+    if results:
+        study = Study(profile, changes, Path(results).expanduser() / study.results.name)
     available = notebooks()
     chosen = selected(available, only or study.settings.notebooks or [notebook.name for notebook in available])
+    asked_for = bool(only) or "notebooks" in changes
+    unasked = [] if asked_for else [notebook for notebook in chosen if _is_on_other_data(notebook, study)]
     by_path = Path(profile).expanduser()
-    parameters = {"profile": str(by_path.resolve()) if by_path.is_file() else profile, "results": str(folder)}
-    return Plan(folder, study, tuple(chosen), parameters | changes)
+    parameters = {"profile": str(by_path.resolve()) if by_path.is_file() else profile, "results": str(study.results)}
+    kept = tuple(notebook for notebook in chosen if notebook not in unasked)
+    return Plan(study.results, study, kept, parameters | changes, _on_left_out(unasked))
+
+
+def _is_on_other_data(notebook: Notebook, study: Study) -> bool:
+    """Whether a notebook is on data of the profile, while others were put in the place of its data elsewhere."""
+    given = "data" in (study.changes.get(notebook.section) or {} if notebook.section else study.changes)
+    return bool(study.replaced_data) and not (
+        ("collected", ()) in notebook.calls or given or notebook.section in study.replaced_data
+    )
+
+
+def _on_left_out(left_out: Sequence[Notebook]) -> str:
+    if not left_out:
+        return ""
+    settings = dict.fromkeys(f"-p {notebook.section}.data".replace(" .", " ") + " ..." for notebook in left_out)
+    names = ", ".join(notebook.name for notebook in left_out)
+    how = f"{' and '.join(settings)} for data of your own, --only to run them all the same"
+    return f"note: left out, as their data would be the profile's: {names} ({how})"
 
 
 def changed(available: Iterable[Notebook]) -> list[str]:
@@ -174,7 +206,8 @@ def describe(plan: Plan) -> str:
 
     Neither images nor weights are opened, so they need not be there.
     """
-    lines = [f"profile {plan.study.profile}, results in {plan.folder}", ""]
+    lines = [f"profile {plan.study.profile}, results in {plan.folder}"]
+    lines += ["Cohorts and weights are not looked at here; a start checks them before its first run.", ""]
     for row in as_table(plan.study.values, plan.study.profile_values).itertuples():
         differs = f"  (profile: {row.profile or 'nothing'})" if row.value != row.profile else ""
         lines.append(f"    {row.setting} = {row.value}{differs}")
@@ -189,10 +222,30 @@ def describe(plan: Plan) -> str:
 
 def outline(plan: Plan, notebook: Notebook) -> list[RunSpec]:
     """The runs that `notebook` will make, before its cohort and weights are looked at."""
-    study = plan.study
-    if notebook.section:
-        study = Study(study.profile_file, study.changes, study.results, notebook.section)
+    study = _study(plan, notebook)
     return [spec for names in notebook.grids for spec in study.outline(*names)]
+
+
+def check(plan: Plan) -> None:
+    """Look at all that the notebooks will need, before the first is executed; nothing is trained or downloaded.
+
+    Raises one StudyError with everything that is wrong, and in which notebooks.
+    """
+    needs, unnamed = list[Need](), Complaints()
+    for notebook in plan.notebooks:
+        study = _study(plan, notebook)
+        for call, names in notebook.calls:
+            if call in USES:
+                with unnamed.noting(notebook.name):
+                    study.outline(*names) if call == "run" else None
+                    needs += study.needs(call, *names, where=notebook.name)
+    found = checks.check(needs, plan.study.workspace)
+    Complaints(unnamed.found | found.found).refuse()
+
+
+def _study(plan: Plan, notebook: Notebook) -> Study:
+    study = plan.study
+    return Study(study.profile_file, study.changes, study.results, notebook.section) if notebook.section else study
 
 
 def _counted(specs: Sequence[RunSpec]) -> str:

@@ -4,7 +4,6 @@ Everything on the page is read from the results folder, so it shows what is ther
 """
 
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ import nbformat
 import pandas as pd
 
 from sourcematters import checksums, files
-from sourcematters.results.figures import caption
+from sourcematters.results.figures import caption, cautions
 
 
 def heading(cells: Iterable[Any]) -> tuple[str, str]:
@@ -43,35 +42,35 @@ def _executed(path: Path) -> Iterator[dict[str, Any]]:
     """What the page's template shows of an executed notebook, as its own metadata tell; nothing of what is none."""
     try:
         content = nbformat.read(path, as_version=4)
-    except Exception as error:  # whatever nbformat makes of a file that somebody else left there
-        print(f"{path}: not readable as a notebook ({type(error).__name__}); index.html passes over it.", file=sys.stderr)
-        return
-    about = content.metadata.get("papermill", {})
-    ended = about.get("end_time")
-    yield {
-        "path": path,
-        "number": path.stem.split("_")[0],
-        "title": heading(content.cells)[0] or path.stem,
-        "failed": about.get("exception"),
-        "seconds": about.get("duration") or 0.0,
-        "ended": f"{datetime.fromisoformat(ended).astimezone():%Y-%m-%d %H:%M}" if ended else "",
-    }
+        about = content.metadata.get("papermill", {})
+        ended = about.get("end_time")
+        yield {
+            "path": path,
+            "number": path.stem.split("_")[0],
+            "title": heading(content.cells)[0] or path.stem,
+            "failed": about.get("exception"),
+            "seconds": float(about.get("duration") or 0),
+            "ended": f"{datetime.fromisoformat(ended).astimezone():%Y-%m-%d %H:%M}" if ended else "",
+        }
+    except Exception as error:  # whatever is in a file that somebody else left there
+        checksums.tell(f"{path}: not readable as a notebook ({type(error).__name__})", "index.html passes over it")
 
 
 def index(folder: str | Path) -> Path:
     """Write `folder`/index.html for the study executed in `folder`, and return its path.
 
     Shows `folder`/notebooks/*.ipynb (linking the .html beside each); `folder`/figures/*.png, each with links to the
-    .pdf and .csv of the same name; and `folder`/tables/settings.csv. What figures must say of their data and sources
-    (column `caution` of `folder`/plans/*.csv) stands at the top. Links are relative, so the folder can be moved or
-    zipped.
+    .pdf and .csv of the same name; and `folder`/tables/settings.csv. What must be said of data and sources (column
+    `caution`) stands at the top, by task where tasks differ (`folder`/plans/*.csv), and under each figure (its .csv).
+    Links are relative, so the folder can be moved or zipped.
     """
     folder = Path(folder)
     paths = sorted((folder / "notebooks").glob("[!.]*.ipynb"))
     notebooks = [about for path in paths for about in _executed(path)]
     # The paper's own figures come first.
     pictures = sorted((folder / "figures").glob("[!.]*.png"), key=lambda p: (not p.name.startswith("fig"), p.name))
-    figures = [(p, [q for q in (p.with_suffix(".pdf"), p.with_suffix(".csv")) if q.exists()]) for p in pictures]
+    beside = [[q for q in (p.with_suffix(".pdf"), p.with_suffix(".csv")) if q.exists()] for p in pictures]
+    figures = [(p, others, _words(_rows(p.with_suffix(".csv")))) for p, others in zip(pictures, beside, strict=True)]
     plans = [row for path in sorted((folder / "plans").glob("[!.]*.csv")) for row in _rows(path)]
     settings = folder / "tables" / "settings.csv"
     environment = jinja2.Environment(
@@ -80,13 +79,20 @@ def index(folder: str | Path) -> Path:
     environment.filters["lasting"] = lasting
     page = environment.get_template("page.html.j2").render(
         name=folder.resolve().name,
-        note=caption(row.get("caution", "") for row in plans),
+        notes=_words(plans),
         notebooks=notebooks,
         figures=figures,
         settings=[[row[k] for k in ("setting", "value", "profile")] for row in _rows(settings)],
     )
     files.write_text(folder / "index.html", page)
     return folder / "index.html"
+
+
+def _words(rows: list[dict[str, str]]) -> list[str]:
+    """What must be said of the rows of a plan or figure, by task where they have one."""
+    if all("task" in row for row in rows):
+        return cautions(pd.DataFrame(rows, columns=["task", "caution"]))
+    return list(filter(None, [caption(row.get("caution", "") for row in rows)]))
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

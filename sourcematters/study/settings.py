@@ -7,6 +7,7 @@ anything at all for some notebooks, a confounder's parameters included: `ct: {no
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
@@ -18,7 +19,7 @@ from pydantic import Field
 from sourcematters import confounders
 from sourcematters.checked import unknown
 from sourcematters.cohorts import Request
-from sourcematters.cohorts.readers import Choice
+from sourcematters.cohorts.readers import Choice, reader_of
 from sourcematters.errors import StudyError
 from sourcematters.training.recipe import Training
 
@@ -47,9 +48,8 @@ class Settings(Choice, Training):
     slurm: dict[str, Any] = Field({}, description="options of sbatch, such as {partition: gpu, time: 60}")
     state_of_the_art: dict[str, Strength] = Field({}, description="published AUC of a task, a dotted line in figures")
     reference: str = Field("", description="compare this source with each other one; empty compares every pair")
-    test_sets: tuple[Literal["ood", "iid", "clean"], ...] = Field(("ood",), description="tests to compare sources on")
+    smallest_test: int = Field(10, ge=1, description="images of each class that a test set must have to be counted")
     permutations: int = Field(9999, ge=1, description="up to so many permutations all are tried, else so many drawn")
-    resamples: int = Field(2000, ge=40, description="bootstrap samples of the test patients")
     notebooks: tuple[str, ...] = Field((), description="the notebooks to run; empty: all")
 
     def request(self, cache: Path) -> Request:
@@ -150,6 +150,34 @@ def located(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
         elif isinstance(value, Mapping) and key not in _MAPPINGS:
             found[key] = located(value, base)
     return found
+
+
+def replaced_data(profile: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, str]:
+    """Section ("": all the rest) -> data that `changes` put there and that are of another kind than the profile's.
+
+    Two are of one kind if one reader claims both; what no reader claims, as it is not there, is of no kind.
+    """
+
+    def data_of(values: Mapping[str, Any], section: str) -> str:
+        return str((values.get(section) or {}).get("data") or values.get("data") or "")
+
+    values, found = merged(profile, changes), dict[str, str]()
+    for section in ("", *SECTIONS):
+        old, new = data_of(profile, section), data_of(values, section)
+        if old and new and old != new:
+            kinds = [type(reader) for data in (old, new) if (reader := reader_of(data))]
+            found |= {section: new} if len(set(kinds)) == 2 else {}
+    return found
+
+
+def results_name(profile: str, replaced: Mapping[str, str]) -> str:
+    """How a study's folder of results is called: as its profile, and as the data that it has instead of the profile's.
+
+    >>> results_name("demo", {"": "/data/my.csv", "own": "/data/my.csv", "ct": "ct-phantoms"})
+    'demo-my-ct-phantoms'
+    """
+    names = [Path(data).name.split(".csv")[0] for data in replaced.values()]
+    return "-".join([profile, *dict.fromkeys(re.sub(r"[^\w.]+", "-", name).strip("-.") or "data" for name in names)])
 
 
 def checked(values: Mapping[str, Any]) -> tuple[Settings, dict[str, dict[str, Any]]]:

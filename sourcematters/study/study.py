@@ -8,8 +8,9 @@ runs.plot()
 runs.answer()
 """
 
+import os
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from sourcematters.cohorts import Cohort, open_cohort, verify
 from sourcematters.cohorts.lidc.dicom import read_hu
 from sourcematters.cohorts.pixels import read
 from sourcematters.confounders import Attribute, Confounder, design
-from sourcematters.errors import StudyError
+from sourcematters.errors import StudyError, stoppable
 from sourcematters.results import ct_figures, diagrams, galleries
-from sourcematters.runs import grids
+from sourcematters.runs import grids, mixtures
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.runs.specs import RunSpec, grid
 from sourcematters.sources import Source
+from sourcematters.study import checks
 from sourcematters.study import settings as configuration
 from sourcematters.study.finished import FinishedRuns, save_figure, save_table
 from sourcematters.study.settings import SECTIONS, Settings, merged, read_profile, split_section
@@ -44,7 +46,8 @@ class Study:
 
     `profile` is the name or file of a profile, `changes` are settings on top of it, by name (sections are mappings),
     and `section` is one of `settings.SECTIONS`, which then holds for all of the study. Tables and figures go to
-    `results` (empty: results/PROFILE in the repository); runs, banks and weights are kept beside it.
+    `results`; runs, banks and weights are kept beside it. Empty is results/PROFILE in the repository, or
+    results/PROFILE-DATA where `changes` put data of another kind in the place of the profile's.
     """
 
     def __init__(
@@ -60,7 +63,9 @@ class Study:
         configuration.checked(self.values)
         plain = {key: value for key, value in self.values.items() if key not in SECTIONS}
         self.settings, self.sections = configuration.checked(merged(plain, self.values.get(section) or {}))
-        self.results = Path(results or configuration.ROOT / "results" / self.profile).expanduser().resolve()
+        self.replaced_data = configuration.replaced_data(self.profile_values, self.changes)
+        name = configuration.results_name(self.profile, self.replaced_data)
+        self.results = Path(results or configuration.ROOT / "results" / name).expanduser().resolve()
         self.workspace = Workspace(str(self.results))
         self._prefix = f"{section}_" if section else ""
         self._about: dict[str, Study] = {}
@@ -107,12 +112,14 @@ class Study:
         return self._about[name]
 
     @cached_property
+    @stoppable()
     def cohort(self) -> Cohort:
         """The cohort that the settings ask for, opened and checked."""
         return open_cohort(self.settings.request(self.workspace.shared("phantoms")))
 
     # Preparation
 
+    @stoppable()
     def verify(self) -> pd.DataFrame:
         """Open every image of the cohort; print what is there, and return what is wrong, a row a problem."""
         text, problems = verify.report(self.cohort, workers=self.settings.workers)
@@ -128,6 +135,7 @@ class Study:
         found = save_table(self.workspace, f"{self._prefix}left_out", problems)
         return found.groupby("kind").agg(number=("where", "size"), first=("where", "first"), why=("what", "first"))
 
+    @stoppable()
     def contact_sheet(self) -> Image:
         """Images of each class as the network will see them, from the image bank, which is built for it."""
         rendering = Rendering(**self.settings.model_dump(include=set(Preprocessing.model_fields)))
@@ -135,8 +143,10 @@ class Study:
         bank = image_bank.build(table, [rendering], folder, workers=self.settings.workers)[0]
         print(f"{len(bank)} images of {bank.shape[1]} x {bank.shape[2]} px, {bank.nbytes / 2**20:.1f} MiB")
         figure = galleries.sheet(cohort=table, bank=bank, note=self.cohort.caution)
-        return save_figure(self.workspace, f"{self._prefix}cohort", figure, galleries.sheet_table(cohort=table))
+        shown = galleries.sheet_table(cohort=table).assign(caution=self.cohort.caution)
+        return save_figure(self.workspace, f"{self._prefix}cohort", figure, shown)
 
+    @stoppable()
     def prepare_sources(self) -> pd.DataFrame:
         """Bring the pretrained weights onto this machine, once, and return one row about each source."""
         asked = self.settings
@@ -166,20 +176,22 @@ class Study:
         names = names or (self.settings.confounder,)
         study, chosen = self.about(names[0]), [self.confounder(name) for name in names]
         if isinstance(chosen[0], Attribute):
-            return study.cohort.table.groupby(["split", "label", chosen[0].attribute]).size().unstack([1, 2])
+            value = design.values_of(study.cohort.table, chosen[0])
+            return study.cohort.table.groupby(["split", "label", value]).size().unstack([1, 2])
         path, image_id = study.cohort.table.query("label == 1")[["path", "image_id"]].iloc[0]
         how: dict[str, Any] = {"seed": study.settings.seed, "window": study.settings.window}
         effects = galleries.effects(image=read(path), image_id=image_id, confounders=chosen, **how)
         figure = galleries.gallery(effects=effects, note=study.cohort.caution)
         name = save_as or f"{chosen[0].name}_artefact"
-        return save_figure(self.workspace, name, figure, galleries.gallery_table(effects=effects))
+        table = galleries.gallery_table(effects=effects).assign(caution=study.cohort.caution)
+        return save_figure(self.workspace, name, figure, table)
 
     def noise_domains(self) -> Image:
         """Noise in the image beside noise in the projections, on the first positive CT slice."""
         path = self.cohort.table.query("label == 1")["path"].iloc[0]
         n0, seed = dict(self.confounder("noise").carrier.parameters)["n0"], self.settings.seed
         figure, table = ct_figures.noise_domains(read_hu(path), n0=n0, seed=seed, note=self.cohort.caution)
-        return save_figure(self.workspace, "noise_domains", figure, table)
+        return save_figure(self.workspace, "noise_domains", figure, table.assign(caution=self.cohort.caution))
 
     def design(self, name: str = "") -> pd.DataFrame:
         """Who carries the confounder: images and, at each strength, carriers, by part and label, in fold 0."""
@@ -195,7 +207,7 @@ class Study:
 
     def _grid(self, name: str) -> dict[str, Any]:
         asked = self.about(name).settings
-        same = {key: getattr(asked, key) for key in ("p_art", "backbone", "folds", "training", "seed")}
+        same = {key: getattr(asked, key) for key in ("p_art", "backbone", "folds", "training", "seed", "smallest_test")}
         return same | {"confounders": [self.confounder(name)]}
 
     def specs(self, name: str) -> list[RunSpec]:
@@ -213,9 +225,41 @@ class Study:
         names, asked = names or (self.settings.confounder,), self.settings
         name = save_as or self.confounder(names[0]).name
         how = {key: getattr(asked, key) for key in ("workers", "device", "executor", "slurm", "recompute")}
-        specs = [spec for each in names for spec in self.specs(each)]
-        table = save_table(self.workspace, name, grids.run(specs, self.workspace, name=name, **how))
-        return FinishedRuns(table, self.workspace, asked, name)
+        specs: list[RunSpec] = []
+
+        def how_far() -> str:
+            done = sum((self.workspace.run(spec) / "done").exists() for spec in specs)
+            return f"{done} of {len(specs)} runs are done" if specs else ""
+
+        with stoppable(how_far):
+            try:
+                specs += [spec for each in names for spec in self.specs(each)]
+            except StudyError:
+                self._check(*names)
+                raise
+            if not all((self.workspace.run(spec) / "done").exists() for spec in specs):
+                self._check(*names)
+            table = save_table(self.workspace, name, grids.run(specs, self.workspace, name=name, **how))
+        return FinishedRuns(table, self.workspace, asked, name, papers_runs)
+
+    def needs(self, call: str, *names: str, where: str = "") -> list[checks.Need]:
+        """What `study.CALL(*names)` in the notebook `where` needs, a confounder each, for `checks.check`.
+
+        Raises StudyError for a confounder that is none, or is not wholly described.
+        """
+        if not {"image", "sets"} & checks.USES[call]:
+            return [checks.Need(call, self.settings, partial(getattr, self, "cohort"), None, where)]
+        needs = []
+        for name in names or (self.settings.confounder,):
+            study = self.about(name)
+            cohort = partial(getattr, study, "cohort")
+            needs.append(checks.Need(call, study.settings, cohort, self.confounder(name), where))
+        return needs
+
+    def _check(self, *names: str) -> None:
+        # The command line has checked all notebooks at once.
+        if not os.environ.get("SOURCEMATTERS_HEADLESS"):
+            checks.check(self.needs("run", *names), self.workspace).refuse()
 
     def outline(self, *names: str) -> list[RunSpec]:
         """The runs that `run` would make, before cohort and weights are looked at: their ids are not the runs'."""
@@ -227,8 +271,13 @@ class Study:
         return outlined
 
     def collected(self) -> FinishedRuns:
-        """The runs of every confounder of this study that are done; the others are named in print."""
+        """The runs of all confounders of this study that are done; printed are those that are not or did not learn."""
         table, missing = grids.collect_plans(self.workspace)
-        for line in missing:
+        for line in [*missing, *mixtures.unlearned(table)]:
             print(line)
-        return FinishedRuns(table, self.workspace, self.settings, "all_runs")
+        return FinishedRuns(table, self.workspace, self.settings, "all_runs", papers_runs)
+
+
+def papers_runs() -> list[RunSpec]:
+    """Every run of profile `paper` on X-rays, before cohort and weights are looked at."""
+    return Study("paper").outline("tag", "denoising", "gender", "noise")

@@ -20,6 +20,7 @@ class Classifier(nn.Module):
 
     mean: torch.Tensor  # (1, 3, 1, 1), for pixels in 0..255
     std: torch.Tensor  # (1, 3, 1, 1)
+    layout: torch.memory_format = torch.contiguous_format  # of the images, and since `devices.place` of the weights
 
     def __init__(self, source: Source, backbone: str, *, size: int, dropout: float = 0.5):
         super().__init__()
@@ -35,10 +36,9 @@ class Classifier(nn.Module):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits of both classes, in single precision; class 1 is the positive one."""
         channels = (pixels.float() - self.mean) / self.std  # (B, 3, H, W): grey spreads over the three channels
-        if channels.device.type != "mps":
-            channels = channels.contiguous(memory_format=torch.channels_last)
-        features = self.backbone(channels).float()  # (B, F)
+        features = self.backbone(channels.contiguous(memory_format=self.layout))  # (B, F)
         # In bf16 a logit has 8 bits: images tie that the network tells apart, and an AUC counts ties by half.
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
         with torch.autocast(features.device.type, enabled=False):
             return self.classifier(self.dropout(features))  # (B, 2)
 

@@ -81,10 +81,24 @@ def autocast(device: torch.device, training: Training) -> torch.autocast:
 
 
 def place(model: torch.nn.Module, device: torch.device) -> None:
-    """Bring a model to the device, in the memory layout its convolutions are fastest in."""
-    # Apple's MPS has no fast path for channels_last.
-    layout = torch.contiguous_format if device.type == "mps" else torch.channels_last
-    model.to(device).to(memory_format=layout)
+    """Bring a model to the device, in the memory layout its convolutions are fastest in; `model.layout` tells which."""
+    chosen = layout(model, device)
+    model.to(device).to(memory_format=chosen)
+    vars(model)["layout"] = chosen
+
+
+def layout(model: torch.nn.Module, device: torch.device) -> torch.memory_format:
+    """Channels last, but where that is slow (Apple's MPS) or breaks.
+
+    On a CPU with AVX-512, oneDNN's gradient of a 1 x 1 convolution with a stride on fewer than 16 channels (the first
+    of RepVGG, MobileOne, FastViT) writes outside its memory: the process crashes, at some sizes only.
+    """
+    breaks = device.type == "cpu" and any(
+        module.kernel_size == (1, 1) and module.stride != (1, 1) and module.groups == 1 and module.in_channels < 16
+        for module in model.modules()
+        if isinstance(module, torch.nn.Conv2d)
+    )
+    return torch.contiguous_format if device.type == "mps" or breaks else torch.channels_last
 
 
 def limit_memory(device: torch.device, share: float) -> None:

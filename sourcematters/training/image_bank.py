@@ -177,7 +177,7 @@ def _fill(cohort: pd.DataFrame, missing: dict[Path, Rendering], workers: int) ->
         done_path.write_bytes(bytes(4 * n))
     done, arrays = np.memmap(done_path, dtype=np.uint32, mode="r+"), [np.load(path, mmap_mode="r") for path in partials]
     # When a machine goes down, what was said to be done may not have reached its disk.
-    done[[row for row in np.flatnonzero(done) if _checksum(arrays, row) != done[row]]] = 0
+    done[[row for row in np.flatnonzero(done).tolist() if _checksum(arrays, row) != done[row]]] = 0
     images = list(zip(range(n), cohort["image_id"], cohort["path"], strict=True))
     waiting = [images[row] for row in np.flatnonzero(done == 0)]
     tasks = [waiting[start : start + ROWS_A_TASK] for start in range(0, len(waiting), ROWS_A_TASK)]

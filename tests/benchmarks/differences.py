@@ -3,15 +3,16 @@
     python tests/benchmarks/differences.py                      # closed forms and phantoms: 6 seconds
     python tests/benchmarks/differences.py --images FOLDER      # pixels of real radiographs too (1024 px PNGs)
     python tests/benchmarks/differences.py --splits FOLDER --nih FOLDER    # the authors' split files, and ours
-    python tests/benchmarks/differences.py --fit                # 18 small fine-tunings too: 2 minutes more
+    python tests/benchmarks/differences.py --lidc ZIP           # the nodules of LIDC-IDRI's annotations
+    python tests/benchmarks/differences.py --fit                # 18 small fine-tunings, ResNet50's biases: 4 minutes
     python tests/benchmarks/differences.py ... --write          # put the numbers into the page
 
 FOLDERs: ChestX-ray14's images; data/chest14 of https://github.com/DovileDo/source-matters; a ChestX-ray14 folder with
-NIH's table and the expert labels (see the README). All together take three minutes on one core.
+NIH's table and the expert labels (see the README); LIDC-XML-only.zip. All together take five minutes on one core.
 
 One function a group of rows; each returns name -> number. On the page a number is followed by its name in a comment,
 `0.45<!-- shear_px -->`, so that the page and what is measured cannot drift apart (tests/test_differences.py;
-but for `fit`, which takes too long there, and whose digits depend on the processor).
+but for `fit` and `folded_biases`, which take too long there, and whose digits depend on the processor).
 """
 
 import argparse
@@ -31,6 +32,8 @@ from sourcematters import confounders, metrics
 from sourcematters.cohorts import cohort as tables
 from sourcematters.cohorts import paper_tasks
 from sourcematters.cohorts import published_splits as split_files
+from sourcematters.cohorts.lidc import lidc_xml, nodules
+from sourcematters.cohorts.lidc.lidc_xml import Annotations
 from sourcematters.cohorts.pixels import read
 from sourcematters.confounders import design
 from sourcematters.confounders.noise import poisson_noise
@@ -46,10 +49,11 @@ N0, N0_HIGH = 2e7, 1.5e7
 
 
 def tag() -> dict[str, float]:
-    """The letter in a 1024 px image: width and height in px, pixels touched."""
-    _, mask = confounders.Tag().draw(np.zeros((SIZE, SIZE), np.uint8), 0)
+    """The letter in a 1024 px image: width and height in px, pixels touched, ink (the sum of its coverage, in px)."""
+    drawn, mask = confounders.Tag().draw(np.zeros((SIZE, SIZE), np.uint8), 0)
     rows, columns = np.nonzero(mask)
-    return {"tag_width": np.ptp(columns) + 1, "tag_height": np.ptp(rows) + 1, "tag_pixels": mask.sum()}
+    found = {"tag_width": np.ptp(columns) + 1, "tag_height": np.ptp(rows) + 1, "tag_pixels": mask.sum()}
+    return found | {"tag_ink": drawn.sum() / 255}
 
 
 def tag_of_the_light_font() -> dict[str, float]:
@@ -63,7 +67,9 @@ def tag_of_the_light_font() -> dict[str, float]:
     canvas = Image.new("L", (SIZE, SIZE))
     ImageDraw.Draw(canvas).text((200, 200), "R", font=ImageFont.truetype(path, 64), fill=255)
     rows, columns = np.nonzero(np.asarray(canvas))
-    return {"light_width": np.ptp(columns) + 1, "light_height": np.ptp(rows) + 1, "light_pixels": len(rows)}
+    found = {"light_width": np.ptp(columns) + 1, "light_height": np.ptp(rows) + 1, "light_pixels": len(rows)}
+    ink = np.asarray(canvas).sum() / 255
+    return found | {"light_ink": ink, "ink_ratio": tag()["tag_ink"] / ink}
 
 
 def disc() -> dict[str, float]:
@@ -114,7 +120,21 @@ def aucs() -> dict[str, float]:
         "shifted_keras": metrics.auc_keras(shifted),
         "sure_auc": metrics.auc(sure),
         "sure_keras": metrics.auc_keras(sure),
+        "keras_compared": _compared(),
     }
+
+
+def _compared(draws: int = 200) -> float:
+    """How far Keras's AUC gets, at most, if scores of k / 199 are compared with its thresholds instead of counted."""
+    labels, limits = np.array([0] * 52 + [1] * 31), np.float32([-1e-7, *(np.arange(1, 199) / 199), 1 + 1e-7])
+    truth, apart = np.concatenate([1 - labels, labels]).astype(bool), []
+    for seed in range(draws):
+        score = (np.random.default_rng(seed).integers(0, 200, 83) / 199).astype(np.float32)
+        column = np.concatenate([1 - score, score])
+        hits, alarms = ((column[truth == side] > limits[:, None]).mean(axis=1) for side in (True, False))
+        compared = np.sum((alarms[:-1] - alarms[1:]) * (hits[:-1] + hits[1:]) / 2)
+        apart.append(compared - metrics.auc_keras(pd.DataFrame({"label": labels, "score": score})))
+    return float(np.abs(apart).max())
 
 
 def tests() -> dict[str, float]:
@@ -252,7 +272,6 @@ def splits(folder: Path, nih: Path) -> dict[str, float]:
     found |= {"dev_share": 100 * theirs.loc[theirs["split"] == "dev", "label"].mean()}
     found |= {"test_share": 100 * test["label"].mean(), "last_batch": min((n - 1) % 32 + 1 for n in trains)}
     vals = [set(theirs.loc[theirs[column] == "val", "image_id"]) for column in columns]
-    found["val_shared"] = 100 * np.mean([len(a & b) / len(a) for a, b in itertools.permutations(vals, 2)])
 
     ours = [paper_tasks.listed(nih, task="lung-mass", seed=seed).table for seed in range(5)]
     tests = [table[table["split"] == "test"] for table in ours]
@@ -261,6 +280,14 @@ def splits(folder: Path, nih: Path) -> dict[str, float]:
     parts = [(table, design.fold_parts(table, fold=fold)) for table in ours for fold in range(5)]
     shares = [100 * table.loc[part == "val", "label"].mean() for table, part in parts]
     found |= {"our_val_share_low": min(shares), "our_val_share_high": max(shares)}
+    theirs_in = [set(theirs.loc[theirs[column] == "train", "image_id"]) for column in columns]
+    found |= {"val_shared": _shared([vals]), "train_shared": _shared([theirs_in])}
+
+    def of_ours(part: str) -> list[list[set[str]]]:
+        sets = [set(table.loc[fold == part, "image_id"]) for table, fold in parts]
+        return [sets[k : k + 5] for k in range(0, len(sets), 5)]  # the folds of one seed, which alone are compared
+
+    found |= {"our_val_shared": _shared(of_ours("val")), "our_train_shared": _shared(of_ours("train"))}
 
     # The authors draw round(p * 99) carriers of all positives, those of the test and of every part included.
     positives = int(theirs["label"].sum())
@@ -284,6 +311,67 @@ def splits(folder: Path, nih: Path) -> dict[str, float]:
         women[p] = {name for name in used["image_id"] if sex[name] == "F"}
     found["gender_nested"] = 100 * len(women[0.2] & women[0.5]) / len(women[0.2])
     return found
+
+
+def _shared(groups: list[list[set[str]]]) -> float:
+    """How much of a set is in another of its group, in percent, on average."""
+    return 100 * np.mean([len(a & b) / len(a) for group in groups for a, b in itertools.permutations(group, 2)])
+
+
+def lidc(annotations: Annotations) -> dict[str, float]:
+    """The nodules of 3 mm or more in LIDC-IDRI's annotations, as outlines that share a pixel make them; by readers."""
+    readers = [group.readers for read in annotations.reads for group in nodules.group(read)]
+    return {
+        "lidc_nodules": len(readers),
+        "lidc_by_1": readers.count(1),
+        "lidc_by_2": readers.count(2),
+        "lidc_by_3": readers.count(3),
+        "lidc_by_4": readers.count(4),
+        "lidc_agreed": readers.count(3) + readers.count(4),
+    }
+
+
+def folded_biases(backbone: str = "resnet50", size: int = 64, steps: int = 40) -> dict[str, float]:
+    """What biases of convolutions do in evaluation, once Adam has moved them: relative change of the features.
+
+    In training the batch's mean takes a bias away. So its gradient is a rounding error, which Adam divides by its own
+    size, up to its epsilon: the bias walks by up to the learning rate in each step. In evaluation the running mean
+    lags behind it. A network without biases is the same one with each bias in the place where the running mean has it.
+    Untrained weights, noise in batches of 16, momentum .01; at the learning rates 1e-3 and 1e-5.
+    """
+    import torch
+    from torch.nn import functional
+
+    from sourcematters.sources import create
+    from sourcematters.training.classifier import reproducible, set_bn_momentum
+
+    def change(learning_rate: float) -> float:
+        with reproducible(0, torch.device("cpu")):
+            network = create(backbone, size=size, zero_init_last=False)  # Keras starts no normalization at 0
+            head = torch.nn.Linear(network.num_features, 2)
+            convolutions = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
+            for each in convolutions:
+                each.bias = torch.nn.Parameter(torch.zeros(each.out_channels))
+            set_bn_momentum(network, 0.01)
+            lagging = [torch.zeros(each.out_channels) for each in convolutions]
+            labels = torch.arange(64) % 2
+            images = torch.randn(64, 3, size, size) + 0.3 * labels[:, None, None, None]
+            optimizer = torch.optim.Adam([*network.parameters(), *head.parameters()], lr=learning_rate, eps=1e-7)
+            for _ in range(steps):
+                for mean, each in zip(lagging, convolutions, strict=True):
+                    mean.lerp_(each.bias.detach(), 0.01)
+                chosen = torch.randperm(64)[:16]
+                optimizer.zero_grad()
+                functional.cross_entropy(head(network(images[chosen])), labels[chosen]).backward()
+                optimizer.step()
+            with torch.inference_mode():
+                with_biases = network.eval()(images)
+                for mean, each in zip(lagging, convolutions, strict=True):
+                    each.bias.copy_(mean)
+                without = network(images)
+            return float((with_biases - without).norm() / without.norm())
+
+    return {"biases_fast": change(1e-3), "biases_slow": change(1e-5)}
 
 
 def fit() -> dict[str, float]:
@@ -365,7 +453,7 @@ def said(value: float) -> str:
 def main() -> None:
     """Measure, print `name: value`, and write the page if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("images", "splits", "nih"):
+    for name in ("images", "splits", "nih", "lidc"):
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--fit", action="store_true")
     parser.add_argument("--write", action="store_true")
@@ -375,8 +463,10 @@ def main() -> None:
         found |= pixels(radiographs(options.images), "real")
     if options.splits and options.nih:
         found |= splits(options.splits, options.nih)
+    if options.lidc:
+        found |= lidc(lidc_xml.read(options.lidc))
     if options.fit:
-        found |= fit()
+        found |= fit() | folded_biases()
     for name, value in found.items():
         print(f"{name}: {said(value)}")
     if options.write:

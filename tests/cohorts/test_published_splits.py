@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from sourcematters.cohorts import published_splits
+from sourcematters.cohorts import paper_tasks, published_splits, tables
 from sourcematters.cohorts.cohort import leaks
 from sourcematters.errors import StudyError
 
@@ -152,3 +152,22 @@ def test_the_real_gender_files_and_the_patients_they_share(chest14):
             assert row["names"] == sorted(trained & test | validated & test | trained & validated)
     # Counted by hand from the files: at each strength the same number in all five folds.
     assert shared["patients"].tolist() == [n for n in (2, 2, 3, 5, 7, 8) for _ in range(5)]
+
+
+@pytest.mark.parametrize("task", ["lung-mass", "atelectasis-gender"])
+def test_a_cohort_is_known_as_the_published_one_by_its_content(shared_data, tmp_path, task):
+    folder = shared_data / "published-splits" / "chest14"
+    table = paper_tasks.listed(shared_data / "nih-cxr14", task=task, splits=folder).table
+    assert published_splits.are_published(table.sample(frac=1, random_state=0)[table.columns[::-1]])
+    tables.write_csv(tmp_path / "kept.csv", table)
+    assert published_splits.are_published(tables.read_csv(tmp_path / "kept.csv", shared_patients_allowed=True))
+    first, column = table.index[0], table.columns[-1]
+    for changed in (
+        table.drop(index=first),
+        table.drop(columns=column),
+        table.assign(label=1 - table["label"]),
+        table.assign(**{column: table[column].where(table.index != first, "val")}),
+    ):
+        assert not published_splits.are_published(changed)
+    own = paper_tasks.listed(shared_data / "nih-cxr14", task=task).table
+    assert not published_splits.are_published(own)

@@ -184,9 +184,11 @@ def cells(**numbers):
     "numbers, sizes",
     [
         ({"p_M": 5, "n_F": 7}, {"ood": 10}),  # the paper's gender test
-        ({"p_M": 5, "n_F": 7, "n_M": 4}, {"ood": 8, "clean": 8}),
+        ({"p_M": 5, "n_F": 7, "n_M": 4}, {"ood": 10, "clean": 8}),
         ({"p_M": 5, "n_F": 7, "p_F": 1}, {"ood": 10}),  # i.i.d. lacks male negatives: female positives do not count
-        ({"p_M": 5, "n_F": 7, "n_M": 4, "p_F": 3}, {"ood": 6, "clean": 6, "iid": 6}),
+        ({"p_M": 5, "n_F": 7, "n_M": 4, "p_F": 3}, {"ood": 10, "clean": 8, "iid": 6}),
+        ({"p_M": 50, "n_F": 50, "n_M": 60, "p_F": 2}, {"ood": 100, "clean": 100, "iid": 4}),
+        ({"p_M": 50, "n_F": 2, "n_M": 50, "p_F": 50}, {"ood": 4, "clean": 100, "iid": 100}),
     ],
 )
 @pytest.mark.parametrize("p_art", [0.0, 1.0])
@@ -195,6 +197,82 @@ def test_a_sampled_test_set_is_there_if_its_groups_are(numbers, sizes, p_art):
     tests = sets[sets["part"].isin(design.TEST_SETS)]
     assert tests["part"].value_counts().to_dict() == sizes
     assert (tests.groupby("part")["label"].mean() == 0.5).all()
+
+
+NUMBERS = st.integers(1, 12)
+
+
+@given(groups=st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS), p_art=st.floats(0, 1), more=st.floats(0, 1))
+@settings(max_examples=40, deadline=None)
+def test_counts_of_sampled_sets_are_those_of_the_design(groups, p_art, more):
+    numbers = dict(zip(("p_F", "p_M", "n_F", "n_M"), groups, strict=True))
+    cohort = cells(**numbers)
+    sets = design.sets(cohort, confounders.Gender(), p_art=p_art, fold=0, seed=3)
+    found = sets.groupby(["part", "label", "carries"]).size().to_dict()
+    ood, clean = min(numbers["p_M"], numbers["n_F"]), min(numbers["p_M"], numbers["n_M"])
+    iid = min(numbers["p_M"], numbers["p_F"], numbers["n_M"])
+    expected = {("ood", 1, 0): ood, ("ood", 0, 1): ood, ("clean", 1, 0): clean, ("clean", 0, 0): clean}
+    for part, n in (("iid", iid), ("train", 17), ("val", 3)):  # of 20 in a group 15 % validate, whatever their rank
+        carriers = round(p_art * n)
+        expected |= {(part, 1, 1): carriers, (part, 1, 0): n - carriers, (part, 0, 0): n}
+    assert found == {group: n for group, n in expected.items() if n}
+    # Without replacement, nobody in two parts, and who carries at one strength does at every larger one.
+    assert not sets.duplicated(["part", "image_id"]).any()
+    homes = sets.replace({"part": dict.fromkeys(design.TEST_SETS, "test")}).groupby("patient_id")["part"].nunique()
+    assert (homes == 1).all()
+    larger = design.sets(cohort, confounders.Gender(), p_art=max(p_art, more), fold=0, seed=3)
+    few, many = (set(s.loc[s["carries"] == 1, ["part", "image_id"]].itertuples(index=False)) for s in (sets, larger))
+    assert few <= many
+
+
+def test_all_folds_share_who_carries():
+    sets = [design.sets(make_cohort(), confounders.Tag(), p_art=0.5, fold=fold, seed=0) for fold in range(3)]
+    tests = [s[s["part"] == "iid"].set_index("image_id")["carries"] for s in sets]
+    assert tests[0].equals(tests[1]) and tests[0].equals(tests[2])
+    assert set(sets[0].loc[sets[0].part == "val", "image_id"]) != set(sets[1].loc[sets[1].part == "val", "image_id"])
+
+
+def small(cohort, confounder, smallest, p_art=0.5):
+    sets = design.sets(cohort, confounder, p_art=p_art, fold=0, seed=0)
+    return design.small_tests(cohort, confounder, sets, smallest=smallest)
+
+
+def test_a_test_set_that_is_too_small_is_named_with_its_groups():
+    cohort, gender = cells(p_M=50, n_F=50, n_M=60, p_F=2), confounders.Gender()
+    assert small(cohort, gender, 2) == []
+    (sentence,) = small(cohort, gender, 10)
+    assert sentence == (
+        "gender: the i.i.d. test has 2 positive and 2 negative images; smallest_test asks for 10 of each. "
+        "The test part has 2 with label 1 and sex 'F', 50 with label 1 and sex 'M', 60 with label 0 and sex 'M'. "
+        "It is left out."
+    )
+    assert len(small(cohort, gender, 50)) == 1 and small(cells(p_M=5, n_F=5), gender, 5) == []
+
+
+def test_an_ood_test_that_is_too_small_is_refused():
+    with pytest.raises(
+        StudyError,
+        match=r"gender: the o\.o\.d\. test has 2 positive and 2 negative images; smallest_test asks for 10 of each\. "
+        r"The test part has 50 with label 1 and sex 'M', 2 with label 0 and sex 'F'\. Get more",
+    ):
+        small(cells(p_M=50, n_F=2, n_M=50, p_F=50), confounders.Gender(), 10)
+    drawn = cells(p_M=3, n_F=20, n_M=10, p_F=4)
+    assert small(drawn, confounders.Tag(), 7) == []
+    with pytest.raises(StudyError, match=r"tag: .* has 7 positive and 30 negative images; .* 8 of each"):
+        small(drawn, confounders.Tag(), 8)
+
+
+def test_a_test_part_that_a_cohort_brings_obeys_the_minimum_too():
+    cohort, gender = cells(p_M=6, n_F=5), confounders.Gender()
+    # At .5 half of the positives in dev are women, of the negatives none.
+    used = ~((cohort["label"] == 0) & (cohort["sex"] == "F")) | (cohort["split"] == "test")
+    parts = np.where(cohort["split"] == "test", "test", np.where(np.arange(len(cohort)) % 4 == 0, "val", "train"))
+    cohort["fold_0_p050"] = pd.Series(parts, dtype=object).where(used, None)
+    assert small(cohort, gender, 5) == []
+    with pytest.raises(
+        StudyError, match="the o.o.d. test has 6 positive and 5 negative images; smallest_test asks for 6"
+    ):
+        small(cohort, gender, 6)
 
 
 @pytest.mark.parametrize(

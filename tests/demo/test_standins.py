@@ -96,7 +96,8 @@ def test_a_damaged_standin_is_trained_again_and_a_shipped_one_refused(tmp_path, 
     asked = []
     monkeypatch.setattr(standins, "pretrain", lambda *arguments: asked.append(arguments))
     made = replace(
-        sources.resolve("natural-standin", "test_resnet"), location=str(tmp_path / "natural-standin-test_resnet.safetensors")
+        sources.resolve("natural-standin", "test_resnet"),
+        location=str(tmp_path / "natural-standin-test_resnet.safetensors"),
     )
     with pytest.raises(StudyError, match=r"natural-standin-test_resnet\..*trains the stand-in anew"):
         made.load("test_resnet", size=64)

@@ -18,6 +18,7 @@ from sourcematters.study import execute, notebooks
 
 SMALL = {
     "patients": "36",
+    "smallest_test": "1",
     "ct.patients": "14",
     "sources": "[random, other]",
     "folds": "2",

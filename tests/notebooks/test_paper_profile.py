@@ -22,6 +22,7 @@ SCALE = {
     "task": "Pneumonia",
     "splits": "own",
     "folds": "2",
+    "smallest_test": "1",
     "p_art": "[0, .5, 1]",
     "epochs": "2",
     "size": "32",

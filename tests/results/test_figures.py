@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 
 from sourcematters import metrics
@@ -71,7 +72,8 @@ def test_error_bars_stand_side_by_side():
 
 
 def test_labels_reference_lines_and_note():
-    figure = figures.robustness(data=summary(), baseline={"mass": 0.9}, note="phantoms, not patients")
+    data = summary().assign(caution="phantoms, not patients")
+    figure = figures.robustness(data=data, baseline={"mass": 0.9})
     grid = panels(figure, 2)
     assert [axes.get_title() for axes in grid[0]] == ["tag", "noise vs none"]
     assert [axes.get_ylabel() for axes in grid[:, 0]] == ["o.o.d. test\nAUC", "i.i.d. test\nAUC"]
@@ -166,12 +168,47 @@ def test_no_figure_hides_where_it_comes_from():
     assert figures.caption(pd.Series(["", np.nan])) == figures.caption([]) == ""
 
 
+def said(axes):
+    """What stands above a panel, beside its title."""
+    return " ".join(" ".join(text.get_text().split()) for text in axes.texts if text.get_style() == "italic")
+
+
+def test_a_caution_stands_on_the_panels_it_is_about():
+    # Real radiographs, read by stand-ins and by a network that is none, beside drawn CT.
+    x_ray, ct = summary(("noise", "tag")), summary(("noise",)).assign(task="mass-ct")
+    x_ray["caution"] = np.where(x_ray["source"] == "random", "", "stand-ins, not ImageNet")
+    ct["caution"] = np.where(ct["source"] == "random", "phantoms", "phantoms; stand-ins, not ImageNet")
+    figure = figures.by_task(data=pd.concat([x_ray, ct]), confounders=["noise", "tag"], baseline={})
+    assert [said(axes) for axes in figure.axes] == ["", "", "phantoms", ""]
+    assert figure.legends[0].get_title().get_text() == "stand-ins, not ImageNet"
+    # Gender on a cohort of one's own, beside phantoms: a column.
+    gender = summary(["gender"]).assign(task="mine", caution="")
+    both = pd.concat([summary(["tag"]).assign(caution="phantoms, not patients"), gender])
+    figure = figures.robustness(data=both)
+    assert [said(axes) for axes in figure.axes] == ["phantoms, not patients", "", "phantoms, not patients", ""]
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["tag\nmass", "gender\nmine"]
+    assert figure.legends[0].get_title().get_text() == ""
+    figure.draw_without_rendering()
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for axes in figure.axes[:1]:
+        title, caution = axes.title.get_window_extent(renderer), axes.texts[-1].get_window_extent(renderer)
+        assert caution.y1 <= title.y0 and caution.y0 >= axes.get_window_extent(renderer).y1, "nothing hides another"
+
+
+def test_cautions_in_words_name_the_task_they_are_about():
+    table = pd.DataFrame({"task": ["mass", "mass", "mass-ct", "mass-ct"], "caution": ["b", "", "a; b", "a"]})
+    assert figures.cautions(table) == ["b", "mass-ct: a"]
+    assert figures.cautions(table[table["task"] == "mass-ct"]) == ["a; b"]
+    assert figures.cautions(table.assign(caution=["", "", "a", ""])) == ["mass-ct: a"]
+    assert figures.cautions(table[:0]) == figures.cautions(table.assign(caution=np.nan)) == []
+
+
 def test_by_task_draws_a_row_a_task_of_one_test_set():
     x_ray, ct = summary(("noise", "noise_high_vs_low")), summary(("noise",)).assign(task="mass-ct")
     ct["mean"] -= 0.1
     data = pd.concat([x_ray, ct])
     designs = ["noise", "noise_high_vs_low"]
-    figure = figures.by_task(data=data, confounders=designs, baseline={"mass-ct": 0.9}, note="phantoms")
+    figure = figures.by_task(data=data, confounders=designs, baseline={"mass-ct": 0.9})
     grid = panels(figure, 2)
     assert [axes.get_title() for axes in grid[0]] == ["noise vs none", "noise, high vs low"]
     assert [axes.get_ylabel() for axes in grid[:, 0]] == [f"{task}\no.o.d. test\nAUC" for task in ("mass", "mass-ct")]
@@ -183,6 +220,21 @@ def test_by_task_draws_a_row_a_task_of_one_test_set():
     assert not curves(grid[1, 1]) and grid[1, 1].texts[0].get_text() == "no such runs"
     published = [{line.get_label() for line in axes.lines} for axes in grid[:, 0]]
     assert "published state of the art" not in published[0] and "published state of the art" in published[1]
+
+
+def test_panels_say_how_many_images_their_test_has():
+    data = summary()
+    data["n"] = np.where(data["test_set"] == "ood", 30, 24)
+    data["positives"] = np.where(data["confounder"] == "tag", 10, 12)
+    figure = figures.robustness(data=data)
+    texts = [[text.get_text() for text in axes.texts if text.get_text()] for axes in figure.axes]
+    assert texts == [[f"n = {n} ({k} positive)"] for n in (30, 24) for k in (10, 12)]
+
+
+def test_two_tasks_are_not_laid_on_one_published_panel():
+    rows = summary(["tag"]).rename(columns={"mean": "ours"}).assign(panel="tag", data="nih")
+    with pytest.raises(StudyError, match=r"tag has more than one task \(mass, other\)"):
+        figures.against(data=pd.concat([rows, rows.assign(task="other")]))
 
 
 def test_by_task_draws_one_backbone():

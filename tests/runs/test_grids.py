@@ -16,13 +16,13 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
-from tiny_runs import TINY, files_of, make_cohort, plan
+from tiny_runs import TINY, files_of, make_cohort, plan, seem_done
 
 from sourcematters import confounders, metrics
 from sourcematters.errors import StudyError
-from sourcematters.runs import grids, run_folder
+from sourcematters.runs import grids, plans, run_folder
+from sourcematters.runs.plans import status
 from sourcematters.runs.run_folder import Workspace
-from sourcematters.runs.status import status
 from sourcematters.training import devices, memory
 from sourcematters.training.recipe import Training
 
@@ -51,9 +51,12 @@ def test_a_run_folder_is_complete_and_its_metrics_follow_from_its_predictions(se
         assert set(predictions["image_id"]) <= set(cohort.table.loc[cohort.table["split"] == "test", "image_id"])
         for row in json.loads((folder / "metrics.json").read_text()):
             part = predictions[predictions["test_set"] == row["test_set"]]
-            assert row["n"] == len(part) and np.isclose(row["auc"], roc_auc_score(part["label"], part["score"]))
+            assert (row["n"], row["positives"]) == (len(part), part["label"].sum())
+            assert row["patients"] == part["patient_id"].nunique()
+            assert np.isclose(row["auc"], roc_auc_score(part["label"], part["score"]))
             found = table[(table["run_id"] == spec.id) & (table["test_set"] == row["test_set"])]
             assert found["auc"].tolist() == [row["auc"]]
+            assert found[metrics.SIZE].to_numpy().tolist() == [[row[name] for name in metrics.SIZE]]
         saved = json.loads((folder / "spec.json").read_text())
         assert saved["id"] == spec.id and saved["training"]["epochs"] == 3
 
@@ -264,9 +267,10 @@ def test_states_are_read_off_the_files(tmp_path):
     assert run_folder.state("a-1", tmp_path) == "running", "another machine's heartbeat is fresh"
     os.utime(beside / "heartbeat", (time.time() - 4000,) * 2)
     assert run_folder.state("a-1", tmp_path) == "failed", "and then it stopped"
-    (tmp_path / "a-1").mkdir()
-    (tmp_path / "a-1" / "done").touch()
+    seem_done(tmp_path / "a-1")
     assert run_folder.state("a-1", tmp_path) == "done"
+    (tmp_path / "a-1" / "history.csv").unlink()
+    assert run_folder.state("a-1", tmp_path) == "failed", "it is not whole any more"
 
 
 def test_status_tells_what_is_left(serial, tmp_path):
@@ -275,6 +279,8 @@ def test_status_tells_what_is_left(serial, tmp_path):
     line = next(line for line in text.splitlines() if line.startswith("made/all"))
     assert line.split() == ["made/all", "8", "0", "0", "0", "0", "0", "8"]
     assert "time left" not in text
+    weak = grids.collect_plans(workspace)[0].groupby("run_id")["learned"].min()
+    assert f"did not learn: {(weak == 0).sum()} of {len(weak)} runs done" in text
     shared = workspace.shared("runs")
     hidden = shared.with_name("hidden")
     os.rename(shared / specs[0].id, hidden)
@@ -300,6 +306,52 @@ def test_plans_are_collected_from_their_files(serial):
     collected, missing = grids.collect_plans(workspace)
     assert missing == []
     pd.testing.assert_frame_equal(collected[collected["run_id"].isin(table["run_id"])].iloc[: len(table)], table)
+
+
+def test_a_run_in_two_plans_counts_once(serial):
+    workspace, specs, table = serial
+    plans.write(workspace, "a_second_name", grids.plan_table(specs[:4]))
+    try:
+        collected, missing = grids.collect_plans(workspace)
+    finally:
+        workspace.own("plans/a_second_name.csv").unlink()
+    assert missing == [] and not collected.duplicated(["run_id", "test_set"]).any()
+    assert set(collected["run_id"]) >= {spec.id for spec in specs}
+
+
+def test_plans_of_other_settings_are_refused(serial, cohort, tmp_path):
+    workspace, _, _ = serial
+    specs = plan(cohort, workspace, confounders.Tag(height=300), p_art=[1], training=TINY.replaced(epochs=1))
+    grids.run(specs, workspace, name="shorter", workers=1, device="cpu")
+    path = workspace.own("plans/shorter.csv")
+    try:
+        where = r"tag of task brightness: plans/all\.csv and plans/shorter\.csv differ in epochs \(3, 1\)"
+        with pytest.raises(StudyError, match=where):
+            grids.collect_plans(workspace)
+    finally:
+        path.unlink()
+        for spec in specs:
+            shutil.rmtree(workspace.run(spec))
+
+
+def test_a_test_set_below_the_minimum_is_left_out_or_refused(serial, cohort, tmp_path, capsys):
+    # 8 test patients with 2 images each, 2 of either sex with and without the disease: 4 images a group, 8 a class.
+    workspace, specs, table = serial
+    gender = [spec.replaced(smallest_test=5) for spec in specs if spec.confounder.name == "gender"]
+    assert set(table.loc[table["confounder"] == "gender", "test_set"]) == {"iid", "ood", "clean"}
+    assert set(grids.collect(grids.plan_table(gender), workspace)["test_set"]) == {"ood"}
+    empty = Workspace(str(tmp_path / "made"))
+    with pytest.raises(StudyError, match=r"gender: .* has 4 positive and 4 negative images; .* 5 of each"):
+        plan(cohort, empty, confounders.Gender(), smallest_test=5)
+    plan(cohort, empty, confounders.Gender(), smallest_test=4)
+    assert capsys.readouterr().out == ""
+    with pytest.raises(StudyError, match=r"tag: .* has 8 positive and 8 negative images; .* 9 of each"):
+        plan(cohort, empty, smallest_test=9)
+    fewer = replace(cohort, table=cohort.table.query("not (split == 'test' and sex == 'M' and label == 0)"))
+    fewer = replace(cohort, table=pd.concat([fewer.table, cohort.table.query("image_id in ('i24-0', 'i24-1')")]))
+    plan(fewer, empty, confounders.Gender(), smallest_test=4)
+    sentence = capsys.readouterr().out
+    assert sentence.count("It is left out.") == 2 and "the clean test has 2 positive and 2 negative images" in sentence
 
 
 def test_what_figures_must_say_stands_in_the_last_column(serial, cohort):

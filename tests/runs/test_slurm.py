@@ -15,15 +15,15 @@ import pytest
 import submitit
 import torch
 from filelock import FileLock
-from tiny_runs import TINY, files_of, make_cohort, plan
+from tiny_runs import TINY, files_of, make_cohort, plan, seem_done
 
-from sourcematters import confounders
+from sourcematters import checksums, confounders
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json, write_csv
 from sourcematters.runs import grids, run_folder, slurm
+from sourcematters.runs.plans import status
 from sourcematters.runs.run_folder import Execution, Workspace
 from sourcematters.runs.slurm import Slurm
-from sourcematters.runs.status import status
 
 AT_ONCE = Execution("cpu", checkpoint_seconds=0)
 NEVER_BEGAN = "It never began (cancelled while it was queued?)"
@@ -106,9 +106,8 @@ def submitted(monkeypatch):
 
 
 def submission(folder, name, *run_ids):
-    (folder / name).mkdir(parents=True)
-    rows = "\n".join(f"{task},{run_id}" for task, run_id in enumerate(run_ids))
-    (folder / name / "runs.csv").write_text(f"task,run_id\n{rows}\n")
+    table = pd.DataFrame({"task": range(len(run_ids)), "run_id": run_ids})
+    checksums.write_csv(folder / name / "runs.csv", table)
 
 
 def answer(monkeypatch, text="", code=0, error=""):
@@ -171,8 +170,7 @@ def test_a_run_that_failed_in_its_job_is_told_and_one_that_is_done_too(cohort, t
             (shared / f"{bad.id}.failed").mkdir(parents=True)
             (shared / f"{bad.id}.failed" / "traceback.txt").write_text("Traceback\nValueError: too dark\n")
         if len(polls) == 3:
-            (shared / good.id).mkdir()
-            (shared / good.id / "done").touch()
+            seem_done(shared / good.id)
         return {good.id, bad.id} if len(polls) < 5 else set()
 
     monkeypatch.setattr(slurm, "in_queue", in_queue)
@@ -204,8 +202,7 @@ def test_the_logs_of_what_is_done_are_deleted(tmp_path, monkeypatch):
     submission(folder, "ending-2b", "b", "c")
     submission(folder, "lost-3c", "a", "d")
     for run_id in "abc":
-        (shared / run_id).mkdir(parents=True)
-        (shared / run_id / "done").touch()
+        seem_done(shared / run_id)
     monkeypatch.setattr(slurm, "in_queue", lambda folder: {"c"})
     list(slurm.make_in_jobs([], workspace, AT_ONCE, name="g", options=Slurm()))
     assert sorted(path.name for path in folder.iterdir()) == ["ending-2b", "lost-3c"]

@@ -58,6 +58,7 @@ def test_two_ways_to_say_the_same_are_one_run():
     whole, real = (confounders.Denoising(diameter=diameter) for diameter in (500, 500.0))
     assert spec(confounder=whole).id == spec(confounder=real).id
     assert spec(training=Training(window=[-600, 1500])).id == spec().id
+    assert spec(smallest_test=20, caution="phantoms").id == spec().id
     elsewhere = dataclasses.replace(RANDOM, location="/another/machine")
     assert spec(source=elsewhere).id == spec().id
 

@@ -68,23 +68,35 @@ print("to the user", file=sys.stderr)
 def test_a_failing_notebook_stops_the_run(command, root):
     failing = "from sourcematters.errors import StudyError\nraise StudyError('a.png: is missing. Get it.')"
     write_notebook(root, "20_tag", "1 + 1", failing)
-    code, out, err = command("run", "--only", "20", "--only", "21")
+    write_notebook(root, "30_figures")
+    code, out, err = command("run", "--only", "20", "--only", "30")
     folder = root / "results" / "demo"
-    assert code == 1 and "21_noise" not in out
+    assert code == 1 and "30_figures" not in out
     assert err.splitlines() == [
         "error: 20_tag.ipynb, cell [4]: a.png: is missing. Get it.",
         f"  executed up to there: {folder}/notebooks/20_tag.html",
     ]
     executed = nbformat.read(folder / "notebooks" / "20_tag.ipynb", as_version=4)
     assert [c.execution_count for c in executed.cells if c.cell_type == "code"] == [1, 2, 3, 4]
-    assert not (folder / "notebooks" / "21_noise.ipynb").exists()
+    (told,) = executed.cells[-1].outputs
+    assert (told.ename, told.traceback) == ("StudyError", ["a.png: is missing. Get it."])
+    assert not (folder / "notebooks" / "30_figures.ipynb").exists()
     assert "<span class='failed'>failed</span>" in (folder / "index.html").read_text()
 
 
-def test_a_killed_kernel_is_told_from_an_error(command, root):
-    write_notebook(root, "20_tag", "import os\nos.kill(os.getpid(), 9)")
+def test_an_error_that_is_not_ours_keeps_its_name(command, root):
+    write_notebook(root, "20_tag", "{}['sex']")
     code, _, err = command("run", "--only", "20")
-    assert code == 1 and "20_tag.ipynb, cell [3]: the kernel was killed" in err
+    assert code == 1 and err.startswith("error: 20_tag.ipynb, cell [3]: KeyError: 'sex'\n")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(9, "was killed (SIGKILL), usually for want of memory"), (11, "crashed (SIGSEGV): ")]
+)
+def test_a_kernel_that_dies_is_told_from_an_error(command, root, number, words):
+    write_notebook(root, "20_tag", f"import os\nos.kill(os.getpid(), {number})")
+    code, _, err = command("run", "--only", "20")
+    assert code == 1 and f"20_tag.ipynb, cell [3]: the kernel {words}" in err
     assert "failed" in (root / "results" / "demo" / "index.html").read_text()
 
 

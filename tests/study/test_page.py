@@ -1,11 +1,13 @@
 """The index page, read back as a browser would."""
 
+import re
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import nbformat
 import pytest
 
+from sourcematters import checksums
 from sourcematters.study import page as pages
 
 
@@ -99,8 +101,8 @@ def test_status_title_and_time_come_from_the_executed_notebook(study):
 
 
 def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    with checksums.sealing(path) as beside:
+        beside.write_text(text)
 
 
 def test_the_settings_stand_beside_the_profiles(study):
@@ -116,16 +118,58 @@ def test_the_settings_stand_beside_the_profiles(study):
     assert "tables/settings.csv" in found.links and "b" not in found.tags[found.tags.index("table") :]
 
 
+def notes(study):
+    return re.findall("<p class='note'>(.*?)</p>", pages.index(study).read_text())
+
+
 def test_what_is_no_evidence_is_said_on_top(study):
     executed(study / "notebooks", "20_tag")
     standins = '"phantoms, not patients; stand-ins, not ImageNet or RadImageNet"'
-    write(study / "plans" / "20_tag.csv", f'run_id,caution\na,{standins}\nb,"phantoms, not patients"\n')
-    write(study / "plans" / "24_gender.csv", f"run_id,caution\nc,\nd,{standins}\n")
-    note = "<p class='note'>Phantoms, not patients; stand-ins, not ImageNet or RadImageNet.</p>"
-    assert pages.index(study).read_text().count(note) == 1
+    write(
+        study / "plans" / "20_tag.csv", f'run_id,task,caution\na,lesion,{standins}\nb,lesion,"phantoms, not patients"\n'
+    )
+    write(study / "plans" / "24_gender.csv", f"run_id,task,caution\nc,lesion,\nd,lesion,{standins}\n")
+    assert notes(study) == ["phantoms, not patients; stand-ins, not ImageNet or RadImageNet"]
     for name in ("20_tag", "24_gender"):
-        write(study / "plans" / f"{name}.csv", "run_id,caution\na,\nb,\n")
-    assert "<p class='note'>" not in pages.index(study).read_text()
+        write(study / "plans" / f"{name}.csv", "run_id,task,caution\na,lesion,\nb,lesion,\n")
+    assert notes(study) == []
+
+
+def test_what_is_said_names_the_task_and_stands_under_the_figure(study):
+    executed(study / "notebooks", "20_tag")
+    write(study / "plans" / "20_tag.csv", "run_id,task,caution\na,Pneumonia,stand-ins\nb,Pneumonia,\n")
+    write(study / "plans" / "23_noise_ct.csv", "run_id,task,caution\na,mass-ct,drawn; stand-ins\nb,mass-ct,drawn\n")
+    assert notes(study) == ["stand-ins", "mass-ct: drawn"]
+    for name, table in {
+        "tag": "task,caution\nPneumonia,stand-ins\nPneumonia,\n",
+        "overview": "task,caution\nPneumonia,\nmass-ct,drawn\n",
+        "cohort": "image_id,caution\na,drawn\nb,drawn\n",
+        "calibration": "shift,auc\n1,.5\n",
+    }.items():
+        (study / "figures").mkdir(exist_ok=True)
+        (study / "figures" / f"{name}.png").touch()
+        write(study / "figures" / f"{name}.csv", table)
+    captions = re.findall("<figcaption><b>(.*?)</b>.*CSV</a> (.*?)</figcaption>", pages.index(study).read_text())
+    assert dict(captions) == {"calibration": "", "cohort": "drawn", "overview": "mass-ct: drawn", "tag": "stand-ins"}
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "<html>", '{"nbformat": 4, "metadata": {}}'])
+def test_what_is_no_notebook_is_passed_over_and_said(study, content, capsys):
+    executed(study / "notebooks", "20_tag", title="Went well")
+    (study / "notebooks" / "21_other.ipynb").write_text(content)
+    assert [row[1] for row in page(study).rows[1:]][:1] == ["Went well"]
+    assert "21_other" not in (study / "index.html").read_text()
+    assert capsys.readouterr().err.count("21_other.ipynb: not readable as a notebook") == 1
+
+
+@pytest.mark.parametrize("name", ["tables/settings.csv", "plans/20_tag.csv"])
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe\x00", b"setting,value", b'a,b\n"', b"run_id,caution\na,phantoms\n"])
+def test_a_damaged_table_is_passed_over_and_said(study, name, damage, capsys):
+    write(study / name, "setting,value,profile,caution\nepochs,5,10,real\n")
+    (study / name).write_bytes(damage)
+    text = page(study).text
+    assert "phantoms" not in text and "epochs" not in text
+    assert f"{name}: does not match its checksum" in capsys.readouterr().err
 
 
 def test_an_empty_study_has_a_page_too(study):

@@ -95,6 +95,7 @@ def test_a_study_of_all_three_runs_in_worker_processes(plugin, tmp_path):
         "plugins": [str(plugin)], "data": str(tmp_path / "images"), "task": "brightness", "sources": ["mine", "random"],
         "backbone": "test_resnet", "p_art": [1], "folds": 1, "size": 32, "epochs": 2, "batch_size": 8,
         "learning_rate": 1e-3, "workers": 2, "device": "cpu", "border": {"width": 4}, "confounder": "border",
+        "smallest_test": 4,
     }  # fmt: skip
     (tmp_path / "mine.yaml").write_text("")
     study = Study(str(tmp_path / "mine.yaml"), changes, tmp_path / "results" / "mine")

@@ -222,3 +222,46 @@ def test_every_value_of_the_paper_profile_says_where_it_comes_from():
     # Names and places of files, the task and splits of CT (there is one), and where CT's noise is drawn, said above it.
     assert unmarked == ["profile", "data", "weights", "data", "task", "splits", "noise_high_vs_low"]
     assert len(values) == 40
+
+
+@pytest.fixture
+def places(root, tmp_path):
+    """A profile whose data are a cohort's table, folders of the two releases, and another table."""
+    for name in ("cxr14.v2/images", "other/images_001", "LIDC-IDRI"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "LIDC-IDRI" / "LIDC-XML-only.zip").touch()
+    (tmp_path / "cxr14.v2" / "Data_Entry_2017.csv").touch()
+    write_profile(root, f"data: {tmp_path}/cxr14.v2\nct: {{data: ct-phantoms}}\nplugins: [sourcematters.demo]\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("pairs", "folder"),
+    [
+        ([], "demo"),
+        ([("data", "other")], "demo"),
+        ([("data", "not-there")], "demo"),
+        ([("ct.data", "ct-phantoms")], "demo"),
+        ([("data", "my.csv")], "demo-my"),
+        ([("data", "a b/my cohort.csv.gz")], "demo-my-cohort"),
+        ([("ct.data", "LIDC-IDRI")], "demo-LIDC-IDRI"),
+        ([("data", "my.csv"), ("ct.data", "LIDC-IDRI")], "demo-my-LIDC-IDRI"),
+        ([("own.data", "my.csv")], "demo-my"),
+        ([("data", "phantoms")], "demo-phantoms"),
+    ],
+)
+def test_data_of_another_kind_than_the_profiles_have_a_folder_of_their_own(places, root, monkeypatch, pairs, folder):
+    monkeypatch.chdir(places)
+    changes = settings.read_changes(pairs)
+    assert Study("demo", changes).results == root / "results" / folder
+    # Whichever section a notebook is of, it is the same study; and what is typed in a cell is as `-p`.
+    assert Study("demo", changes, section="ct").results == root / "results" / folder
+    names = dict(pairs) if all("." not in name for name, _ in pairs) else changes
+    assert Study.of(names, "own").results == root / "results" / folder
+    assert Study.of(names | {"results": str(places / "mine")}).results == places / "mine"
+
+
+def test_what_is_not_there_is_of_no_kind(root, places, monkeypatch):
+    monkeypatch.chdir(places)
+    write_profile(root, "data: data/cxr14\n")
+    assert Study("demo", settings.read_changes([("data", "cxr14.v2")])).results == root / "results" / "demo"

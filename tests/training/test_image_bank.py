@@ -1,5 +1,7 @@
+import hashlib
 import multiprocessing
 import os
+import shutil
 import threading
 
 import numpy as np
@@ -248,3 +250,114 @@ def test_a_full_disk_is_said_before_the_first_pixel(tmp_path, monkeypatch):
     with pytest.raises(StudyError, match="the disk is full"):
         image_bank.build(make_cohort(tmp_path, n=2), [Rendering(size=16)], tmp_path / "bank")
     assert not [p for p in (tmp_path / "bank").iterdir() if p.suffix in (".npy", ".partial")]
+
+
+def other(path):
+    """Another image under that name, of the same size in bytes and at the same time."""
+    stat = os.stat(path)
+    content = bytearray(open(path, "rb").read())
+    content[-20] ^= 1
+    open(path, "wb").write(content)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert os.stat(path).st_size == stat.st_size and os.stat(path).st_mtime_ns == stat.st_mtime_ns
+
+
+def test_an_image_replaced_at_the_same_size_and_time_is_noticed(tmp_path):
+    cohort = make_cohort(tmp_path, n=3)
+    before = image_bank.fingerprints(cohort, tmp_path / "bank")
+    other(cohort["path"][1])
+    after = image_bank.fingerprints(cohort, tmp_path / "bank")
+    assert (before != after).tolist() == [False, True, False]
+    assert after["img01"] == hashlib.sha256(open(cohort["path"][1], "rb").read()).hexdigest()
+    assert len(pd.read_csv(tmp_path / "bank" / "files.csv")) == 3, "what it was before is forgotten"
+    # A file that took the name of another one, with its size and time.
+    shutil.copy2(cohort["path"][0], tmp_path / "beside.png")
+    os.utime(tmp_path / "beside.png", ns=(os.stat(cohort["path"][2]).st_mtime_ns,) * 2)
+    os.replace(tmp_path / "beside.png", cohort["path"][2])
+    assert image_bank.fingerprints(cohort, tmp_path / "bank")["img02"] == after["img00"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_text(""),
+        lambda path: path.write_text("<html>\n"),
+        lambda path: path.write_bytes(path.read_bytes()[:-70]),
+        lambda path: path.write_text(path.read_text().replace(",a", ",b").replace(",1", ",2")),
+        lambda path: path.with_suffix(".sha256").unlink(),
+    ],
+    ids=["empty", "no table", "cut", "changed", "not sealed"],
+)
+def test_what_is_remembered_of_images_is_read_again_when_it_is_damaged(tmp_path, capsys, damage):
+    cohort, memory = make_cohort(tmp_path, n=5), tmp_path / "bank" / "files.csv"
+    before = image_bank.fingerprints(cohort, tmp_path / "bank")
+    damage(memory)
+    assert image_bank.fingerprints(cohort, tmp_path / "bank").equals(before)
+    assert capsys.readouterr().err.count("all images are read again") == 1
+    assert image_bank.fingerprints(cohort, tmp_path / "bank").equals(before) and not capsys.readouterr().err
+
+
+def zeros(path):
+    bank = np.load(path)
+    bank[len(bank) // 2 :] = 0
+    np.save(path, bank)
+
+
+def other_header(path):
+    content = path.read_bytes()
+    assert b"'shape': (11" in content
+    path.write_bytes(content.replace(b"'shape': (11", b"'shape'(: 11", 1))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        zeros,
+        other_header,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-99]),
+        lambda path: path.with_suffix(".sha256").write_text(""),
+    ],
+    ids=["half zeros", "header", "empty", "cut", "not sealed"],
+)
+def test_a_damaged_bank_is_built_again_and_said_once(tmp_path, capsys, damage):
+    cohort = make_cohort(tmp_path)
+    renderings = [Rendering(size=16), Rendering(size=16, alteration=Tag().carrier)]
+    before = [bank.copy() for bank in image_bank.build(cohort, renderings, tmp_path / "bank")]
+    path = next((tmp_path / "bank").glob("draw_tag*.npy"))
+    whole = path.read_bytes()
+    damage(path)
+    after = image_bank.build(cohort, renderings, tmp_path / "bank")
+    assert all(np.array_equal(*pair) for pair in zip(before, after, strict=True)) and path.read_bytes() == whole
+    said = capsys.readouterr().err
+    assert said.count("the bank is built again") == said.count(path.name) == 1
+    image_bank.build(cohort, renderings, tmp_path / "bank")
+    assert "built again" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lost", ["what was done", "its account", "all of it"])
+def test_what_a_crash_of_the_machine_lost_of_half_a_bank_is_made_again(tmp_path, monkeypatch, lost):
+    cohort = make_cohort(tmp_path, n=30)
+    whole = image_bank.build(cohort, [Rendering(size=16)], tmp_path / "whole")[0]
+    rendered, real = [], image_bank.render
+
+    def counting(path, image_id, renderings):
+        rendered.append(image_id)
+        if len(rendered) == 20:
+            raise KeyboardInterrupt
+        return real(path, image_id, renderings)
+
+    monkeypatch.setattr(image_bank, "render", counting)
+    with pytest.raises(KeyboardInterrupt):
+        image_bank.build(cohort, [Rendering(size=16)], tmp_path / "bank")
+    (half,), (done,) = ((tmp_path / "bank").glob(f"*.{suffix}") for suffix in ("partial", "done"))
+    if lost == "what was done":
+        bank = np.load(half, mmap_mode="r+")
+        bank[5] = 0
+        bank.flush()
+    elif lost == "its account":
+        done.write_bytes(done.read_bytes()[:50])
+    else:
+        half.write_bytes(b"\x93NUMPY")
+    assert np.array_equal(image_bank.build(cohort, [Rendering(size=16)], tmp_path / "bank")[0], whole)
+    assert len(rendered) == 20 + (30 - 16 + 1 if lost == "what was done" else 30)

@@ -19,7 +19,18 @@ from sourcematters.errors import StudyError
 from sourcematters.files import read_json, replacing, sha256, write_json
 from sourcematters.processes import progress
 from sourcematters.seeds import derive, uniform
-from sourcematters.sources import HALF, IMAGENET_MEAN, IMAGENET_STD, Published, Source, Weights, create, plain, register
+from sourcematters.sources import (
+    HALF,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Published,
+    Source,
+    Weights,
+    create,
+    feature_width,
+    plain,
+    register,
+)
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 CAUTION = "stand-ins, not ImageNet or RadImageNet"
@@ -86,11 +97,11 @@ def find(backbone: str, weights: Weights | None, folder: Path, *, name: str) -> 
 
 
 def pretrain(name: str, backbone: str, path: Path, *, count: int = 9_000, epochs: int = 6) -> None:
-    """Train the stand-in `name` on `count` pictures; write its weights (convolutions in 16 bits), a card, their seal."""
+    """Train the stand-in `name` on `count` pictures; write its weights (convolutions in 16 bits), card and seal."""
     import torch
     from safetensors.torch import save_file
 
-    from sourcematters.training import memory
+    from sourcematters.training import devices, memory
     from sourcematters.training.classifier import reproducible
 
     (draw, classes, *normalization), total = STANDINS[name], count + count // 9
@@ -105,8 +116,8 @@ def pretrain(name: str, backbone: str, path: Path, *, count: int = 9_000, epochs
     steps = [index for order in orders for index in np.split(order, range(BATCH, count, BATCH))]
     with reproducible(derive(0, name, "initialization"), torch.device("cpu")), memory.kept():
         network: Any = create(backbone, size=SIZE)
-        model = torch.nn.Sequential(network, torch.nn.Linear(network.num_features, classes))
-        model.to(memory_format=torch.channels_last)
+        model = torch.nn.Sequential(network, torch.nn.Linear(feature_width(backbone, SIZE), classes))
+        devices.place(model, torch.device("cpu"))
         optimizer = torch.optim.AdamW(model.parameters())
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=len(steps))
         for index in progress(steps, desc=f"pretrain {name}", unit="step"):
