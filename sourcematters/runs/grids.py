@@ -253,7 +253,9 @@ def prepare_sources(
     for name in names:
         if said := proofs.get(name, {}).get("warning"):
             print(f"WARNING, source {name}: {said}.", file=sys.stderr)
-    rows = [{"source": s.name, "kind": s.kind, "identity": s.identity, **s.card, **proofs.get(s.name, {})} for s in found]
+    rows = [
+        {"source": s.name, "kind": s.kind, "identity": s.identity, **s.card, **proofs.get(s.name, {})} for s in found
+    ]
     return pd.DataFrame(rows)
 
 

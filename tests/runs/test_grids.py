@@ -309,7 +309,7 @@ def test_plans_are_collected_from_their_files(serial):
 
 
 def delete_plan(workspace, name):
-    for path in workspace.own("plans").glob(f"{name}.csv*"):
+    for path in workspace.own("plans").glob(f"{name}.*"):
         path.unlink()
 
 
