@@ -39,7 +39,7 @@ from filelock import FileLock
 from sourcematters import metrics
 from sourcematters.cohorts import Cohort, tables
 from sourcematters.confounders import design
-from sourcematters.files import explained, write_csv, write_json, write_text
+from sourcematters.files import explained, replacing, write_csv, write_json, write_text
 from sourcematters.runs.specs import RunSpec
 from sourcematters.seeds import derive
 from sourcematters.training import image_bank
@@ -173,7 +173,8 @@ def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool)
         write_json(folder / "metrics.json", metrics.by_test_set(predictions).to_dict("records"))
         if spec.confounder is None:
             tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-            save_file(tensors, folder / "weights.safetensors")
+            with replacing(folder / "weights.safetensors") as beside:
+                save_file(tensors, beside)
         seconds = checkpoint.spent + time.perf_counter() - started
         write_json(folder / "env.json", _environment(str(device), seconds))
     checkpoint.remove()
