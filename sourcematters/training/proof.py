@@ -45,7 +45,7 @@ def proof_of_life(
     with reproducible(derive(0, "proof of life", backbone), torch.device("cpu")):
         features, shift, stretch = _features(Classifier(source, backbone, size=size), images)
         floor, _, _ = _features(Classifier(untrained, backbone, size=size), images)
-    found = {"bn_shift": shift, "bn_stretch": stretch}
+    found: Columns = {"bn_shift": shift, "bn_stretch": stretch}
     found |= {"probe_auc": probe(features, labels, patients), "probe_random": probe(floor, labels, patients)}
     # With NAME+matched another normalization than its own is what was asked for.
     told = found | {"bn_shift": None} if source.name.endswith(MATCHED) else found
