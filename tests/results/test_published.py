@@ -11,7 +11,7 @@ import scipy.special
 import scipy.stats
 
 import sourcematters.demo.standins  # noqa: F401  (registers the stand-ins)
-from sourcematters import metrics
+from sourcematters import checksums, metrics
 from sourcematters.cohorts import published_splits
 from sourcematters.cohorts.published_splits import digest
 from sourcematters.errors import StudyError
@@ -80,9 +80,11 @@ def made(tmp_path, monkeypatch):
     cohort = "image_id,path,patient_id,label,split\n" + "".join(f"{i},-,{i},{i % 2},{s}\n" for i, s in COHORT)
     (tmp_path / "cohorts").mkdir()
     (tmp_path / "cohorts" / "c0.csv").write_text(cohort)
+    checksums.seal(checksums.seal_of(tmp_path / "cohorts" / "c0.csv"), [tmp_path / "cohorts" / "c0.csv"])
     published_digest = digest(open_registered("c0", workspace))
     monkeypatch.setattr(published_splits, "LUNG_MASS", replace(published_splits.LUNG_MASS, digest=published_digest))
     (tmp_path / "cohorts" / "c1.csv").write_text(cohort.replace("3,-,3,1,dev", "3,-,3,1,test"))
+    checksums.seal(checksums.seal_of(tmp_path / "cohorts" / "c1.csv"), [tmp_path / "cohorts" / "c1.csv"])
     drawn = {spec.confounder.name: spec for spec in PAPER}
 
     def write(table, edit=lambda spec: None):
