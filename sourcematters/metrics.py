@@ -111,7 +111,7 @@ def auc_keras(predictions: pd.DataFrame) -> float:
     return float(np.sum(widths * heights))
 
 
-def _buckets(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+def _buckets(scores: NDArray[np.floating]) -> NDArray[np.int64]:
     """The last of Keras's thresholds that each score passes."""
     # One of k / 199 must not pass its own, but as float32 it is off by a rounding, and so is its product with 199: it
     # passes in Keras where the product comes out above k.
