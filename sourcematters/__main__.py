@@ -66,14 +66,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    import tempfile
-
-    from sourcematters import plugins
+    from sourcematters import files, plugins
     from sourcematters.cohorts import Request, open_cohort, verify
     from sourcematters.processes import cores
 
     plugins.load(options.plugin)
-    with tempfile.TemporaryDirectory() as cache:
+    with files.scratch() as cache:
         asked = {name: getattr(options, name) for name in ("data", "task", "view", "splits")}
         request = Request(**asked, cache=cache, workers=cores(), require_files=False)
         text, problems = verify.report(open_cohort(request), workers=cores())

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,19 @@ def locked(path: str | Path) -> Iterator[None]:
             yield
         finally:
             lock.release()
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A temporary folder, deleted at the end. Raises StudyError where there is no room for one, or none any more."""
+    try:
+        folder = tempfile.TemporaryDirectory()
+    except FileNotFoundError as error:  # Python has tried them all
+        raise StudyError(
+            f"{error.strerror}: they are full, or cannot be written. Free some space, or set TMPDIR to another folder."
+        ) from error
+    with folder as name, explained(Path(name)):
+        yield Path(name)
 
 
 @contextlib.contextmanager

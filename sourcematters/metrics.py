@@ -233,6 +233,16 @@ class Estimate:
         return self.value - half, self.value + half
 
     @property
+    def interval_of_auc(self) -> tuple[float, float]:
+        """As `interval` for a value that is an AUC: on the logit scale, so within 0..1, and wider towards the middle."""
+        around = self.value * (1 - self.value)
+        if around <= 0:
+            return math.nan, math.nan
+        half = (self.interval[1] - self.value) / around
+        low, high = scipy.special.expit(scipy.special.logit(self.value) + np.array([-half, half])).tolist()
+        return low, high
+
+    @property
     def t(self) -> float:
         """The value in standard errors."""
         return self.value / self.error if self.error > 0 else math.nan

@@ -345,6 +345,15 @@ def test_what_does_not_vary_or_has_one_patient_is_no_test_and_says_so():
     assert "a single patient" in few.problem and np.isnan([few.p, *few.interval]).all()
 
 
+def test_the_interval_of_an_auc_lies_within_0_and_1():
+    found = metrics.Estimate(0.97, 5, 40, 19, 0.0004, 0.0005)
+    half = scipy.stats.t.ppf(0.975, found.df) * 0.03 / (0.97 * 0.03)
+    by_hand = scipy.special.expit(scipy.special.logit(0.97) + np.array([-half, half]))
+    assert found.interval_of_auc == pytest.approx(by_hand.tolist())
+    assert found.interval[1] > 1 > found.interval_of_auc[1]
+    assert np.isnan(metrics.Estimate(1.0, 5, 40, 19, 0.0, 0.0).interval_of_auc).all()
+
+
 def test_more_folds_leave_what_the_patients_bring_about():
     # The same networks eight times over: nothing varies from fold to fold, and the patients as much as before.
     tables = drawn(folds=1)

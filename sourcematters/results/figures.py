@@ -58,7 +58,7 @@ def robustness(
     """Fig. 3: AUC against the confounder's strength, o.o.d. row over i.i.d. row, a column a confounder.
 
     `data` is the table of `statistics.summarise` for one backbone: mean over folds, with the 95 % interval over folds
-    and test patients as error bars (cut at 0 and 1, shifted sideways by source so that they do not hide each other).
+    and test patients as error bars (shifted sideways by source so that they do not hide each other).
     The clean test is a thin line in the o.o.d. row. `confounders` picks and orders the columns, all if empty.
     `baseline`, the published AUC by task, is drawn as a dotted line. What the column `caution` says of all panels is
     printed on top, and `note` below it; what it says of some, on those (no column: nothing). In each panel stands how

@@ -74,8 +74,8 @@ def _over_folds(rows: pd.DataFrame, weights: Values, parts: Parts, metric: str =
 def summarise(results: pd.DataFrame, runs: Path, metric: str = "auc", parts: Parts | None = None) -> pd.DataFrame:
     """Mean `metric` over folds with its 95 % interval: `SUMMARY`, one row a group of `GROUP`.
 
-    The interval covers other folds and other test patients (`metrics.Estimate`), of a single fold the patients only. It
-    is not cut at 0 or 1; where there is none, `problem` says why. `runs` is the folder of the run folders, from which
+    The interval covers other folds and other test patients (`metrics.Estimate`), of a single fold the patients only,
+    and lies within 0..1; where there is none, `problem` says why. `runs` is the folder of the run folders, from which
     `parts` are read if they are not given.
     """
     results = of_tests(results, metric)
@@ -83,7 +83,7 @@ def summarise(results: pd.DataFrame, runs: Path, metric: str = "auc", parts: Par
     rows = []
     for names, group in results.groupby(GROUP, sort=True):
         found = _over_folds(group, np.ones(len(group)), parts, metric)
-        rows.append((*names, found.folds, found.value, *found.interval, found.problem))
+        rows.append((*names, found.folds, found.value, *found.interval_of_auc, found.problem))
     return pd.DataFrame(rows, columns=SUMMARY)
 
 

@@ -225,16 +225,38 @@ def _fetch(sources: Iterable[Source], backbone: str, workers: int) -> None:
 
 
 def prepare_sources(
-    names: Sequence[str], backbone: str, workspace: Workspace, *, weights: Mapping[str, Any] | None = None, workers: int
+    names: Sequence[str],
+    backbone: str,
+    workspace: Workspace,
+    *,
+    weights: Mapping[str, Any] | None = None,
+    workers: int,
+    cohort: pd.DataFrame | None = None,
+    rendering: Rendering = Rendering(),
 ) -> pd.DataFrame:
     """Fetch or train the sources called `names` now, and return one row about each.
 
-    Columns: source, kind, identity, and whatever more a source has to say of itself (`Source.card`).
+    Columns: source, kind, identity, and whatever more a source has to say of itself (`Source.card`); with a `cohort`,
+    those of `proof.proof_of_life` on some of its images as `rendering` makes them, but for networks without weights.
+    What speaks against a source is printed too.
     """
     folder = workspace.shared("sources")
     found = [resolve(name, backbone, weights=weights, folder=folder) for name in names]
     _fetch(found, backbone, workers)
-    return pd.DataFrame([{"source": s.name, "kind": s.kind, "identity": s.identity, **s.card} for s in found])
+    proofs: dict[str, dict[str, Any]] = {}
+    pretrained = [source for source in found if source.kind != "random"]
+    if cohort is not None and pretrained:
+        bank = image_bank.build(cohort, [rendering], workspace.shared("bank"), workers=workers)[0]
+        chosen = apart(partial(_shown, bank=bank), cohort)
+        work = partial(_prove, backbone=backbone, shown=chosen)
+        proofs = {source.name: columns for source, columns in over_processes(work, pretrained, workers)}
+    for name in names:
+        if said := proofs.get(name, {}).get("warning"):
+            print(f"WARNING, source {name}: {said}.", file=sys.stderr)
+    rows = [
+        {"source": s.name, "kind": s.kind, "identity": s.identity, **s.card, **proofs.get(s.name, {})} for s in found
+    ]
+    return pd.DataFrame(rows)
 
 
 def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:

@@ -18,10 +18,7 @@ from sourcematters.runs.run_folder import Workspace, open_registered
 PANEL = ["task", "confounder"]
 ALWAYS = ["data", "cohort", "images", "folds", "strengths", "backbone", "size", "epochs", "batch_size", "precision"]
 _AXES = ("id", "fit", "p_art", "fold", "source", "confounder", "base")  # what runs of one panel differ in, as planned
-_MEND = (
-    "Delete the plan that is not meant and its .sha256 (its runs stay), or keep it apart with another folder: "
-    "--results FOLDER."
-)
+_MEND = "Delete the plan that is not meant with its .sha256 (its runs stay), or keep it apart with --results FOLDER."
 
 Settings = dict[str, Any]
 

@@ -160,7 +160,8 @@ def attempt(spec: RunSpec, workspace: Workspace, execution: Execution, show: boo
     except Exception as error:
         write_json(failed / "spec.json", spec.to_dict())
         write_text(failed / "traceback.txt", traceback.format_exc())
-        return f"{spec.id}: {error} ({failed / 'traceback.txt'})"
+        what = str(error) if isinstance(error, StudyError) else f"{type(error).__name__}: {error}"
+        return f"{spec.id}: {what} ({failed / 'traceback.txt'})"
     shutil.rmtree(failed, ignore_errors=True)
     return ""
 

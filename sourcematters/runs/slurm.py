@@ -101,7 +101,13 @@ def _outcome(spec: RunSpec, workspace: Workspace, lost: bool) -> str | None:
 
 def _failure(spec: RunSpec, workspace: Workspace) -> str:
     path = Path(f"{workspace.run(spec)}.failed/traceback.txt")
-    return f"{spec.id}: {path.read_text(encoding='utf-8').strip().splitlines()[-1]} ({path})" if path.exists() else ""
+    if not path.exists():
+        return ""
+    told = path.read_text(encoding="utf-8").strip()
+    # Our own sentences may have several lines; of a library's error the last one has its name.
+    _, ours, sentence = told.rpartition(f"\n{StudyError.__module__}.StudyError: ")
+    last = sentence if ours else told.splitlines()[-1]
+    return f"{spec.id}: {last} ({path})"
 
 
 def in_queue(folder: Path) -> set[str]:

@@ -81,7 +81,8 @@ def grid(
     axes: dict[str, Sequence] = {"confounders": confounders, "p_art": p_art, "sources": sources, "folds": range(folds)}
     for name, values in axes.items():
         if len(values) == 0 or len(set(values)) < len(values):
-            raise StudyError(f"{name} = {list(values)}: needs at least one value, each of them once.")
+            given = ", ".join(str(getattr(value, "name", value)) for value in values)
+            raise StudyError(f"{name} = [{given}]: needs at least one value, each of them once.")
     return [
         RunSpec(confounder=confounder, base=confounder.base, p_art=strength, source=source, fold=fold, **same)
         for confounder, source, strength, fold in itertools.product(confounders, sources, p_art, range(folds))

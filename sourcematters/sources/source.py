@@ -82,9 +82,8 @@ class Source:
         """
         model, path = create(backbone, size=size), self.file()
         state, own = read_tensors(path), model.state_dict()
-        resized = hasattr(model, "set_input_size") and any(
-            key in state and state[key].shape != own[key].shape for key in own
-        )
+        differ = {key for key in own if key in state and state[key].shape != own[key].shape}
+        resized = hasattr(model, "set_input_size") and differ == {"pos_embed"}
         if resized:  # positions of the published size, which timm interpolates
             model = create(backbone, size=None)
         load_exactly(model, state, backbone, origin=path)

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,8 +79,8 @@ def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> 
     # Settings are no parameters of a cell, so papermill would call each of them unknown.
     logging.getLogger("papermill").setLevel(logging.ERROR)
     html, failure = folder / f"{notebook.name}.html", ""
-    with tempfile.TemporaryDirectory() as scratch:
-        beside = Path(scratch) / notebook.path.name
+    with files.scratch() as scratch:
+        beside = scratch / notebook.path.name
         try:
             execute_notebook(
                 notebook.path,

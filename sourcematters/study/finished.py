@@ -171,7 +171,7 @@ class FinishedRuns:
 
     def by_source(self) -> pd.DataFrame:
         """What each confounder does to each source: clean AUC, shift and reliance, a row a source."""
-        table = statistics.by_source(self.table, self.runs, self.parts)
+        table = self._sized(statistics.by_source(self.table, self.runs, self.parts))
         return save_table(self.workspace, "by_source", table).round(3)
 
     def permutation_tests(self) -> pd.DataFrame:

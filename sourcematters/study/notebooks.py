@@ -130,12 +130,12 @@ def plan(
         raise StudyError("-p results, -p profile: give --results FOLDER and --profile NAME instead.")
     study = Study(profile, changes)
     if results:
-        study = Study(profile, changes, Path(results).expanduser() / study.results.name)
+        study = Study(profile, changes, configuration.placed(results) / study.results.name)
     available = notebooks()
     chosen = selected(available, only or study.settings.notebooks or [notebook.name for notebook in available])
     asked_for = bool(only) or "notebooks" in changes
     unasked = [] if asked_for else [notebook for notebook in chosen if _is_on_other_data(notebook, study)]
-    by_path = Path(profile).expanduser()
+    by_path = configuration.placed(profile)
     parameters = {"profile": str(by_path.resolve()) if by_path.is_file() else profile, "results": str(study.results)}
     kept = tuple(notebook for notebook in chosen if notebook not in unasked)
     return Plan(study.results, study, kept, parameters | changes, _on_left_out(unasked))

@@ -70,7 +70,7 @@ def read_profile(name: str) -> tuple[str, dict[str, Any]]:
     YAML with each key once.
     """
     by_path = Path(name).suffix in (".yaml", ".yml") or os.sep in name
-    path = Path(name).expanduser() if by_path else ROOT / "notebooks" / "profiles" / f"{name}.yaml"
+    path = placed(name) if by_path else ROOT / "notebooks" / "profiles" / f"{name}.yaml"
     if not path.is_file():
         known = sorted(p.stem for p in (ROOT / "notebooks" / "profiles").glob("*.yaml"))
         raise StudyError(f"{path}: no such profile file." if by_path else unknown("profile", name, known))
@@ -129,6 +129,16 @@ _MAPPINGS = {name for name, field in Settings.model_fields.items() if get_origin
 _FILES = ("data", "splits", "plugins", "weights")
 
 
+def placed(name: str | Path, base: Path = Path()) -> Path:
+    """A path that starts at `base`, or at a home if it begins with ~. Raises StudyError if there can be none."""
+    try:
+        path = base / Path(name).expanduser()
+        path.exists()
+    except (RuntimeError, OSError, ValueError) as error:  # no such user; a name that is too long; a zero in it
+        raise StudyError(f"{str(name)[:80]!r}: no path of a file or folder ({error}).") from error
+    return path
+
+
 def located(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """`values` with the names of files and folders made absolute from `base`, in sections too.
 
@@ -140,7 +150,7 @@ def located(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
             return {key: place(part) if key not in ("mean", "std") else part for key, part in value.items()}
         if isinstance(value, list | tuple):
             return [place(part) for part in value]
-        path = base / Path(str(value)).expanduser()
+        path = placed(str(value), base)
         return str(path.resolve()) if value and (os.sep in str(value) or path.exists()) else value
 
     found = dict(values)

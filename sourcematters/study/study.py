@@ -65,7 +65,7 @@ class Study:
         self.settings, self.sections = configuration.checked(merged(plain, self.values.get(section) or {}))
         self.replaced_data = configuration.replaced_data(self.profile_values, self.changes)
         name = configuration.results_name(self.profile, self.replaced_data)
-        self.results = Path(results or configuration.ROOT / "results" / name).expanduser().resolve()
+        self.results = configuration.placed(results or configuration.ROOT / "results" / name).resolve()
         self.workspace = Workspace(str(self.results))
         self._prefix = f"{section}_" if section else ""
         self._about: dict[str, Study] = {}

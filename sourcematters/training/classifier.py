@@ -35,12 +35,16 @@ class Classifier(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits of both classes, in single precision; class 1 is the positive one."""
-        channels = (pixels.float() - self.mean) / self.std  # (B, 3, H, W): grey spreads over the three channels
-        features = self.backbone(channels.contiguous(memory_format=self.layout))  # (B, F)
+        features = self.features(pixels)
         # In bf16 a logit has 8 bits: images tie that the network tells apart, and an AUC counts ties by half.
         features = features.to(torch.promote_types(features.dtype, torch.float32))
         with torch.autocast(features.device.type, enabled=False):
             return self.classifier(self.dropout(features))  # (B, 2)
+
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The backbone's pooled features (B, F)."""
+        channels = (pixels.float() - self.mean) / self.std  # (B, 3, H, W): grey spreads over the three channels
+        return self.backbone(channels.contiguous(memory_format=self.layout))
 
 
 def set_bn_momentum(model: nn.Module, momentum: float) -> None:

@@ -254,7 +254,8 @@ def simulate(name: str, *, folds: int, each: int, shift: float, replications: in
         row["paper"] = permutation_p(aucs[0, :, 2], aucs[1, :, 2], dealt, every)
         for k in range(len(STRENGTHS)):
             bar = estimate(aucs[0, :, k], positive[0, :, k], negative[0, :, k])
-            row |= {f"mean {k}": bar.value, f"half {k}": bar.interval[1] - bar.value, f"given {k}": given[0, k]}
+            low, high = bar.interval_of_auc
+            row |= {f"mean {k}": bar.value, f"low {k}": low, f"high {k}": high, f"given {k}": given[0, k]}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -267,13 +268,15 @@ def rejected(found: pd.DataFrame, name: str, truth: float | pd.Series = 0.0) -> 
 def covered(found: pd.DataFrame, *, given: bool) -> float:
     """How often a bar holds the true AUC, at the strength where it does so least: the mean of all replications'."""
     truths = [found[f"given {k}"] if given else found[f"mean {k}"].mean() for k in range(len(STRENGTHS))]
-    inside = [(found[f"mean {k}"] - truth).abs() <= found[f"half {k}"] for k, truth in enumerate(truths)]
+    inside = [(found[f"low {k}"] <= truth) & (truth <= found[f"high {k}"]) for k, truth in enumerate(truths)]
     return float(min(hits.mean() for hits in inside))
 
 
 def row_of(null: pd.DataFrame, there: pd.DataFrame, *, given: bool) -> dict[str, float]:
     """Size of each analysis, coverage of the bars, and power; `given`: the development images are these."""
-    names = [column for column in null.columns[3:] if column.split()[0] not in ("paper", "mean", "half", "given")]
+    names = [
+        column for column in null.columns[3:] if column.split()[0] not in ("paper", "mean", "low", "high", "given")
+    ]
     truth = null["given"] if given else 0.0
     sizes = {name: rejected(null, name, truth) for name in names}
     paper = np.nan if given else float((null["paper"] < 0.05).mean())

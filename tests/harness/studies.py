@@ -1,15 +1,18 @@
 """A small study in a clone of its own: what the harness damages, kills and starves.
 
 It is real: images, plans, banks, 20 runs with two confounders and two sources, tables and a figure, all made by the
-command line. Only what is slow and has tests of its own is left out: notebooks are executed without a kernel, and the
-command and its workers are processes that have imported everything already, but have done nothing yet.
+command line. Only what is slow and has tests of its own is left out: notebooks are executed without a kernel, no new
+interpreter tries the network first, and the command and its workers are processes that have imported everything
+already, but have done nothing yet.
 """
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -21,8 +24,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import nbformat
-import tiny_runs
-from tiny_study import write_notebook, write_profile
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for scripts; pytest has it there
+import tiny_runs  # noqa: E402
+from tiny_study import write_notebook, write_profile  # noqa: E402
 
 NOTEBOOKS = {
     "10_prepare": ["study.prepare_sources()"],
@@ -44,6 +49,7 @@ patience: 3
 learning_rate: 1.0e-3
 batch_size: 8
 bn_momentum: 0.1
+smallest_test: 2
 workers: {workers}
 device: cpu
 tag: {{height: 300}}
@@ -92,7 +98,7 @@ class Clone:
         self, *arguments: str, patches: Sequence[Patch] = (), output: Path | None = None, kernels: bool = False
     ) -> BaseProcess:
         """Start `python -m sourcematters ARGUMENTS`, in a process group of its own, after calling each of `patches`."""
-        patches = [*patches, *([] if kernels else [no_kernels, quick_workers])]
+        patches = [*patches, *([] if kernels else [no_kernels, quick_workers, no_trial])]
         process = _server.Process(target=_command, args=(self.root, arguments, patches, output or os.devnull))
         process.start()
         return process
@@ -160,9 +166,12 @@ def _command(root: Path, arguments: Sequence[str], patches: Sequence[Patch], out
     from sourcematters.study import settings
 
     settings.ROOT, standins.WEIGHTS = root, root / "sourcematters" / "demo" / "weights"
-    for patch in patches:
-        patch()
-    code = __main__.main(arguments)
+    ends = [end for end in [patch() for patch in patches] if end]
+    try:
+        code = __main__.main(arguments)
+    finally:
+        for end in ends:
+            end()
     sys.stdout.flush()
     sys.exit(code)
 
@@ -174,6 +183,13 @@ def no_kernels() -> None:
 
     papermill.execute_notebook = without_a_kernel
     HTMLExporter.from_notebook_node = lambda self, *a, **k: ("<html></html>", {})
+
+
+def no_trial() -> None:
+    """Nothing is tried in an interpreter of its own before the first run."""
+    from sourcematters.study import checks
+
+    checks.trial.begun = contextlib.contextmanager(lambda trials: iter([list]))
 
 
 def quick_workers() -> None:
@@ -194,6 +210,8 @@ def without_a_kernel(path: Path, beside: Path, parameters: dict[str, Any], **opt
     """Execute a notebook as papermill does, in this process."""
     from papermill.exceptions import PapermillExecutionError
 
+    from sourcematters.errors import StudyError
+
     book, names = nbformat.read(path, as_version=4), {"__name__": "__main__"}
     book.metadata["papermill"] = {"end_time": "2026-01-01T00:00:00+00:00", "duration": 1.0}
     os.chdir(path.parent)
@@ -203,7 +221,8 @@ def without_a_kernel(path: Path, beside: Path, parameters: dict[str, Any], **opt
             try:
                 exec(cell.source, names)
             except Exception as error:
-                lines = dict(traceback=[], ename=type(error).__name__, evalue=str(error))
+                shown = [str(error)] if isinstance(error, StudyError) else []
+                lines = dict(traceback=shown, ename=type(error).__name__, evalue=str(error))
                 raise PapermillExecutionError(number, number, cell.source, **lines) from error
             if "parameters" in cell.metadata.get("tags", []):
                 names |= parameters
@@ -213,7 +232,8 @@ def without_a_kernel(path: Path, beside: Path, parameters: dict[str, Any], **opt
         nbformat.write(book, beside)
 
 
-# Patches, called in the process of the command before it begins. Processes are told of them by name.
+# Patches, called in the process of the command before it begins, in the clone's folder; what one returns is called at
+# its end. Processes are told of them by name, hence no closures.
 
 
 def checkpoints_after_each_epoch() -> None:
@@ -246,3 +266,102 @@ def killed_in_the_middle_of_a_bank() -> None:
         return found
 
     image_bank._fill_rows = dying
+
+
+def a_worker_dies(sent: signal.Signals) -> None:
+    """Each worker is killed when it has made a run and begins another."""
+    from sourcematters.runs import run_folder
+
+    parent, make, made = os.getpid(), run_folder._make, []
+
+    def dying(*arguments: Any) -> None:
+        if os.getpid() != parent and made:
+            os.kill(os.getpid(), sent)
+        make(*arguments)
+        made.append(arguments)
+
+    run_folder._make = dying
+
+
+def noting_trainings(path: Path) -> None:
+    """Each fine-tuning writes the name of its run into `path`."""
+    from sourcematters.training import fine_tuning
+
+    fine_tune = fine_tuning.fine_tune
+
+    def noted(*arguments: Any, checkpoint: Any, **options: Any) -> Any:
+        with open(path, "a") as file:
+            file.write(checkpoint.path.stem + "\n")
+        return fine_tune(*arguments, checkpoint=checkpoint, **options)
+
+    fine_tuning.fine_tune = noted
+
+
+def without_locks(code: int) -> None:
+    """A file system that answers `code` to whoever wants a lock."""
+    import fcntl
+
+    def flock(file: Any, how: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    fcntl.flock = flock
+
+
+def mounts_of_its_own() -> None:
+    """What is mounted from now on, only this process and its children see."""
+    libc, user, group = ctypes.CDLL(None, use_errno=True), os.geteuid(), os.getegid()
+    if libc.unshare(0x00020000 | (0x10000000 if user else 0)):  # CLONE_NEWNS, CLONE_NEWUSER
+        raise OSError(ctypes.get_errno(), "unshare")
+    if user:
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+    mount("--make-rprivate", "/")
+
+
+def mount(*arguments: str | Path) -> None:
+    """Call mount."""
+    subprocess.run(["mount", *map(str, arguments)], check=True)
+
+
+def on_a_disk_of(size: int) -> Callable[[], None]:
+    """The results lie on a disk of `size` bytes; what is on it at the end lies there afterwards."""
+    mounts_of_its_own()
+    results, disk = Path("results").absolute(), Path(tempfile.mkdtemp())
+    results.mkdir()
+    mount("-t", "tmpfs", "-o", f"size={size}", "none", disk)
+    mount("--bind", disk, results)
+
+    def end() -> None:
+        subprocess.run(["umount", "-l", str(results)], check=True)
+        shutil.copytree(disk, results, dirs_exist_ok=True)
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+        disk.rmdir()
+
+    return end
+
+
+def read_only_after_a_run() -> None:
+    """The results' folder turns read-only when a run is made."""
+    from sourcematters.runs import run_folder
+
+    mounts_of_its_own()
+    results, make = Path("results").absolute(), run_folder._make
+    results.mkdir()
+    mount("--bind", results, results)
+
+    def turning(*arguments: Any) -> None:
+        make(*arguments)
+        mount("-o", "remount,bind,ro", results)
+
+    run_folder._make = turning
+
+
+def without_temporary_space() -> None:
+    """No byte can be written to the temporary folder."""
+    mounts_of_its_own()
+    full = Path("full").absolute()
+    full.mkdir()
+    mount("-t", "tmpfs", "-o", "size=4k", "none", full)
+    (full / "something").write_bytes(bytes(4096))
+    tempfile.tempdir = str(full)

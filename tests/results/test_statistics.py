@@ -1,6 +1,8 @@
 """The declared analysis and the paper's test against examples by hand, other libraries, and simulation."""
 
 import itertools
+from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -178,16 +180,18 @@ def test_bars_cover_folds_and_patients_and_say_where_there_are_none():
     natural = table[(table["source"] == "natural") & (table["p_art"] == 1)]
     of = [np.array([parts[run, "ood"][column] for run in natural["run_id"]]) for column in ("positive", "negative")]
     found, row = metrics.estimate(natural["auc"].to_numpy(), *of), rows.iloc[1]
-    assert row[["mean", "ci_low", "ci_high"]].tolist() == pytest.approx([found.value, *found.interval])
-    # Folds alone: Student's t.
+    assert row[["mean", "ci_low", "ci_high"]].tolist() == pytest.approx([found.value, *found.interval_of_auc])
+    # Folds alone: Student's t, 4.303 sd / sqrt(3) with sd .02, on the logit scale, where d logit = dA / (A (1 - A)).
     only = statistics.summarise(GRID, None, parts=still(GRID)).iloc[0]
-    interval = scipy.stats.t.interval(0.95, 2, 0.82, scipy.stats.sem([0.80, 0.84, 0.82]))
-    assert (only["ci_low"], only["ci_high"]) == pytest.approx(interval)
+    half = 4.3027 * 0.02 / np.sqrt(3) / (0.82 * 0.18)
+    ends = [1 / (1 + np.exp(-(np.log(0.82 / 0.18) + side))) for side in (-half, half)]
+    assert [only["ci_low"], only["ci_high"]] == pytest.approx(ends, abs=1e-5)
     # One fold: the patients alone.
     first = table[table["fold"] == 0]
     row = statistics.summarise(first, None, parts=parts).iloc[1]
     one = metrics.estimate(natural["auc"].to_numpy()[:1], *(each[:1] for each in of))
-    assert (row["ci_low"], row["ci_high"]) == pytest.approx(one.interval) and "one fold" in row["problem"]
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx(one.interval_of_auc)
+    assert "one fold" in row["problem"]
     flat = results({"natural": [1.0, 1.0]})
     row = statistics.summarise(flat, None, parts=still(flat)).iloc[0]
     assert np.isnan(row["ci_low"]) and "nothing to measure by" in row["problem"]
@@ -245,6 +249,21 @@ def test_how_often_each_analysis_is_wrong_is_said_from_the_simulation():
     said = statistics.false_alarms(5)
     assert said.startswith("With 5 folds and nothing to find, the paper's test has p below .05 in ")
     assert statistics.false_alarms(6) == said and statistics.false_alarms(3, "primary") != said
+
+
+def test_the_table_in_the_docs_is_the_one_that_is_quoted():
+    text = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text(encoding="utf-8")
+    with (files("sourcematters.results") / "false_alarms.csv").open(encoding="utf-8") as file:
+        table = pd.read_csv(file)
+    shown = ["paper", "primary", "development", "bars", "power: primary", "power: development", "power: paper"]
+    assert len(table) == (5 + 2) * 3 * 5
+    for row in table.to_dict("records"):
+        numbers = ["" if np.isnan(row[name]) else f"{row[name]:.3f}" for name in shown]
+        assert f"| {' | '.join([row['null'], row['patients'], str(row['folds']), *numbers])} |\n" in text
+    # What was asked of the primary analysis, within what 1,000 replications leave open: an sd of .007.
+    asked = table[(table["folds"] >= 5) & ~table["null"].str.contains("anew")]
+    assert (asked["primary"] <= 0.06 + 0.007).all() and (asked["bars"] >= 0.93 - 0.008).all()
+    assert (table.loc[table["folds"] >= 5, "development"] <= 0.06).all()
 
 
 def test_pairs_are_all_or_those_with_the_reference():

@@ -20,7 +20,7 @@ from tiny_runs import TINY, files_of, make_cohort, plan, seem_done
 
 from sourcematters import confounders, metrics
 from sourcematters.errors import StudyError
-from sourcematters.runs import grids, plans, run_folder
+from sourcematters.runs import grids, plans, run_folder, slurm
 from sourcematters.runs.plans import status
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.training import devices, memory
@@ -308,14 +308,18 @@ def test_plans_are_collected_from_their_files(serial):
     pd.testing.assert_frame_equal(collected[collected["run_id"].isin(table["run_id"])].iloc[: len(table)], table)
 
 
+def delete_plan(workspace, name):
+    for path in workspace.own("plans").glob(f"{name}.*"):
+        path.unlink()
+
+
 def test_a_run_in_two_plans_counts_once(serial):
     workspace, specs, table = serial
     plans.write(workspace, "a_second_name", grids.plan_table(specs[:4]))
     try:
         collected, missing = grids.collect_plans(workspace)
     finally:
-        for suffix in ("csv", "sha256"):
-            workspace.own(f"plans/a_second_name.{suffix}").unlink()
+        delete_plan(workspace, "a_second_name")
     assert missing == [] and not collected.duplicated(["run_id", "test_set"]).any()
     assert set(collected["run_id"]) >= {spec.id for spec in specs}
 
@@ -324,14 +328,12 @@ def test_plans_of_other_settings_are_refused(serial, cohort, tmp_path):
     workspace, _, _ = serial
     specs = plan(cohort, workspace, confounders.Tag(height=300), p_art=[1], training=TINY.replaced(epochs=1))
     grids.run(specs, workspace, name="shorter", workers=1, device="cpu")
-    path = workspace.own("plans/shorter.csv")
     try:
         where = r"tag of task brightness: plans/all\.csv and plans/shorter\.csv differ in epochs \(3, 1\)"
         with pytest.raises(StudyError, match=where):
             grids.collect_plans(workspace)
     finally:
-        path.unlink()
-        path.with_suffix(".sha256").unlink()
+        delete_plan(workspace, "shorter")
         for spec in specs:
             shutil.rmtree(workspace.run(spec))
 
@@ -429,3 +431,20 @@ def test_progress_tells_loss_and_auc_of_the_run_just_made(cohort, tmp_path, monk
     loss = pd.read_csv(workspace.run(specs[0]) / "history.csv")["val_loss"].min()
     expected = f"val loss {loss:.2f}, AUC iid {table['iid']:.2f}, ood {table['ood']:.2f}, clean {table['clean']:.2f}"
     assert expected in capfd.readouterr().err
+
+
+def test_a_library_error_of_a_run_is_told_with_its_name_and_ours_as_it_is(cohort, tmp_path, monkeypatch):
+    workspace = Workspace(str(tmp_path / "made"))
+    spec = plan(cohort, workspace, p_art=[1], folds=1)[0]
+    for error, words in (
+        (KeyError("sex"), "KeyError: 'sex'"),
+        (StudyError("a.png: cut.\nCopy it."), "a.png: cut.\nCopy it."),
+    ):
+
+        def fail(*arguments, error=error, **named):
+            raise error
+
+        monkeypatch.setattr(run_folder, "_make", fail)
+        told = run_folder.attempt(spec, workspace, run_folder.Execution())
+        assert told.startswith(f"{spec.id}: {words} (")
+        assert slurm._failure(spec, workspace) == told, "a job leaves the same words in the traceback"

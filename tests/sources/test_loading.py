@@ -145,8 +145,8 @@ def test_what_loading_looks_up_draws_nothing(small):
     assert torch.equal(after, torch.random.get_rng_state())
 
 
-@pytest.mark.parametrize("backbone", ["test_vit", "swin_tiny_patch4_window7_224"])
-def test_a_file_of_fixed_input_size_is_brought_to_the_studys_as_timm_does(tmp_path, backbone):
+def test_a_file_of_fixed_input_size_is_brought_to_the_studys_as_timm_does(tmp_path):
+    backbone = "test_vit"
     torch.manual_seed(0)
     path = tmp_path / "model.safetensors"
     save_file(timm.create_model(backbone).state_dict(), path)

@@ -224,6 +224,21 @@ def test_every_value_of_the_paper_profile_says_where_it_comes_from():
     assert len(values) == 40
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-p", "data", "~nobody-here/x"], "'~nobody-here/x': no path of a file or folder (Could not determine home"),
+        (["-p", "weights", "{mine: ~nobody-here/x}"], "'~nobody-here/x': no path of a file or folder"),
+        (["--results", "~nobody-here/x"], "'~nobody-here/x': no path of a file or folder"),
+        (["--profile", "~nobody-here/x.yaml"], "'~nobody-here/x.yaml': no path of a file or folder"),
+        (["-p", "data", "x" * 300], "no path of a file or folder ([Errno 36] File name too long"),
+    ],
+)
+def test_what_can_be_no_path_is_refused_in_one_sentence(command, root, arguments, words):
+    code, out, err = command("run", "--dry-run", *arguments)
+    assert (code, out) == (2, "") and words in err and "Traceback" not in err
+
+
 @pytest.fixture
 def places(root, tmp_path):
     """A profile whose data are a cohort's table, folders of the two releases, and another table."""
