@@ -76,7 +76,7 @@ def patient_parts(predictions: pd.DataFrame, metric: str = "auc") -> pd.DataFram
     if metric == "auc_keras":
         scores = scores.astype(np.float32)
         labels, patient = np.concatenate([labels, 1 - labels]), np.concatenate([patient, patient])
-        scores = _keras_buckets(np.concatenate([scores, 1 - scores])).astype(float)
+        scores = _buckets(np.concatenate([scores, 1 - scores])).astype(float)
     won, parts = wins(labels, scores), {}
     for label, column in ((1, "positive"), (0, "negative")):
         own = labels == label
@@ -101,7 +101,7 @@ def auc_keras(predictions: pd.DataFrame) -> float:
     why = "score must be a probability, 0..1, for the published kind of AUC."
     _refuse(predictions, (scores < 0) | (scores > 1), why)
     scores, labels = np.concatenate([1 - scores, scores]), np.concatenate([1 - labels, labels])
-    buckets, rates = _keras_buckets(scores), []
+    buckets, rates = _buckets(scores), []
     for label in (0, 1):
         counts = np.bincount(buckets[labels == label], minlength=KERAS_THRESHOLDS)
         passed = np.cumsum(counts[::-1])[::-1]
@@ -111,11 +111,11 @@ def auc_keras(predictions: pd.DataFrame) -> float:
     return float(np.sum(widths * heights))
 
 
-def _keras_buckets(scores: NDArray[np.float32]) -> NDArray[np.int64]:
-    # A score passes the thresholds up to its bucket. One of k / 199 must not pass its own, but as float32 it is off by
-    # a rounding, and so is its product with 199: it passes in Keras where the product comes out above k.
-    steps = np.float32(KERAS_THRESHOLDS - 1)
-    return np.maximum(np.ceil(scores * steps) - 1, 0).astype(int)
+def _buckets(scores: NDArray[np.floating]) -> NDArray[np.int64]:
+    """The last of Keras's thresholds that each score passes."""
+    # One of k / 199 must not pass its own, but as float32 it is off by a rounding, and so is its product with 199: it
+    # passes in Keras where the product comes out above k.
+    return np.maximum(np.ceil(scores * np.float32(KERAS_THRESHOLDS - 1)) - 1, 0).astype(int)
 
 
 def _labels_and_scores(predictions: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -234,7 +234,7 @@ class Estimate:
 
     @property
     def interval_of_auc(self) -> tuple[float, float]:
-        """As `interval` for a value that is an AUC: on the logit scale, so within 0..1, and wider towards the middle."""
+        """As `interval`, for a value that is an AUC: on the logit scale, so within 0..1, longer towards .5."""
         around = self.value * (1 - self.value)
         if around <= 0:
             return math.nan, math.nan
