@@ -22,12 +22,13 @@ from sourcematters.confounders import ORIGINAL, Attribute, Confounder, design
 from sourcematters.errors import StudyError
 from sourcematters.files import explained
 from sourcematters.results import statistics, style
-from sourcematters.runs import grids, plans, trial
+from sourcematters.runs import grids, plans
 from sourcematters.runs.run_folder import Workspace
-from sourcematters.runs.trial import Trial
 from sourcematters.study.settings import Settings
+from sourcematters.training import trials
 from sourcematters.training.image_bank import Rendering, render
 from sourcematters.training.recipe import Preprocessing
+from sourcematters.training.trials import Trial
 
 USES = {
     "verify": {"cohort"},
@@ -93,7 +94,7 @@ def _few(names: list[str]) -> str:
 def check(needs: Sequence[Need], workspace: Workspace) -> Complaints:
     """All that stands in the way of `needs`, before anything is trained. Nothing but caches is written."""
     found, networks = Complaints(), _networks(needs, workspace)
-    with trial.begun([one for one, _ in networks]) as ended:
+    with trials.begun([one for one, _ in networks]) as ended:
         _folders(workspace, found)
         for need in needs:
             _settings(need, workspace, found)
@@ -113,8 +114,9 @@ def check(needs: Sequence[Need], workspace: Workspace) -> Complaints:
 
 
 def _folders(workspace: Workspace, found: Complaints) -> None:
-    for folder in (Path(workspace.results), Path(workspace.results).parent):
-        with found.noting(), explained(folder):
+    results = Path(workspace.results)
+    with found.noting(), explained(results):
+        for folder in (results.parent, results):
             folder.mkdir(parents=True, exist_ok=True)
             beside = folder / ".writable"
             beside.touch()
@@ -234,8 +236,7 @@ def _networks(needs: Sequence[Need], workspace: Workspace) -> list[tuple[Trial, 
     found: list[tuple[Trial, list[str]]] = []
     for need in (need for need in needs if need.uses("sources")):
         asked = need.settings
-        # On a cluster the device is another machine's, and auto takes what there is.
-        here = need.uses("runs") and asked.executor == "local" and asked.device != "auto"
+        here = need.uses("runs") and asked.executor == "local"
         one = Trial(
             **{name: getattr(asked, name) for name in ("backbone", "training", "sources", "weights", "plugins")},
             device=asked.device if here else "",
