@@ -74,8 +74,9 @@ def patient_parts(predictions: pd.DataFrame, metric: str = "auc") -> pd.DataFram
     labels, scores = _labels_and_scores(predictions)
     names, patient = np.unique(predictions["patient_id"].to_numpy(str), return_inverse=True)
     if metric == "auc_keras":
-        labels, scores = _keras_buckets(labels, scores.astype(np.float32))
-        patient = np.concatenate([patient, patient])
+        scores = scores.astype(np.float32)
+        labels, patient = np.concatenate([labels, 1 - labels]), np.concatenate([patient, patient])
+        scores = _buckets(np.concatenate([scores, 1 - scores])).astype(float)
     won, parts = wins(labels, scores), {}
     for label, column in ((1, "positive"), (0, "negative")):
         own = labels == label
@@ -99,8 +100,8 @@ def auc_keras(predictions: pd.DataFrame) -> float:
     scores = scores.astype(np.float32)
     why = "score must be a probability, 0..1, for the published kind of AUC."
     _refuse(predictions, (scores < 0) | (scores > 1), why)
-    labels, buckets = _keras_buckets(labels, scores)
-    rates = []
+    scores, labels = np.concatenate([1 - scores, scores]), np.concatenate([1 - labels, labels])
+    buckets, rates = _buckets(scores), []
     for label in (0, 1):
         counts = np.bincount(buckets[labels == label], minlength=KERAS_THRESHOLDS)
         passed = np.cumsum(counts[::-1])[::-1]
@@ -110,17 +111,11 @@ def auc_keras(predictions: pd.DataFrame) -> float:
     return float(np.sum(widths * heights))
 
 
-def _keras_buckets(
-    labels: NDArray[np.int64], scores: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Both columns of the softmax, [1 - score, score] of all images: labels, and the last threshold passed.
-
-    One of k / 199 must not pass its own, but as float32 it is off by a rounding, and so is its product with 199: it
-    passes in Keras where the product comes out above k.
-    """
-    both = np.concatenate([1 - scores, scores])
-    buckets = np.maximum(np.ceil(both * np.float32(KERAS_THRESHOLDS - 1)) - 1, 0).astype(int)
-    return np.concatenate([1 - labels, labels]), buckets
+def _buckets(scores: NDArray[np.floating]) -> NDArray[np.int64]:
+    """The last of Keras's thresholds that each score passes."""
+    # One of k / 199 must not pass its own, but as float32 it is off by a rounding, and so is its product with 199: it
+    # passes in Keras where the product comes out above k.
+    return np.maximum(np.ceil(scores * np.float32(KERAS_THRESHOLDS - 1)) - 1, 0).astype(int)
 
 
 def _labels_and_scores(predictions: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

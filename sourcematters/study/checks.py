@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from sourcematters.checked import unknown
 from sourcematters.cohorts import Cohort, Request
@@ -23,7 +22,7 @@ from sourcematters.confounders import ORIGINAL, Attribute, Confounder, design
 from sourcematters.errors import StudyError
 from sourcematters.files import explained
 from sourcematters.results import statistics, style
-from sourcematters.runs import grids, trial
+from sourcematters.runs import grids, plans, trial
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.runs.trial import Trial
 from sourcematters.study.settings import Settings
@@ -136,9 +135,9 @@ def _figures(needs: Sequence[Need], workspace: Workspace, found: Complaints) -> 
     """Whether tables and figures of all runs will find what is named, among these runs and those planned before."""
     runs = [need.settings for need in needs if need.uses("runs")]
     tasks, sources = {asked.task for asked in runs}, {name for asked in runs for name in asked.sources}
-    for path in workspace.own("plans").glob("*.csv"):
-        with suppress(OSError, ValueError):  # whoever reads the plan says what is wrong with it
-            planned = pd.read_csv(path, usecols=["task", "source"], dtype=str)
+    for path in plans.paths(workspace.own("")):
+        with suppress(StudyError):  # whoever needs the plan says what is wrong with it, or writes it anew
+            planned = plans.read(path)[["task", "source"]].astype(str)
             tasks, sources = tasks | set(planned["task"]), sources | set(planned["source"])
     for need in (need for need in needs if need.uses("all runs") and runs):
         with found.noting(need.where):

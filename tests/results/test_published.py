@@ -15,7 +15,7 @@ from sourcematters import checksums, metrics
 from sourcematters.cohorts import published_splits
 from sourcematters.cohorts.published_splits import digest
 from sourcematters.errors import StudyError
-from sourcematters.files import write_json
+from sourcematters.files import write_json, write_text
 from sourcematters.results import figures, published, statistics
 from sourcematters.runs.run_folder import Workspace, open_registered
 from sourcematters.study.study import papers_runs
@@ -78,13 +78,13 @@ def made(tmp_path, monkeypatch):
     """A workspace with the spec of each run in a table, as it is of the paper's profile but for what `edit` does."""
     workspace = Workspace(str(tmp_path / "any"))
     cohort = "image_id,path,patient_id,label,split\n" + "".join(f"{i},-,{i},{i % 2},{s}\n" for i, s in COHORT)
-    (tmp_path / "cohorts").mkdir()
-    (tmp_path / "cohorts" / "c0.csv").write_text(cohort)
-    checksums.seal(checksums.seal_of(tmp_path / "cohorts" / "c0.csv"), [tmp_path / "cohorts" / "c0.csv"])
+    for name, text in {"c0": cohort, "c1": cohort.replace("3,-,3,1,dev", "3,-,3,1,test")}.items():
+        write_text(kept := tmp_path / "cohorts" / f"{name}.csv", text)
+        checksums.seal(checksums.seal_of(kept), [kept])
     published_digest = digest(open_registered("c0", workspace))
     monkeypatch.setattr(published_splits, "LUNG_MASS", replace(published_splits.LUNG_MASS, digest=published_digest))
-    (tmp_path / "cohorts" / "c1.csv").write_text(cohort.replace("3,-,3,1,dev", "3,-,3,1,test"))
-    checksums.seal(checksums.seal_of(tmp_path / "cohorts" / "c1.csv"), [tmp_path / "cohorts" / "c1.csv"])
+    # How intervals are computed is for the tests of statistics; here they are Student's over folds.
+    monkeypatch.setattr(statistics, "summarise", over_folds)
     drawn = {spec.confounder.name: spec for spec in PAPER}
 
     def write(table, edit=lambda spec: None):
@@ -97,12 +97,15 @@ def made(tmp_path, monkeypatch):
             write_json(workspace.shared("runs") / row["run_id"] / "spec.json", spec)
         return published.compare(table, workspace, PAPER)
 
-    # Networks that rank every image right: only folds vary, and intervals are Student's t over them.
-    ranked = [pd.DataFrame({"patient_id": list("abcd"), "label": [0, 0, 1, 1], "score": [0, 0, 1, 1], "test_set": name})
-              for name in metrics.TEST_SETS]  # fmt: skip
-    monkeypatch.setattr(statistics, "predictions", lambda folder, **how: pd.concat(ranked))
     yield write
     open_registered.cache_clear()
+
+
+def over_folds(results, runs, metric):
+    groups = results.groupby(metrics.GROUP)[metric]
+    table = groups.agg(folds="size", mean="mean", error="sem").reset_index()
+    half = scipy.stats.t.ppf(0.975, table["folds"] - 1) * table["error"]
+    return table.assign(ci_low=table["mean"] - half, ci_high=table["mean"] + half)
 
 
 COHORT = [(0, "dev"), (1, "dev"), (2, "dev"), (3, "dev"), (4, "test"), (5, "test")]
