@@ -67,7 +67,7 @@ def warning(
             f"its first normalizations were trained on other values: means are {bn_shift:.1f} standard deviations off, "
             f"variances {2**bn_stretch:.1f}-fold: check mean, std and the backbone's name"
         )
-    if probe_auc < probe_random - 2 * error:
+    if probe_auc < probe_random - 3 * error:
         said.append(
             f"its frozen features tell the classes less well (AUC {probe_auc:.2f}) than the untrained network's "
             f"({probe_random:.2f}): check that the file holds what it should"
