@@ -37,7 +37,8 @@ from sourcematters.training import image_bank, trials
 from sourcematters.training.image_bank import Rendering
 from sourcematters.training.recipe import Training
 
-PROOF_IMAGES = 128  # of the development patients, half of each label: what a proof of life looks at
+PROOF_IMAGES, PROOF_FEWEST = 128, 32  # of development patients, half of each label: what a proof of life looks at
+PROOF_SIZE = 128  # px; of larger images it looks at fewer: ResNet50 takes a CPU core 35 s for 32 of 512 px
 
 
 def plan(
@@ -252,7 +253,8 @@ def prepare_sources(
         bank = image_bank.build(cohort, [rendering], workspace.shared("bank"), workers=workers)[0]
         rank = pd.Series(uniform(0, cohort["image_id"].tolist(), "proof of life"))
         label, dev = cohort["label"].to_numpy(), (cohort["split"] == "dev").to_numpy()
-        chosen = sorted(row for y in (0, 1) for row in rank[dev & (label == y)].nsmallest(PROOF_IMAGES // 2).index)
+        number = int(max(PROOF_FEWEST, PROOF_IMAGES * min(1, PROOF_SIZE / rendering.size) ** 2))
+        chosen = sorted(row for y in (0, 1) for row in rank[dev & (label == y)].nsmallest(number // 2).index)
         patients = cohort["patient_id"].iloc[chosen].tolist()
         shown = {"images": bank[chosen], "labels": label[chosen], "patients": patients}
         # Torch stays out of a notebook's kernel.

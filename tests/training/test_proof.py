@@ -70,15 +70,18 @@ def test_the_probe_scores_no_patient_it_was_fitted_on():
 @pytest.mark.parametrize(
     ("numbers", "said"),
     [
-        ((0.3, 1.9, 0.7, 0.75), ""),
-        ((2.5, 0.1, 0.7, 0.6), "2.5 standard deviations off"),
-        ((0.1, 3.0, 0.7, 0.6), "variances 8.0-fold"),
-        ((None, None, 0.5, 0.7), r"less well \(AUC 0.50\) than the untrained network's \(0.70\)"),
+        ((0.3, 1.9, 0.7, 0.75, 128), ""),
+        ((2.5, 0.1, 0.7, 0.6, 128), "2.5 standard deviations off"),
+        ((0.1, 3.0, 0.7, 0.6, 128), "variances 8.0-fold"),
+        # Three standard errors: 3 sqrt(129 / (3 128^2)) = .154, and 3 sqrt(33 / (3 32^2)) = .311
+        ((None, None, 0.5, 0.8, 32), ""),
+        ((None, None, 0.56, 0.7, 128), ""),
+        ((None, None, 0.5, 0.7, 128), r"less well \(AUC 0.50\) than the untrained network's \(0.70\)"),
     ],
 )
 def test_what_the_numbers_say(numbers, said):
     import re
 
-    names = ("bn_shift", "bn_stretch", "probe_auc", "probe_random")
+    names = ("bn_shift", "bn_stretch", "probe_auc", "probe_random", "probe_images")
     found = proof.warning(**dict(zip(names, numbers, strict=True)))
     assert bool(re.search(said, found)) and bool(found) == bool(said)
