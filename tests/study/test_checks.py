@@ -120,7 +120,10 @@ BAD = {
         ["-p", "data", "{folder}/none.csv"],
         ["10_prepare, 20_tag, 24_gender: {folder}/none.csv: there is no such table"],
     ),
-    "a results folder below a file": (["--results", "{folder}/a file"], ["error: {folder}/a file", "Something else stands where the study writes"]),
+    "a results folder below a file": (
+        ["--results", "{folder}/a file"],
+        ["error: {folder}/a file", "Something else stands where the study writes"],
+    ),
 }
 
 
