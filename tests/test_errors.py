@@ -18,7 +18,7 @@ from sourcematters.study import Study
 study = Study("demo", {{
     "data": {data!r}, "task": "brightness", "sources": ["random"], "backbone": "test_resnet", "p_art": [0, 1],
     "folds": 2, "size": 32, "epochs": 100000, "patience": 100000, "device": "cpu", "workers": {workers},
-    "tag": {{"height": 300}}, "plugins": [],
+    "tag": {{"height": 300}}, "plugins": [], "smallest_test": 4,
 }}, {results!r})
 """
 
