@@ -18,7 +18,7 @@ from sourcematters.study import Study
 study = Study("demo", {{
     "data": {data!r}, "task": "brightness", "sources": ["random"], "backbone": "test_resnet", "p_art": [0, 1],
     "folds": 2, "size": 32, "epochs": 100000, "patience": 100000, "device": "cpu", "workers": {workers},
-    "tag": {{"height": 300}}, "plugins": [],
+    "tag": {{"height": 300}}, "plugins": [], "smallest_test": 4,
 }}, {results!r})
 """
 
@@ -67,7 +67,7 @@ def test_a_stopped_cell_says_how_far_it_is_and_how_to_go_on(tmp_path, workers):
     assert error.traceback == ["stopped; run the cell again to go on: 0 of 4 runs are done"]
     printed = "".join(output.text for output in outputs if output.output_type == "stream")
     assert "Traceback" not in printed and "KeyboardInterrupt" not in printed
-    assert os.listdir(tmp_path / "results" / "mine" / "plans") == ["tag.csv"]
+    assert "tag.csv" in os.listdir(tmp_path / "results" / "mine" / "plans")
 
 
 def test_what_is_wrong_outside_the_code_is_one_sentence_in_a_cell():

@@ -187,6 +187,16 @@ def _sets(cohort: Cohort, need: Need) -> Work:
     for fold, strength in itertools.product(range(asked.folds), asked.p_art):
         work = partial(design.sets, cohort.table, confounder, p_art=strength, fold=fold, seed=asked.seed)
         yield (sampled, fold, strength, asked.seed), work
+    if need.uses("runs"):  # the test part is the same in every fold
+        yield ("smallest", confounder, asked.smallest_test), partial(_refuse_small_test, cohort, need)
+
+
+def _refuse_small_test(cohort: Cohort, need: Need) -> None:
+    asked, table = need.settings, cohort.table
+    if not _sentence(
+        make := partial(design.sets, table, need.confounder, p_art=asked.p_art[0], fold=0, seed=asked.seed)
+    ):
+        design.small_tests(table, need.confounder, make(), smallest=asked.smallest_test)
 
 
 def _pictures(path: str, image_id: str, need: Need) -> Work:
