@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.stats
 import timm
 import torch
 import yaml
 from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 
+from sourcematters import metrics
 from sourcematters.runs import grids
 from sourcematters.study import execute, notebooks
 
@@ -102,16 +102,21 @@ def test_the_dry_run_foretold_every_run(study, small):
 
 
 @pytest.mark.parametrize("stem", GRIDS)
-def test_figures_show_mean_and_interval_over_the_folds(study, stem):
+def test_figures_show_mean_and_interval_over_folds_and_patients(study, stem):
     folder, _ = study
     table = pd.read_csv(folder / "tables" / f"{stem}.csv")
-    summary = pd.read_csv(folder / "figures" / f"{stem}.csv")
+    summary = pd.read_csv(
+        folder / "figures" / f"{stem}.csv", keep_default_na=False, na_values={"ci_low": "", "ci_high": ""}
+    )
     for row in summary.itertuples():
-        aucs = table[(table[KEYS] == [getattr(row, key) for key in KEYS]).all(axis=1)]["auc"]
-        low, high = (
-            scipy.stats.t.interval(0.95, 1, aucs.mean(), scipy.stats.sem(aucs)) if aucs.std() else [aucs.mean()] * 2
-        )
-        assert (row.folds, row.mean, row.ci_low, row.ci_high) == pytest.approx((2, aucs.mean(), low, high))
+        runs = table[(table[KEYS] == [getattr(row, key) for key in KEYS]).all(axis=1)]
+        tests = [predictions_of(folder, run_id).query(f"test_set == {row.test_set!r}") for run_id in runs["run_id"]]
+        parts = [metrics.patient_parts(test) for test in tests]
+        stacked = (np.array([part[of] for part in parts]) for of in ("positive", "negative"))
+        found = metrics.estimate(runs["auc"].to_numpy(), *stacked)
+        assert (row.folds, row.mean, row.problem) == (2, pytest.approx(runs["auc"].mean()), found.problem)
+        assert [row.ci_low, row.ci_high] == pytest.approx(found.interval_of_auc, nan_ok=True)
+        assert found.problem or 0 < row.ci_low < row.mean < row.ci_high < 1
     for suffix in (".png", ".pdf"):
         assert (folder / "figures" / f"{stem}{suffix}").stat().st_size > 5000
 
