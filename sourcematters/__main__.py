@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from sourcematters.errors import StudyError
 
@@ -18,8 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.default_int_handler)
+    from sourcematters.files import explained
+
     try:
-        return options.command(options)
+        with explained(Path.cwd()):
+            return options.command(options)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

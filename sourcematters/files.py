@@ -117,7 +117,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         # The suffix stays last: savefig and to_csv choose the format by it.
         beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
         try:
+            beside.touch()
+            mode = beside.stat().st_mode  # as the umask has it: safetensors writes for the owner alone
+            beside.unlink()
             yield beside
+            os.chmod(beside, mode)
             os.replace(beside, path)
         finally:
             beside.unlink(missing_ok=True)

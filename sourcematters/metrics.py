@@ -234,7 +234,7 @@ class Estimate:
 
     @property
     def interval_of_auc(self) -> tuple[float, float]:
-        """As `interval` for a value that is an AUC: on the logit scale, so within 0..1, and wider towards the middle."""
+        """As `interval`, for a value that is an AUC: on the logit scale, so within 0..1, longer towards .5."""
         around = self.value * (1 - self.value)
         if around <= 0:
             return math.nan, math.nan

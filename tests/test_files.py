@@ -67,3 +67,17 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises((StudyError, NotADirectoryError, FileExistsError)):
         files.write_text(tmp_path / "file" / "under.txt", "x")
+
+
+def test_what_is_written_has_the_umasks_mode(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    before = os.umask(0o027)
+    try:
+        with files.replacing(tmp_path / "a.safetensors") as beside:
+            save_file({"a": torch.zeros(1)}, beside)
+        files.write_text(tmp_path / "a.txt", "a")
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a.safetensors", "a.txt")] == [0o640, 0o640]

@@ -20,6 +20,7 @@ FINDINGS = tuple(
 )
 NO_FINDING = "No Finding"
 VIEWS = ("PA", "AP")
+CORRECTED = "Data_Entry_2017_v2020.csv"
 OLDEST = 120
 YEARS_A_UNIT = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 

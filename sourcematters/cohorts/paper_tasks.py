@@ -58,7 +58,7 @@ def listed(root: str | Path, *, task: str, splits: str | Path = "own", seed: int
         notes = [f"Split by patient with seed {seed}; no patient is in two parts."]
     else:
         table, origin = published_splits.read(splits, paper.layout)
-        table, shared = _with_metadata(table, root), leaks(table)["patients"]
+        table, shared = _with_metadata(table, root, f"the split files ({splits})"), leaks(table)["patients"]
         notes = [origin]
         if (shared := shared[shared > 0]).any():
             notes.append(
@@ -85,7 +85,7 @@ def _lung_mass(root: str | Path, seed: int) -> pd.DataFrame:
         tables.refuse_rows(path, table[column], table[column].isin(["YES", "NO"]), f"neither YES nor NO. {advice}")
     mass, normal = table["mass"] == "YES", table["abnormal"] == "NO"
     table = table[mass | normal].assign(label=mass.astype(int))[["image_id", "patient_id", "label"]]
-    table = _with_metadata(table, root)
+    table = _with_metadata(table, root, path)
     return split_by_patient(table, test_fraction=TEST_FRACTION, seed=seed, strata=["sex"])
 
 
@@ -109,21 +109,23 @@ def _atelectasis(root: str | Path, seed: int) -> pd.DataFrame:
     return pd.concat(chosen).drop(columns="rank")
 
 
-def _with_metadata(table: pd.DataFrame, root: str | Path) -> pd.DataFrame:
-    """Join NIH's columns by image; raise StudyError where the two tables speak of different patients."""
+def _with_metadata(table: pd.DataFrame, root: str | Path, origin: str | Path) -> pd.DataFrame:
+    """Join NIH's columns by image; raise StudyError where they disagree with the rows, which are from `origin`."""
     path, metadata = nih_cxr14.find_metadata(root), nih_cxr14.read_metadata(root)
     joined = table.merge(metadata, on="image_id", how="left", suffixes=("", "_nih"))
-    for wrong, what in (
-        (joined["patient_id_nih"].isna(), "not listed"),
-        (joined["patient_id_nih"] != joined["patient_id"], "another patient's"),
-        (joined["view"] != VIEW, f"in another view than {VIEW}"),
+    nih, here = (joined[column].str.lstrip("0") for column in ("patient_id_nih", "patient_id"))
+    named = joined["image_id"].str.split("_").str[0].str.lstrip("0")  # an image is named after its patient
+    edition = f"Take NIH's {nih_cxr14.CORRECTED}: the edition without v2020 is older and has other views."
+    for wrong, what, how in (
+        (nih.isna(), f"not listed in {path}", f"That table is a part, or {origin} names images that are not NIH's."),
+        (nih != named, f"another patient's in {path} than their names say", "Restore the patients of that table."),
+        (here != named, f"another patient's in {origin} than their names say", "Restore the patients of that file."),
+        (joined["view"] != VIEW, f"in another view than {VIEW} in {path}", edition),
     ):
         if wrong.any():
-            raise StudyError(
-                f"{path}: {wrong.sum()} image(s) of the cohort are {what} there: "
-                f"{some(joined.loc[wrong, 'image_id'])}. Download NIH's table and the labels again, unedited."
-            )
-    return joined.drop(columns="patient_id_nih")
+            some_of = some(joined.loc[wrong, "image_id"])
+            raise StudyError(f"{wrong.sum()} image(s) of the cohort are {what}: {some_of}. {how}")
+    return joined.assign(patient_id=joined["patient_id_nih"]).drop(columns="patient_id_nih")
 
 
 TASKS = {

@@ -17,7 +17,7 @@ from sourcematters.cohorts import Cohort
 from sourcematters.confounders import Confounder, design
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
-from sourcematters.processes import cores, over_processes, progress
+from sourcematters.processes import apart, cores, over_processes, progress
 from sourcematters.runs import mixtures, plans, provenance
 from sourcematters.runs.run_folder import (
     Execution,
@@ -31,9 +31,14 @@ from sourcematters.runs.run_folder import (
 )
 from sourcematters.runs.slurm import Slurm, make_in_jobs, refuse
 from sourcematters.runs.specs import RunSpec, grid
+from sourcematters.seeds import uniform
 from sourcematters.sources import Source, resolve
 from sourcematters.training import image_bank, trials
+from sourcematters.training.image_bank import Rendering
 from sourcematters.training.recipe import Training
+
+PROOF_IMAGES, PROOF_FEWEST = 128, 32  # of development patients, half of each label: what a proof of life looks at
+PROOF_SIZE = 128  # px; of larger images it looks at fewer: ResNet50 takes a CPU core 35 s for 32 of 512 px
 
 
 def plan(
@@ -232,31 +237,40 @@ def prepare_sources(
     weights: Mapping[str, Any] | None = None,
     workers: int,
     cohort: pd.DataFrame | None = None,
-    rendering: Rendering = Rendering(),
+    rendering: Rendering | None = None,
 ) -> pd.DataFrame:
     """Fetch or train the sources called `names` now, and return one row about each.
 
-    Columns: source, kind, identity, and whatever more a source has to say of itself (`Source.card`); with a `cohort`,
-    those of `proof.proof_of_life` on some of its images as `rendering` makes them, but for networks without weights.
+    Columns: source, kind, identity, and whatever more a source has to say of itself (`Source.card`); with a `cohort`
+    and a `rendering`, those of `proof.proof_of_life` on some of its images, but for networks without weights.
     What speaks against a source is printed too.
     """
     folder = workspace.shared("sources")
     found = [resolve(name, backbone, weights=weights, folder=folder) for name in names]
     _fetch(found, backbone, workers)
-    proofs: dict[str, dict[str, Any]] = {}
-    pretrained = [source for source in found if source.kind != "random"]
-    if cohort is not None and pretrained:
+    pretrained, proofs = [source for source in found if source.kind != "random"], dict[str, dict[str, Any]]()
+    if cohort is not None and rendering is not None and pretrained:
         bank = image_bank.build(cohort, [rendering], workspace.shared("bank"), workers=workers)[0]
-        chosen = apart(partial(_shown, bank=bank), cohort)
-        work = partial(_prove, backbone=backbone, shown=chosen)
-        proofs = {source.name: columns for source, columns in over_processes(work, pretrained, workers)}
-    for name in names:
-        if said := proofs.get(name, {}).get("warning"):
-            print(f"WARNING, source {name}: {said}.", file=sys.stderr)
-    rows = [
-        {"source": s.name, "kind": s.kind, "identity": s.identity, **s.card, **proofs.get(s.name, {})} for s in found
-    ]
-    return pd.DataFrame(rows)
+        rank = pd.Series(uniform(0, cohort["image_id"].tolist(), "proof of life"))
+        label, dev = cohort["label"].to_numpy(), (cohort["split"] == "dev").to_numpy()
+        number = int(max(PROOF_FEWEST, PROOF_IMAGES * min(1, PROOF_SIZE / rendering.size) ** 2))
+        chosen = sorted(row for y in (0, 1) for row in rank[dev & (label == y)].nsmallest(number // 2).index)
+        patients = cohort["patient_id"].iloc[chosen].tolist()
+        shown = {"images": bank[chosen], "labels": label[chosen], "patients": patients}
+        # Torch stays out of a notebook's kernel.
+        proofs = apart(partial(_prove, backbone=backbone, shown=shown), pretrained)
+    for name, columns in proofs.items():
+        if columns["warning"]:
+            print(f"WARNING: source {name}: {columns['warning']}.", file=sys.stderr)
+    return pd.DataFrame(
+        [{"source": s.name, "kind": s.kind, "identity": s.identity, **s.card, **proofs.get(s.name, {})} for s in found]
+    )
+
+
+def _prove(sources: Sequence[Source], backbone: str, shown: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    from sourcematters.training.proof import proof_of_life
+
+    return {source.name: proof_of_life(source, backbone, **shown) for source in sources}
 
 
 def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:

@@ -39,7 +39,7 @@ from sourcematters import checksums, metrics
 from sourcematters.cohorts import Cohort, tables
 from sourcematters.confounders import design
 from sourcematters.errors import StudyError
-from sourcematters.files import explained, locked, read_json, write_csv, write_json, write_text
+from sourcematters.files import explained, locked, read_json, replacing, write_csv, write_json, write_text
 from sourcematters.runs import provenance
 from sourcematters.runs.specs import RunSpec
 from sourcematters.seeds import derive
@@ -218,7 +218,8 @@ def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool)
         write_json(folder / "metrics.json", metrics.by_test_set(predictions).to_dict("records"))
         if spec.confounder is None:
             tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-            save_file(tensors, folder / WEIGHTS)
+            with replacing(folder / WEIGHTS) as beside:
+                save_file(tensors, beside)
         seconds = checkpoint.spent + time.perf_counter() - started
         write_json(folder / "env.json", provenance.environment(str(device), seconds))
     checkpoint.remove()

@@ -93,13 +93,13 @@ def _without_auxiliary(state: Mapping[str, "torch.Tensor"]) -> Mapping[str, "tor
     return state if differences(found, due) else {key: state[key] for key in state if key not in found}
 
 
-def _shapes(backbone: str, **options: Any) -> dict[str, Sequence[int]]:
+def _shapes(backbone: str, **options: Any) -> dict[str, tuple[int, ...]]:
     """Name to shape of all tensors of timm's network with its classifier; torch's random state stays as it is."""
     import timm
     import torch
 
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return {key: value.shape for key, value in timm.create_model(backbone, **options).state_dict().items()}
+        return {key: tuple(value.shape) for key, value in timm.create_model(backbone, **options).state_dict().items()}
 
 
 def differences(found: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence[int]]) -> str:

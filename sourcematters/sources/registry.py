@@ -9,7 +9,7 @@ from pydantic import PositiveFloat
 
 from sourcematters.checked import Checked, unknown
 from sourcematters.errors import StudyError
-from sourcematters.files import sha256
+from sourcematters.files import read_json, sha256
 from sourcematters.sources import keras_weights
 from sourcematters.sources.source import IMAGENET_MEAN, IMAGENET_STD, MATCHED, Channels, Source, plain
 
@@ -57,12 +57,28 @@ class Weights(Checked):
         `mean` and `std` hold where the user gave none. `folder` keeps a Keras file converted.
         """
         path = self.located(name, f"{backbone}.safetensors").path
+        _refuse_another_architecture(path, backbone)
         digest = sha256(path)
         identity, mean, std = f"sha256:{digest}", self.mean or mean, self.std or std
         if path.suffix in keras_weights.SUFFIXES:
             converted = keras_weights.converted(path, digest, backbone, folder)
             return keras_weights.KerasWeights(name, identity, mean, std, str(converted))
         return Checkpoint(name, identity, mean, std, str(path.resolve()))
+
+
+def _refuse_another_architecture(path: Path, backbone: str) -> None:
+    """Raise StudyError when the config.json that timm's hub keeps beside `model.safetensors` names another network.
+
+    Keys and shapes do not tell tf_efficientnet_lite0 from efficientnet_lite0, which differ in padding and epsilon.
+    """
+    config = path.with_name("config.json")
+    if path.stem in ("model", "pytorch_model") and config.is_file():
+        made_for = read_json(config).get("architecture", backbone)
+        if made_for != backbone.split(".")[0]:
+            raise StudyError(
+                f"{path}: config.json beside it says that these are weights of {made_for!r}, not of {backbone!r}. "
+                "Choose that backbone, or the file made for this one."
+            )
 
 
 @dataclass(frozen=True)

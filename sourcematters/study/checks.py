@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from sourcematters.checked import unknown
 from sourcematters.cohorts import Cohort, Request
@@ -23,12 +22,13 @@ from sourcematters.confounders import ORIGINAL, Attribute, Confounder, design
 from sourcematters.errors import StudyError
 from sourcematters.files import explained
 from sourcematters.results import statistics, style
-from sourcematters.runs import grids, trial
+from sourcematters.runs import grids, plans
 from sourcematters.runs.run_folder import Workspace
-from sourcematters.runs.trial import Trial
 from sourcematters.study.settings import Settings
+from sourcematters.training import trials
 from sourcematters.training.image_bank import Rendering, render
 from sourcematters.training.recipe import Preprocessing
+from sourcematters.training.trials import Trial
 
 USES = {
     "verify": {"cohort"},
@@ -94,7 +94,7 @@ def _few(names: list[str]) -> str:
 def check(needs: Sequence[Need], workspace: Workspace) -> Complaints:
     """All that stands in the way of `needs`, before anything is trained. Nothing but caches is written."""
     found, networks = Complaints(), _networks(needs, workspace)
-    with trial.begun([one for one, _ in networks]) as ended:
+    with trials.begun([one for one, _ in networks]) as ended:
         _folders(workspace, found)
         for need in needs:
             _settings(need, workspace, found)
@@ -114,8 +114,9 @@ def check(needs: Sequence[Need], workspace: Workspace) -> Complaints:
 
 
 def _folders(workspace: Workspace, found: Complaints) -> None:
-    for folder in (Path(workspace.results), Path(workspace.results).parent):
-        with found.noting(), explained(folder):
+    results = Path(workspace.results)
+    with found.noting(), explained(results):
+        for folder in (results.parent, results):
             folder.mkdir(parents=True, exist_ok=True)
             beside = folder / ".writable"
             beside.touch()
@@ -136,9 +137,9 @@ def _figures(needs: Sequence[Need], workspace: Workspace, found: Complaints) -> 
     """Whether tables and figures of all runs will find what is named, among these runs and those planned before."""
     runs = [need.settings for need in needs if need.uses("runs")]
     tasks, sources = {asked.task for asked in runs}, {name for asked in runs for name in asked.sources}
-    for path in workspace.own("plans").glob("*.csv"):
-        with suppress(OSError, ValueError):  # whoever reads the plan says what is wrong with it
-            planned = pd.read_csv(path, usecols=["task", "source"], dtype=str)
+    for path in plans.paths(workspace.own("")):
+        with suppress(StudyError):  # whoever needs the plan says what is wrong with it, or writes it anew
+            planned = plans.read(path)[["task", "source"]].astype(str)
             tasks, sources = tasks | set(planned["task"]), sources | set(planned["source"])
     for need in (need for need in needs if need.uses("all runs") and runs):
         with found.noting(need.where):
@@ -235,8 +236,7 @@ def _networks(needs: Sequence[Need], workspace: Workspace) -> list[tuple[Trial, 
     found: list[tuple[Trial, list[str]]] = []
     for need in (need for need in needs if need.uses("sources")):
         asked = need.settings
-        # On a cluster the device is another machine's, and auto takes what there is.
-        here = need.uses("runs") and asked.executor == "local" and asked.device != "auto"
+        here = need.uses("runs") and asked.executor == "local"
         one = Trial(
             **{name: getattr(asked, name) for name in ("backbone", "training", "sources", "weights", "plugins")},
             device=asked.device if here else "",

@@ -117,6 +117,10 @@ class Study:
         """The cohort that the settings ask for, opened and checked."""
         return open_cohort(self.settings.request(self.workspace.shared("phantoms")))
 
+    @property
+    def _rendering(self) -> Rendering:
+        return Rendering(**self.settings.model_dump(include=set(Preprocessing.model_fields)))
+
     # Preparation
 
     @stoppable()
@@ -138,9 +142,8 @@ class Study:
     @stoppable()
     def contact_sheet(self) -> Image:
         """Images of each class as the network will see them, from the image bank, which is built for it."""
-        rendering = Rendering(**self.settings.model_dump(include=set(Preprocessing.model_fields)))
         table, folder = self.cohort.table, self.workspace.shared("bank")
-        bank = image_bank.build(table, [rendering], folder, workers=self.settings.workers)[0]
+        bank = image_bank.build(table, [self._rendering], folder, workers=self.settings.workers)[0]
         print(f"{len(bank)} images of {bank.shape[1]} x {bank.shape[2]} px, {bank.nbytes / 2**20:.1f} MiB")
         figure = galleries.sheet(cohort=table, bank=bank, note=self.cohort.caution)
         shown = galleries.sheet_table(cohort=table).assign(caution=self.cohort.caution)
@@ -150,8 +153,9 @@ class Study:
     def prepare_sources(self) -> pd.DataFrame:
         """Bring the pretrained weights onto this machine, once, and return one row about each source."""
         asked = self.settings
+        shown = {"cohort": self.cohort.table, "rendering": self._rendering}
         cards = grids.prepare_sources(
-            asked.sources, asked.backbone, self.workspace, weights=asked.weights, workers=asked.workers
+            asked.sources, asked.backbone, self.workspace, weights=asked.weights, workers=asked.workers, **shown
         )
         return save_table(self.workspace, "sources", cards)
 

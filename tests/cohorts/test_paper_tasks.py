@@ -103,9 +103,11 @@ def test_tables_that_do_not_belong_together(tmp_path):
         return str(caught.value)
 
     labels.write_text(text.replace("00000003_000.png,3,", "00000003_000.png,4,"))
-    assert "1 image(s) of the cohort are another patient's there: 00000003_000.png" in complaint()
+    assert f"another patient's in {labels} than their names say: 00000003_000.png. Restore the pat" in complaint()
+    labels.write_text(text.replace("00000003_000.png,3,", "00000003_000.png,0000003,"))
+    assert not paper_tasks.listed(root, task="lung-mass").table.empty  # the same patient, written at full width
     labels.write_text(text.replace("00000003_000.png,3,", "99.png,3,"))
-    assert "not listed there: 99.png" in complaint()
+    assert "99.png. That table is a part, or" in complaint() and f"not listed in {root}" in complaint()
     labels.write_text(text.replace("00000003_000.png,3,YES", "00000003_000.png,3,yes"))
     assert "abnormal is 'yes'" in complaint() and "row" in complaint()
     labels.write_text(text.replace("Abnormal", "abnormal"))
@@ -115,7 +117,7 @@ def test_tables_that_do_not_belong_together(tmp_path):
         "gcs-public-data--healthcare-nih-chest-xray-labels" in complaint() and paper_tasks.EXPERT_LABELS in complaint()
     )
     side = release(tmp_path / "side", view="AP")
-    with pytest.raises(StudyError, match="in another view than PA"):
+    with pytest.raises(StudyError, match="in another view than PA.*Take NIH's Data_Entry_2017_v2020.csv"):
         paper_tasks.listed(side, task="lung-mass")
 
 

@@ -433,6 +433,7 @@ KINDS += [
     Kind("plan: cut", at("results/demo/plans/tag.csv", cut), "remade refused", FIGURES),
     Kind("plan: deleted", at("results/demo/plans/tag.csv", delete), "remade refused", FIGURES),
     Kind("plan: no table, all notebooks", at("results/demo/plans/tag.csv", into("<html>\n")), "remade harmless", ALL),
+    Kind("plan: cut, all notebooks", at("results/demo/plans/tag.csv", cut), "remade harmless", ALL),
     Kind("plan: no table, status", at("results/demo/plans/tag.csv", into("<html>\n")), "told", STATUS),
     Kind("plan: empty, status", at("results/demo/plans/tag.csv", empty), "told", STATUS),
     Kind("stand-in's weights: bytes changed", at_source("safetensors", bytes_at(0.5, 0.7)), "refused"),

@@ -88,6 +88,7 @@ def kill(kills: int, seed: int, folder: Path, kernels: bool = False) -> Outcome:
         if process.exitcode != 0 or different:
             outcome.wrong.append(f"study {outcome.studies}: exit code {process.exitcode}, {sorted(different)[:3]}")
         outcome.left += len(left_over(clone))
+        print(f"{len(outcome.hit)} kills, {len(outcome.wrong)} wrong", file=sys.stderr, flush=True)
     return outcome
 
 

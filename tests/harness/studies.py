@@ -189,7 +189,7 @@ def no_trial() -> None:
     """Nothing is tried in an interpreter of its own before the first run."""
     from sourcematters.study import checks
 
-    checks.trial.begun = contextlib.contextmanager(lambda trials: iter([list]))
+    checks.trial.begun = lambda trials: contextlib.nullcontext(list)
 
 
 def quick_workers() -> None:
@@ -343,18 +343,19 @@ def on_a_disk_of(size: int) -> Callable[[], None]:
 
 def read_only_after_a_run() -> None:
     """The results' folder turns read-only when a run is made."""
-    from sourcematters.runs import run_folder
+    from sourcematters.runs import grids
 
     mounts_of_its_own()
-    results, make = Path("results").absolute(), run_folder._make
+    results, attempt = Path("results").absolute(), grids.attempt
     results.mkdir()
     mount("--bind", results, results)
 
-    def turning(*arguments: Any) -> None:
-        make(*arguments)
+    def turning(*arguments: Any, **options: Any) -> str:
+        failure = attempt(*arguments, **options)
         mount("-o", "remount,bind,ro", results)
+        return failure
 
-    run_folder._make = turning
+    grids.attempt = turning
 
 
 def without_temporary_space() -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from functools import partial
 
 import pytest
@@ -171,3 +172,19 @@ def test_other_errors_stay_what_they_are(tmp_path):
     for error in (RuntimeError("shape mismatch"), FileNotFoundError(errno.ENOENT, "no such file"), KeyError("x")):
         with pytest.raises(type(error)), files.explained(tmp_path):
             raise error
+
+
+def test_what_nobody_else_put_into_words_the_command_line_does(command, tmp_path, monkeypatch):
+    def full(folder):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sourcematters.runs.check.report", full)
+    code, _, err = command("check", str(tmp_path))
+    assert code == 2 and "the disk is full" in err and "Traceback" not in err
+
+
+def test_no_room_for_temporary_files_is_said(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/no/such", "/sys"])
+    with pytest.raises(StudyError, match=r"No usable temporary directory .*/no/such.* set TMPDIR"), files.scratch():
+        pass

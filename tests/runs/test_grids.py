@@ -18,12 +18,13 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from tiny_runs import TINY, files_of, make_cohort, plan, seem_done
 
-from sourcematters import confounders, metrics
+from sourcematters import confounders, metrics, plugins
 from sourcematters.errors import StudyError
 from sourcematters.runs import grids, plans, run_folder, slurm
 from sourcematters.runs.plans import status
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.training import devices, memory
+from sourcematters.training.image_bank import Rendering
 from sourcematters.training.recipe import Training
 
 
@@ -155,7 +156,7 @@ SCRIPT = """
 import signal
 import sys
 import pandas as pd
-from sourcematters import confounders, metrics
+from sourcematters import confounders, metrics, plugins
 from sourcematters.cohorts import Cohort
 from sourcematters.runs import grids
 from sourcematters.runs.run_folder import Workspace
@@ -407,6 +408,18 @@ def test_an_image_that_vanished_is_named(cohort, tmp_path):
 def test_sources_are_described(tmp_path):
     table = grids.prepare_sources(["random"], "test_resnet", Workspace(str(tmp_path / "made")), workers=1)
     assert table[["source", "kind"]].to_numpy().tolist() == [["random", "random"]]
+
+
+def test_the_demos_sources_are_proved_on_its_images_and_random_is_not(cohort, tmp_path, capsys):
+    plugins.load(["sourcematters.demo"])
+    names = ["natural-standin", "radiology-standin", "random"]
+    how = {"cohort": cohort.table, "rendering": Rendering(size=64), "workers": 1}
+    table = grids.prepare_sources(names, "test_resnet", Workspace(str(tmp_path / "made")), **how)
+    numbers = table.set_index("source")[["bn_shift", "bn_stretch", "probe_auc", "probe_random"]]
+    assert numbers.loc[names[:2]].notna().all(axis=None) and numbers.loc["random"].isna().all()
+    assert numbers["probe_auc"].dropna().between(0, 1).all()
+    warned = set(table.loc[table["warning"].fillna("") != "", "source"])
+    assert all((f"WARNING: source {name}:" in capsys.readouterr().err) == (name in warned) for name in names[:1])
 
 
 def test_a_full_disk_stops_the_grid_with_a_sentence(cohort, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import re
 import pytest
 import timm
 import torch
+import yaml
 from networks import randomize
 from safetensors.torch import save_file
 
@@ -49,3 +50,17 @@ def test_weights_that_cannot_be_downloaded_come_with_a_recipe(monkeypatch):
 @pytest.mark.parametrize("backbone", imagenet.TAGS)
 def test_the_papers_backbones_have_the_weights_of_the_paper(backbone):
     assert sources.resolve("imagenet", backbone).identity == f"timm:{imagenet.TAGS[backbone]}"
+
+
+def test_the_recipe_for_weights_that_cannot_be_downloaded_works(monkeypatch, tmp_path):
+    """`model.safetensors` of timm's inception_v3 is torchvision's network, with its second classifier."""
+    source = sources.resolve("imagenet", "inception_v3")
+    with monkeypatch.context() as patch, pytest.raises(StudyError) as raised:
+        patch.setattr(timm, "create_model", lambda *a, **o: 1 / 0)
+        source.fetch("inception_v3")
+    with torch.device("cpu"):
+        save_file(timm.create_model("inception_v3", aux_logits=True).state_dict(), tmp_path / "model.safetensors")
+    entry = re.search(r"weights: ({.*?})", str(raised.value))[1].replace("path/to", str(tmp_path))
+    local = sources.resolve("imagenet", "inception_v3", weights=yaml.safe_load(entry))
+    assert (local.mean, local.std) == (source.mean, source.std)
+    assert "AuxLogits.fc.weight" not in local.load("inception_v3", size=96).state_dict()

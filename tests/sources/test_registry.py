@@ -209,3 +209,12 @@ def test_a_source_from_outside_the_package_loads_in_a_worker_process(outside):
 
 def first_weight(source):
     return next(source.load("test_resnet", size=32).parameters()).flatten()[0].item()
+
+
+def test_weights_of_a_twin_architecture_are_refused_by_the_config_beside_them(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"a")
+    (tmp_path / "config.json").write_text('{"architecture": "tf_efficientnet_lite0"}')
+    weights = {"mine": str(tmp_path / "model.safetensors")}
+    assert sources.resolve("mine", "tf_efficientnet_lite0", weights=weights).kind == "checkpoint"
+    with pytest.raises(StudyError, match="weights of 'tf_efficientnet_lite0', not of 'efficientnet_lite0'"):
+        sources.resolve("mine", "efficientnet_lite0", weights=weights)

@@ -13,10 +13,10 @@ from tiny_study import write_notebook, write_profile
 from sourcematters.cohorts import tables
 from sourcematters.demo.ct_phantoms import uid
 from sourcematters.errors import StudyError
-from sourcematters.runs import grids, trial
+from sourcematters.runs import grids
 from sourcematters.study import notebooks
 from sourcematters.study.study import Study
-from sourcematters.training import image_bank
+from sourcematters.training import image_bank, trials
 
 PROFILE = """data: {data}
 task: brightness
@@ -54,10 +54,10 @@ def here(monkeypatch):
     """Networks are tried in this process, which has torch already."""
 
     @contextlib.contextmanager
-    def begun(trials):
-        yield lambda: [(number, sentence) for number, one in enumerate(trials) for sentence in trial._one(one)]
+    def begun(asked):
+        yield lambda: [(number, sentence) for number, one in enumerate(asked) for sentence in trials._one(one)]
 
-    monkeypatch.setattr(trial, "begun", begun)
+    monkeypatch.setattr(trials, "begun", begun)
 
 
 def made(folder):
@@ -120,7 +120,10 @@ BAD = {
         ["-p", "data", "{folder}/none.csv"],
         ["10_prepare, 20_tag, 24_gender: {folder}/none.csv: there is no such table"],
     ),
-    "a results folder below a file": (["--results", "{folder}/a file"], ["a file stands where a folder is needed"]),
+    "a results folder below a file": (
+        ["--results", "{folder}/a file"],
+        ["error: {folder}/a file", "Something else stands where the study writes"],
+    ),
 }
 
 
