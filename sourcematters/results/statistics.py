@@ -211,8 +211,11 @@ def holm(tests: pd.DataFrame, by: Names = FAMILY) -> pd.DataFrame:
 
 
 def _holm(p: pd.Series) -> pd.Series:
-    ordered = p.dropna().sort_values()
-    return (ordered * np.arange(len(ordered), 0, -1)).cummax().clip(upper=1.0).reindex(p.index)
+    from statsmodels.stats.multitest import multipletests  # takes a second to import
+
+    there = p.dropna()
+    corrected = multipletests(there, method="holm")[1] if len(there) else []
+    return pd.Series(corrected, index=there.index, dtype=float).reindex(p.index)
 
 
 def told(table: pd.DataFrame) -> list[str]:
