@@ -20,6 +20,8 @@ ALWAYS = ["data", "cohort", "images", "folds", "strengths", "backbone", "size", 
 _AXES = ("id", "fit", "p_art", "fold", "source", "confounder", "base")  # what runs of one panel differ in, as planned
 _MEND = "Delete the plan that is not meant with its .sha256 (its runs stay), or keep it apart with --results FOLDER."
 
+NAMED = 6  # so many kinds of runs that did not learn are named
+
 Settings = dict[str, Any]
 
 
@@ -87,9 +89,10 @@ def unlearned(results: pd.DataFrame) -> list[str]:
         f"{task}, {confounder}, {source} at p_art {p:g}, fold {', '.join(map(str, folds))}"
         for (task, confounder, source, p), folds in groups
     ]
+    more = f"; and {len(names) - NAMED} more (`learned` is 0 in tables/all_runs.csv)" if len(names) > NAMED else ""
     sentence = (
         f"{len(failed)} of {len(runs)} runs did not learn: on a test that is drawn as their training set was they rank "
-        f"no better than guessing might. {'; '.join(names)}."
+        f"no better than guessing might. {'; '.join(names[:NAMED])}{more}."
     )
     return [sentence] if names else []
 

@@ -106,7 +106,10 @@ def test_a_study_of_all_three_runs_in_worker_processes(plugin, tmp_path):
         part = pd.read_csv(folder / "predictions.csv").query("test_set == @row.test_set")
         assert row.auc == pytest.approx(roc_auc_score(part["label"], part["score"]))
         spec = json.loads((folder / "spec.json").read_text())
-        assert spec["confounder"]["carrier"] == {"name": "border", "parameters": {"width": 4}}
+        carrier = spec["confounder"]["carrier"]
+        assert (carrier["name"], carrier["parameters"]) == ("border", {"width": 4})
+        # The file of the plugin is part of what it draws.
+        assert carrier["revision"].startswith("1+")
     assert runs.caution == "made up"
     runs.plot()
     study.show()
