@@ -187,9 +187,9 @@ def no_kernels() -> None:
 
 def no_trial() -> None:
     """Nothing is tried in an interpreter of its own before the first run."""
-    from sourcematters.study import checks
+    from sourcematters.training import trials
 
-    checks.trial.begun = lambda trials: contextlib.nullcontext(list)
+    trials.begun = lambda trials: contextlib.nullcontext(list)
 
 
 def quick_workers() -> None:

@@ -110,7 +110,7 @@ def test_a_study_of_all_three_runs_in_worker_processes(plugin, tmp_path):
         assert (carrier["name"], carrier["parameters"]) == ("border", {"width": 4})
         # The file of the plugin is part of what it draws.
         assert carrier["revision"].startswith("1+")
-    assert runs.caution == "made up"
+    assert set(runs.table["caution"]) == {"made up"}
     runs.plot()
     study.show()
     assert {path.name for path in (tmp_path / "results" / "mine" / "figures").glob("*.png")} == {
