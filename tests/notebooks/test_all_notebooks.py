@@ -277,7 +277,7 @@ def test_the_walkthrough_shows_every_artefact(study):
 
 def test_the_page_shows_the_figures_and_says_what_they_are(study):
     folder, page = study
-    assert "Phantoms, not patients" in page
+    assert "phantoms, not patients" in page
     for name in ("fig1_miccat", "fig2_artefacts", "fig3", "fig4", "noise_domains", "against_the_paper", "calibration"):
         assert f"figures/{name}.png" in page
     for notebook in (folder / "notebooks").glob("*.ipynb"):
