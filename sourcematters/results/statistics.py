@@ -224,7 +224,11 @@ def told(table: pd.DataFrame) -> list[str]:
     for family, tests in table[table["p"].notna()].groupby("family", sort=False):
         found = tests[tests["p_holm"] < 0.05]
         more = [(row.a, row.b, row) if row.difference > 0 else (row.b, row.a, row) for row in found.itertuples()]
-        what = [f"{one} relies more than {other} on {row.confounder} ({row.task})" for one, other, row in more]
+        whose = {True: "for any development patients", False: "for these development patients"}
+        what = [
+            f"{one} relies more than {other} on {row.confounder} ({row.task}), {whose[row.p_holm_development < 0.05]}"
+            for one, other, row in more
+        ]
         said.append(
             f"{family}: {'; '.join(what) or 'no difference found'}. Four times in five each finds a difference of "
             f"{tests['detectable'].min():.2f} to {tests['detectable'].max():.2f}, before the correction."
