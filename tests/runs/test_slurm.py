@@ -438,7 +438,8 @@ def test_jobs_that_a_more_urgent_one_pushes_out_go_on_inside_their_training(clus
         kept = torch.load(checkpoint_of(spec, workspace))
         assert 1 <= len(kept["state"]["history"]) < spec.training.epochs
         # Only an attempt that goes on from this very checkpoint counts these seconds as spent.
-        torch.save({**kept, "spent": 1e6}, checkpoint_of(spec, workspace))
+        torch.save({**kept, "spent": 1e6}, path := checkpoint_of(spec, workspace))
+        checksums.seal(checksums.seal_of(path), [path])
     subprocess.run(["scancel", urgent], check=True)
 
     pd.testing.assert_frame_equal(wait_for_all(specs, workspace), expected)
