@@ -81,9 +81,10 @@ def test_a_bank_is_found_again_and_depends_on_content_not_on_place(tmp_path, mon
     assert (image_bank.build(cohort, [Rendering(size=16)], tmp_path / "bank")[0][1] == 7).all()
 
 
-def test_an_interrupted_build_goes_on_with_what_was_missing(tmp_path, monkeypatch):
-    cohort = make_cohort(tmp_path, n=30)
-    whole = image_bank.build(cohort, [Rendering(size=16)], tmp_path / "whole")[0]
+def interrupted(folder, monkeypatch):
+    """A cohort whose bank is interrupted at its 20th image, the bank as it is to be, and the images as they are drawn."""
+    cohort = make_cohort(folder, n=30)
+    whole = image_bank.build(cohort, [Rendering(size=16)], folder / "whole")[0]
     rendered, real = [], image_bank.render
 
     def counting(path, image_id, renderings):
@@ -94,7 +95,12 @@ def test_an_interrupted_build_goes_on_with_what_was_missing(tmp_path, monkeypatc
 
     monkeypatch.setattr(image_bank, "render", counting)
     with pytest.raises(KeyboardInterrupt):
-        image_bank.build(cohort, [Rendering(size=16)], tmp_path / "bank")
+        image_bank.build(cohort, [Rendering(size=16)], folder / "bank")
+    return cohort, whole, rendered
+
+
+def test_an_interrupted_build_goes_on_with_what_was_missing(tmp_path, monkeypatch):
+    cohort, whole, rendered = interrupted(tmp_path, monkeypatch)
     assert not list((tmp_path / "bank").glob("*.npy"))
     resumed = image_bank.build(cohort, [Rendering(size=16)], tmp_path / "bank")[0]
     assert np.array_equal(resumed, whole)
@@ -337,19 +343,7 @@ def test_a_damaged_bank_is_built_again_and_said_once(tmp_path, capsys, damage):
 
 @pytest.mark.parametrize("lost", ["what was done", "its account", "all of it"])
 def test_what_a_crash_of_the_machine_lost_of_half_a_bank_is_made_again(tmp_path, monkeypatch, lost):
-    cohort = make_cohort(tmp_path, n=30)
-    whole = image_bank.build(cohort, [Rendering(size=16)], tmp_path / "whole")[0]
-    rendered, real = [], image_bank.render
-
-    def counting(path, image_id, renderings):
-        rendered.append(image_id)
-        if len(rendered) == 20:
-            raise KeyboardInterrupt
-        return real(path, image_id, renderings)
-
-    monkeypatch.setattr(image_bank, "render", counting)
-    with pytest.raises(KeyboardInterrupt):
-        image_bank.build(cohort, [Rendering(size=16)], tmp_path / "bank")
+    cohort, whole, rendered = interrupted(tmp_path, monkeypatch)
     (half,), (done,) = ((tmp_path / "bank").glob(f"*.{suffix}") for suffix in ("partial", "done"))
     if lost == "what was done":
         bank = np.load(half, mmap_mode="r+")
