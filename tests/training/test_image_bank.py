@@ -82,7 +82,7 @@ def test_a_bank_is_found_again_and_depends_on_content_not_on_place(tmp_path, mon
 
 
 def interrupted(folder, monkeypatch):
-    """A cohort whose bank is interrupted at its 20th image, the bank as it is to be, and the images as they are drawn."""
+    """A cohort whose bank is interrupted at its 20th image, the bank as it should be, and the images drawn so far."""
     cohort = make_cohort(folder, n=30)
     whole = image_bank.build(cohort, [Rendering(size=16)], folder / "whole")[0]
     rendered, real = [], image_bank.render
