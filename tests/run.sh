@@ -12,5 +12,6 @@ bin=$(dirname "$python")
 "$bin/ruff" format --check .
 "$bin/nbstripout" --keep-id --verify notebooks/*.ipynb
 "$bin/mypy"
-# One process a core; a file's tests stay together, for the studies that some of them share take minutes to make.
-exec "$python" -P -m pytest -n auto --dist loadfile
+# One process a core; a file's tests stay together, for the studies that some of them share take minutes to make, in the
+# order of their names: those with few tests and a long study are not kept for the end.
+exec "$python" -P -m pytest -n auto --dist loadfile --no-loadscope-reorder
