@@ -4,7 +4,7 @@ Its complaints become one StudyError: every wrong value at once, and the nearest
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
@@ -50,6 +50,18 @@ def complaint(error: ValidationError, what: str, known: Iterable[str]) -> str:
             message = f"{name} = {found['input']!r}: {message}."
         lines.append(message)
     return f"{what}: " + "\n  ".join(lines)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """What lies within nested mappings, each value by its dotted name.
+
+    >>> flat({"size": 64, "tag": {"height": 32}})
+    {'size': 64, 'tag.height': 32}
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

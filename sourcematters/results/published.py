@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from sourcematters import metrics
+from sourcematters.checked import flat
 from sourcematters.cohorts.published_splits import are_published
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
@@ -129,19 +130,11 @@ def settings(specs: Sequence[Mapping[str, Any]]) -> dict[str, set[Any]]:
     strengths = tuple(sorted({spec["p_art"] for spec in specs}))
     found: dict[str, set[Any]] = {"folds": {len({spec["fold"] for spec in specs})}, "strengths": {strengths}}
     for spec in specs:
-        for key, value in _flat(spec):
-            if ".".join(key) not in NO_SETTINGS:
-                words = ("drawing" if word == "name" else word for word in key if word not in NO_WORDS)
+        for key, value in flat(spec).items():
+            if key not in NO_SETTINGS:
+                words = ("drawing" if word == "name" else word for word in key.split(".") if word not in NO_WORDS)
                 found.setdefault(" ".join(words), set()).add(tuple(value) if isinstance(value, list) else value)
     return found
-
-
-def _flat(tree: Mapping[str, Any], *above: str) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, *above, key)
-        else:
-            yield (*above, key), value
 
 
 def _text(values: Iterable[Any]) -> str:

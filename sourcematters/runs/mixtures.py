@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from sourcematters.checked import flat
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
 from sourcematters.runs.run_folder import Workspace, open_registered
@@ -74,10 +75,10 @@ def refuse(plans: Mapping[str, pd.DataFrame], workspace: Workspace) -> None:
     specs = {run: read_json(workspace.shared("runs") / run / "spec.json") for run in runs["run_id"].unique()}
     for (task, confounder), panel in runs.groupby(PANEL, sort=False):
         where = f"{confounder} of task {task}"
-        _one_make(panel, lambda run: _made_with(specs[run]) | _flat({"confounder": specs[run]["confounder"]}), where)
+        _one_make(panel, lambda run: _made_with(specs[run]) | flat({"confounder": specs[run]["confounder"]}), where)
         _one_grid(panel, where)
     for (source, backbone), of_source in runs.groupby(["source", "backbone"], sort=False):
-        _one_make(of_source, lambda run: _flat({"source": specs[run]["source"]}), f"source {source} of {backbone}")
+        _one_make(of_source, lambda run: flat({"source": specs[run]["source"]}), f"source {source} of {backbone}")
 
 
 def unlearned(results: pd.DataFrame) -> list[str]:
@@ -131,14 +132,7 @@ def _files(*plans: str) -> str:
 
 
 def _made_with(spec: Settings) -> Settings:
-    return _flat({key: value for key, value in spec.items() if key not in (*_AXES, "training")} | spec["training"])
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Settings:
-    found: Settings = {}
-    for key, value in values.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
+    return flat({key: value for key, value in spec.items() if key not in (*_AXES, "training")} | spec["training"])
 
 
 def _differs(values: Iterable[Any]) -> bool:

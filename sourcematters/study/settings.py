@@ -17,7 +17,7 @@ import yaml
 from pydantic import Field
 
 from sourcematters import confounders
-from sourcematters.checked import unknown
+from sourcematters.checked import flat, unknown
 from sourcematters.cohorts import Request
 from sourcematters.cohorts.readers import Choice, reader_of
 from sourcematters.errors import StudyError
@@ -239,17 +239,10 @@ def split_section(name: str, section: Mapping[str, Any]) -> tuple[dict[str, Any]
 def as_table(asked: Mapping[str, Any], profile: Mapping[str, Any]) -> pd.DataFrame:
     """One row a setting, sections too (`tag.height`): setting, value, profile (its value, or the default)."""
     settings, sections = checked(asked)
-    values = settings.model_dump() | _flat(sections | {key: asked[key] for key in SECTIONS if key in asked})
-    by_profile = _flat(profile) | checked(profile)[0].model_dump()
+    values = settings.model_dump() | flat(sections | {key: asked[key] for key in SECTIONS if key in asked})
+    by_profile = flat(profile) | checked(profile)[0].model_dump()
     rows = [(key, value, by_profile.get(key)) for key, value in values.items()]
     return pd.DataFrame(rows, columns=["setting", "value", "profile"]).map(_text)
-
-
-def _flat(sections: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in sections.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
 
 
 def _text(value: Any) -> str:
