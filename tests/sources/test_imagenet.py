@@ -2,11 +2,14 @@
 
 import re
 
+import numpy as np
 import pytest
+import skimage.data
 import timm
 import torch
 import yaml
 from networks import randomize
+from PIL import Image
 from safetensors.torch import save_file
 
 from sourcematters import sources
@@ -64,3 +67,53 @@ def test_the_recipe_for_weights_that_cannot_be_downloaded_works(monkeypatch, tmp
     local = sources.resolve("imagenet", "inception_v3", weights=yaml.safe_load(entry))
     assert (local.mean, local.std) == (source.mean, source.std)
     assert "AuxLogits.fc.weight" not in local.load("inception_v3", size=96).state_dict()
+
+
+# ImageNet's own numbers of its classes: 281 tabby, 282 tiger cat, 285 Egyptian cat; 967 espresso.
+@pytest.mark.parametrize(("picture", "classes"), [("cat", {281, 282, 285}), ("coffee", {967})])
+def test_with_the_packaged_weights_a_cat_is_a_cat(picture, classes):
+    source = sources.resolve("imagenet", "tf_efficientnet_lite0")
+    assert source.at_hand and source.mean == source.std == (0.5, 0.5, 0.5)
+    photograph = Image.fromarray(getattr(skimage.data, picture)())
+    left, top = ((side - min(photograph.size)) // 2 for side in photograph.size)
+    square = photograph.crop((left, top, left + min(photograph.size), top + min(photograph.size))).resize((224, 224))
+    pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1)[None] / 255
+    classifier = list(sources.read_tensors(source.file()).values())[-2:]
+    network = source.load("tf_efficientnet_lite0", size=224).eval()
+    with torch.inference_mode():
+        logits = torch.nn.functional.linear(network((pixels - 0.5) / 0.5), *classifier)
+    assert logits.shape == (1, 1000) and logits.argmax().item() in classes
+
+
+def test_the_packaged_weights_have_the_names_of_the_package():
+    """Named by their order; these were read in both networks' code, and have a shape that others have too."""
+    source = sources.resolve("imagenet", "tf_efficientnet_lite0")
+    network, file = source.load("tf_efficientnet_lite0", size=64).state_dict(), sources.read_tensors(source.file())
+    for ours, theirs in {
+        "bn1.weight": "_bn0.weight",
+        "blocks.0.0.bn1.running_mean": "_blocks.0._bn1.running_mean",
+        "blocks.0.0.conv_pw.weight": "_blocks.0._project_conv.weight",
+        "blocks.1.1.conv_pw.weight": "_blocks.2._expand_conv.weight",
+        "blocks.1.1.bn1.running_var": "_blocks.2._bn0.running_var",
+        "blocks.1.1.bn2.bias": "_blocks.2._bn1.bias",
+        "blocks.6.0.conv_pwl.weight": "_blocks.15._project_conv.weight",
+        "bn2.running_mean": "_bn1.running_mean",
+    }.items():
+        assert torch.equal(network[ours], file[theirs]), ours
+
+
+def test_a_file_of_ones_own_goes_before_the_package_and_the_package_before_the_hub(monkeypatch, tmp_path):
+    save_file(timm.create_model("tf_efficientnet_lite0").state_dict(), tmp_path / "a.safetensors")
+    own = sources.resolve("imagenet", "tf_efficientnet_lite0", weights={"imagenet": str(tmp_path / "a.safetensors")})
+    packaged = sources.resolve("imagenet", "tf_efficientnet_lite0")
+    assert (own.kind, packaged.kind) == ("checkpoint", "package")
+    monkeypatch.setattr(imagenet, "PACKAGE", "no_such_package")
+    assert sources.resolve("imagenet", "tf_efficientnet_lite0").identity == "timm:tf_efficientnet_lite0.in1k"
+    # The twin has the same tensors and other padding.
+    assert sources.resolve("imagenet", "efficientnet_lite0").kind == "timm"
+
+
+def test_a_damaged_package_is_refused(monkeypatch):
+    monkeypatch.setattr(imagenet, "PACKAGED_SHA256", imagenet.PACKAGED_SHA256[:8] + "0" * 56)
+    with pytest.raises(StudyError, match="is not what was published. Install it again: pip install"):
+        sources.resolve("imagenet", "tf_efficientnet_lite0").load("tf_efficientnet_lite0", size=64)
