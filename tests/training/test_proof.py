@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from sourcematters import sources
 from sourcematters.training import proof
+from sourcematters.training.classifier import reproducible
 
 
 def bright_and_dark(n=32):
@@ -20,13 +21,12 @@ def bright_and_dark(n=32):
 
 def settled(tmp_path, images):
     """A network whose running statistics are those of `images` behind mean .5 and std .5."""
-    torch.manual_seed(0)
-    network = timm.create_model("test_resnet", num_classes=0)
-    grey = torch.from_numpy(images[:, None]).float().expand(-1, 3, -1, -1) / 255
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # the mean over batches
-    with torch.no_grad():
+    with reproducible(0, torch.device("cpu")), torch.no_grad():
+        network = timm.create_model("test_resnet", num_classes=0)
+        grey = torch.from_numpy(images[:, None]).float().expand(-1, 3, -1, -1) / 255
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = None  # the mean over batches
         network.train()((grey - 0.5) / 0.5)
     save_file(network.state_dict(), tmp_path / "a.safetensors")
     entry = {"path": str(tmp_path / "a.safetensors"), "mean": [0.5] * 3, "std": [0.5] * 3}
