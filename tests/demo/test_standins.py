@@ -46,7 +46,7 @@ def test_training_again_gives_the_same_bytes(tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_demos_backbone_has_its_weights_shipped(name, tmp_path):
     source = sources.resolve(name, "test_resnet", folder=tmp_path)
-    assert source.at_hand and source.kind == "standin" and source.caution == "stand-ins, not ImageNet or RadImageNet"
+    assert source.at_hand and source.kind == "standin" and source.caution == f"{name} is not {curve}"
     assert source.identity == f"sha256:{sources.registry.sha256(source.location)}"
     assert source.card["held_out_accuracy"] > 0.7 and source.card["chance"] == 1 / 12
     source.fetch("test_resnet")

@@ -124,12 +124,12 @@ def notes(study):
 
 def test_what_is_no_evidence_is_said_on_top(study):
     executed(study / "notebooks", "20_tag")
-    standins = '"phantoms, not patients; stand-ins, not ImageNet or RadImageNet"'
+    standins = '"phantoms, not patients; natural-standin is not ImageNet"'
     write(
         study / "plans" / "20_tag.csv", f'run_id,task,caution\na,lesion,{standins}\nb,lesion,"phantoms, not patients"\n'
     )
     write(study / "plans" / "24_gender.csv", f"run_id,task,caution\nc,lesion,\nd,lesion,{standins}\n")
-    assert notes(study) == ["phantoms, not patients; stand-ins, not ImageNet or RadImageNet"]
+    assert notes(study) == ["phantoms, not patients; natural-standin is not ImageNet"]
     for name in ("20_tag", "24_gender"):
         write(study / "plans" / f"{name}.csv", "run_id,task,caution\na,lesion,\nb,lesion,\n")
     assert notes(study) == []

@@ -33,7 +33,8 @@ from sourcematters.sources import (
 )
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
-CAUTION = "stand-ins, not ImageNet or RadImageNet"
+CURVES = {"natural-standin": "ImageNet", "radiology-standin": "RadImageNet"}
+CAUTIONS = {name: f"{name} is not {curve}" for name, curve in CURVES.items()}
 # What each draws, of how many classes, and with whose normalization.
 STANDINS = {
     "natural-standin": (pictures.natural, len(pictures.NATURAL_CLASSES), IMAGENET_MEAN, IMAGENET_STD),
@@ -90,10 +91,10 @@ def find(backbone: str, weights: Weights | None, folder: Path, *, name: str) -> 
     if any(WEIGHTS.glob(f"{path.stem}.*")):
         if wrong := _flaw(path):
             raise StudyError(f"{wrong}. It came with the package; restore it: git checkout -- {WEIGHTS}")
-        return Standin(name, f"sha256:{sha256(path)}", *STANDINS[name][2:], str(path), CAUTION)
+        return Standin(name, f"sha256:{sha256(path)}", *STANDINS[name][2:], str(path), CAUTIONS[name])
     code = [name, backbone, sha256(__file__), sha256(pictures.__file__)]
     key = hashlib.sha256(repr(code).encode()).hexdigest()[:16]
-    return Standin(name, f"standin:{key}", *STANDINS[name][2:], f"{folder / path.stem}-{key}.safetensors", CAUTION)
+    return Standin(name, f"standin:{key}", *STANDINS[name][2:], f"{folder / path.stem}-{key}.safetensors", CAUTIONS[name])
 
 
 def pretrain(name: str, backbone: str, path: Path, *, count: int = 9_000, epochs: int = 6) -> None:
@@ -138,6 +139,6 @@ def pretrain(name: str, backbone: str, path: Path, *, count: int = 9_000, epochs
     checksums.seal(checksums.seal_of(path), [path, path.with_suffix(".json")])
 
 
-for _name, _curve in (("natural-standin", "ImageNet"), ("radiology-standin", "RadImageNet")):
+for _name, _curve in CURVES.items():
     _where, _find = "pretrained on pictures that the package draws", partial(find, name=_name)
     register(Published(_name, title=_name, curve=_curve, where=_where, backbones="any timm model", find=_find))
