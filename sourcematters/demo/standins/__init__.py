@@ -94,7 +94,9 @@ def find(backbone: str, weights: Weights | None, folder: Path, *, name: str) -> 
         return Standin(name, f"sha256:{sha256(path)}", *STANDINS[name][2:], str(path), CAUTIONS[name])
     code = [name, backbone, sha256(__file__), sha256(pictures.__file__)]
     key = hashlib.sha256(repr(code).encode()).hexdigest()[:16]
-    return Standin(name, f"standin:{key}", *STANDINS[name][2:], f"{folder / path.stem}-{key}.safetensors", CAUTIONS[name])
+    return Standin(
+        name, f"standin:{key}", *STANDINS[name][2:], f"{folder / path.stem}-{key}.safetensors", CAUTIONS[name]
+    )
 
 
 def pretrain(name: str, backbone: str, path: Path, *, count: int = 9_000, epochs: int = 6) -> None:
