@@ -218,8 +218,8 @@ def _refuse_bomb(file: BinaryIO) -> None:
 def _check(dataset: pydicom.Dataset) -> None:
     modality = dataset.get("Modality") or "none"
     if modality != "CT":
-        kinds = ", ".join(RADIOGRAPHS)
-        what = f"modality {modality} ({_kind(dataset)}); only CT is in Hounsfield units (and {kinds} in grey)."
+        what = f"modality {modality} ({_kind(dataset)}); only CT is in Hounsfield units"
+        what += f", and only {', '.join(RADIOGRAPHS)} are radiographs."
         raise Unusable(f"not CT: {modality}", what)
     _check_image(dataset, allocated=(16,))
     if "LOCALIZER" in (dataset.get("ImageType") or []):
