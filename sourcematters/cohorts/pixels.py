@@ -67,6 +67,7 @@ def seen(path: str | Path) -> tuple[NDArray[np.uint8] | NDArray[np.int16], str]:
             if _is_turned(image):
                 is_turned = True
                 ImageOps.exif_transpose(image, in_place=True)
+            grey = np.asarray(image.convert("L")) if image.mode in EIGHT_BITS else None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise StudyError(f"{path}: more pixels than any radiograph has ({error}). Leave the file out.") from error
     except Image.UnidentifiedImageError as error:
@@ -79,14 +80,14 @@ def seen(path: str | Path) -> tuple[NDArray[np.uint8] | NDArray[np.int16], str]:
     how = image.mode + ", turned as its EXIF says" * is_turned
     if image.mode.startswith("I;16") and image.format in SIXTEEN_BITS or (image.mode, image.format) == ("I", "PPM"):
         levels = np.asarray(image).astype(np.int32)
-        grey = by_percentiles(-levels if white_is_zero else levels)
-        return grey, f"{how}, scaled between its percentiles {PERCENTILES[0]} and {PERCENTILES[1]}"
-    if image.mode not in EIGHT_BITS or any(map(DEEP.fullmatch, stored)):
+        levels = -levels if white_is_zero else levels
+        return by_percentiles(levels), f"{how}, scaled between its percentiles {PERCENTILES[0]} and {PERCENTILES[1]}"
+    if grey is None or any(map(DEEP.fullmatch, stored)):
         raise StudyError(
             f"{path}: neither 8 bits a channel nor 16-bit grey (Pillow mode {image.mode}, stored as "
             f"{', '.join(stored) or image.format}). Convert it to 8-bit grey with the window you want to study."
         )
-    return np.asarray(image.convert("L")), how
+    return grey, how
 
 
 def window(hu: NDArray[np.int16], centre: float, width: float) -> NDArray[np.uint8]:
