@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
-from sourcematters.cohorts.greys import PERCENTILES, by_percentiles, scaled
+from sourcematters.cohorts.greys import SAID, by_percentiles, scaled
 from sourcematters.cohorts.lidc import dicom
 from sourcematters.errors import StudyError
 
@@ -81,7 +81,7 @@ def seen(path: str | Path) -> tuple[NDArray[np.uint8] | NDArray[np.int16], str]:
     if image.mode.startswith("I;16") and image.format in SIXTEEN_BITS or (image.mode, image.format) == ("I", "PPM"):
         levels = np.asarray(image).astype(np.int32)
         levels = -levels if white_is_zero else levels
-        return by_percentiles(levels), f"{how}, scaled between its percentiles {PERCENTILES[0]} and {PERCENTILES[1]}"
+        return by_percentiles(levels), f"{how}, {SAID}"
     if grey is None or any(map(DEEP.fullmatch, stored)):
         raise StudyError(
             f"{path}: neither 8 bits a channel nor 16-bit grey (Pillow mode {image.mode}, stored as "

@@ -30,7 +30,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 from pydicom.uid import JPEG2000, DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGExtended12Bit
 
-from sourcematters.cohorts.greys import PERCENTILES, by_percentiles, scaled
+from sourcematters.cohorts.greys import SAID, by_percentiles, scaled
 from sourcematters.errors import StudyError
 
 AIR = -1024
@@ -102,17 +102,15 @@ def _grey(dataset: pydicom.Dataset) -> tuple[NDArray[np.uint8], str]:
     stored, padding = _stored(dataset)
     bits, form = dataset.BitsStored, dataset.PhotometricInterpretation
     lowest = -(2 ** (bits - 1)) if dataset.PixelRepresentation else 0
-    shown, place = (
-        np.arange(lowest, lowest + 2**bits),
-        stored.astype(np.int32) - lowest,
-    )  # every value, and each pixel's
+    shown = np.arange(lowest, lowest + 2**bits)  # every value that can be stored, and then what it is shown as
+    place = stored.astype(np.int32) - lowest
     for name, apply in (("ModalityLUTSequence", apply_modality_lut), ("VOILUTSequence", apply_voi_lut)):
         if table := dataset.get(name):
             entries, first, _ = table[0].LUTDescriptor
-            table[0].LUTDescriptor = [entries, first, 16]  # pydicom would look up 12 bits in 8 with 8-bit indices
+            table[0].LUTDescriptor = [entries, first, 16]  # for 8, pydicom looks up with 8-bit indices
             shown = np.clip(np.rint(shown), first, first + (entries or 2**16) - 1).astype(np.int32)
         shown = apply(shown, dataset)
-    how, ends = f"scaled between its percentiles {PERCENTILES[0]} and {PERCENTILES[1]}", None
+    how, ends = SAID, None
     if dataset.get("VOILUTSequence"):
         how, ends = "by its lookup table", (0, 2 ** int(shown.max()).bit_length() - 1)  # its descriptor may claim more
     elif None not in (dataset.get("WindowCenter"), dataset.get("WindowWidth")):
