@@ -94,9 +94,15 @@ def known() -> dict[str, type[Reader]]:
     return dict(_READERS)
 
 
-def reader_of(data: str) -> Reader | None:
-    """The reader that claims `data`, if any does; the last one registered is asked first."""
-    return next((reader for kind in reversed(_READERS.values()) if (reader := kind()).claims(data)), None)
+def reader_of(data: str, task: str = "") -> Reader | None:
+    """The reader of `data`, the last one registered first: of those that claim it, one that has `task` if any has.
+
+    A folder that none claims is left to the reader that has the task, and a recipe: it says what it looked for.
+    """
+    everyone = [kind() for kind in reversed(_READERS.values())]
+    claiming = [reader for reader in everyone if reader.claims(data)]
+    looking = claiming or [reader for reader in everyone if reader.recipe and Path(data).is_dir()]
+    return next((reader for reader in looking if task in reader.tasks), next(iter(claiming), None))
 
 
 def open_cohort(request: Request) -> Cohort:
@@ -104,12 +110,20 @@ def open_cohort(request: Request) -> Cohort:
 
     Raises StudyError for data that no reader claims, and for a task, view or splits that the data do not have.
     """
-    if reader := reader_of(request.data):
+    if reader := reader_of(request.data, request.task):
         _check_choices(reader, request)
         return reader.open(request)
-    lines = [f"{request.data}: {what_is_there(request.data)}; no reader knows it. `data` can be"]
-    lines += [f"- {reader.name}: {reader.help}" for reader in _READERS.values()]
-    raise StudyError("\n".join([*lines, *(reader.recipe for reader in _READERS.values() if reader.recipe)]))
+    raise StudyError(
+        f"{request.data}: {what_is_there(request.data)}; no reader knows it. `data` can be\n"
+        + _what_reads(request.task)
+    )
+
+
+def _what_reads(task: str) -> str:
+    """What the readers that have `task` read, and how to come by it; of all readers, if none has."""
+    readers = [reader for reader in _READERS.values() if task in reader.tasks] or list(_READERS.values())
+    lines = [f"- {reader.name}: {reader.help}" for reader in readers]
+    return "\n".join([*lines, *(reader.recipe for reader in readers if reader.recipe)])
 
 
 def _check_choices(reader: Reader, request: Request) -> None:
@@ -117,7 +131,9 @@ def _check_choices(reader: Reader, request: Request) -> None:
         tasks = " and ".join(task for other in _READERS.values() for task in other.published)
         raise StudyError(f"splits {request.splits!r}: only {tasks} have published ones, not task {request.task!r}.")
     if reader.tasks and request.task not in reader.tasks:
-        raise StudyError(f"{request.data}: {unknown('task', request.task, reader.tasks)}")
+        others = any(request.task in other.tasks for other in _READERS.values())
+        elsewhere = f"\n{request.task} is a task of\n{_what_reads(request.task)}" if others else ""
+        raise StudyError(f"{request.data}: {unknown('task', request.task, reader.tasks)}{elsewhere}")
     if request.view and reader.views is not None and request.view not in reader.views:
         choice = f"the views are {' and '.join(reader.views)}" if reader.views else "there is no choice of view"
         raise StudyError(f"{request.data}: {choice}; leave view empty, not {request.view!r}.")
@@ -125,8 +141,13 @@ def _check_choices(reader: Reader, request: Request) -> None:
 
 def what_is_there(data: str | Path) -> str:
     """What a path holds, in words: its first eight names if it is a folder."""
-    path = Path(data)
-    if not path.is_dir():
-        return "it is a file" if path.exists() else "there is no such folder or file"
-    names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
+    try:
+        with os.scandir(data) as entries:
+            names = sorted(entry.name + "/" * entry.is_dir() for entry in entries)
+    except OSError as error:
+        if os.path.isfile(data):
+            return "it is a file"
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            return "it is a link to nothing" if os.path.islink(data) else "there is no such folder or file"
+        return f"it cannot be looked into ({error.strerror})"
     return "there is " + (", ".join(names[:8]) + ", ..." * (len(names) > 8) if names else "nothing")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sourcematters.cohorts.cohort import SPLITS, Cohort, attributes, fold_columns, leaks, shared_patients
-from sourcematters.cohorts.pixels import decode, is_dicom, read
+from sourcematters.cohorts.pixels import seen
 from sourcematters.errors import StudyError
 from sourcematters.processes import over_processes, progress
 
@@ -59,13 +59,9 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _open(path: str) -> tuple[str, str, str, str]:
-    """Size, mode and digest of a file's pixels, and what is wrong with them, if anything."""
+    """Size, mode (`pixels.seen`) and digest of a file's pixels, and what is wrong with them, if anything."""
     try:
-        if is_dicom(path):
-            mode, pixels = "CT, in Hounsfield units", read(path)
-        else:
-            image = decode(path)
-            mode, pixels = image.mode, np.asarray(image.convert("L"))
+        pixels, mode = seen(path)
     except StudyError as error:
         return "(not opened)", "(not opened)", "", str(error).removeprefix(f"{path}: ")
     size = f"{pixels.shape[1]} x {pixels.shape[0]}"

@@ -94,7 +94,7 @@ def altered_grey(
         return apply(alteration, window(image, *window_hu) if is_ct else image, key)
     if not is_ct:
         raise StudyError(
-            f"{alteration.name} needs a CT slice in Hounsfield units (a DICOM file), and this is a grey image. "
+            f"{alteration.name} needs a CT slice in Hounsfield units, and this is a grey image. "
             "Choose noise in domain grey, or a cohort of CT slices."
         )
     image, mask = apply(alteration, image, key)

@@ -103,6 +103,34 @@ def test_data_that_nobody_knows(tmp_path):
             assert f"- {reader.name}: {reader.help}" in message and reader.recipe in message
 
 
+def test_the_task_decides_whose_recipe_is_shown(clinic, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    (tmp_path / "file").touch()
+    for name, what in (
+        ("gone", "there is no such folder or file"),
+        ("link", "it is a link to nothing"),
+        ("file", "it is a file"),
+        ("file/in-it", "there is no such folder or file"),
+    ):
+        with pytest.raises(StudyError) as caught:
+            open_cohort(Request(data=tmp_path / name, task="fracture", cache=""))
+        message = str(caught.value)
+        assert message.startswith(f"{tmp_path / name}: {what}; no reader knows it.")
+        assert "- clinic: a folder with clinic.txt" in message and "Ask the clinic for its folder." in message
+        assert "ChestX-ray14" not in message and "LIDC" not in message
+    with pytest.raises(StudyError) as caught:
+        open_cohort(Request(data=clinic, task="lung-mass-ct", cache=""))
+    assert "unknown task `lung-mass-ct`. Known: fracture" in str(caught.value)
+    assert "lung-mass-ct is a task of\n- lidc-idri: a folder of LIDC-IDRI" in str(caught.value)
+
+
+def test_of_several_readers_that_claim_a_folder_the_one_with_the_task_opens_it(clinic):
+    (clinic / "images").mkdir()  # as ChestX-ray14 has them
+    readers.register(readers._READERS["chestx-ray14"])  # asked first now
+    assert type(readers.reader_of(str(clinic))).name == "chestx-ray14"
+    assert open_cohort(Request(data=clinic, task="fracture", cache="")).name == "clinic"
+
+
 def test_a_request_says_all_that_is_wrong_with_it(tmp_path):
     with pytest.raises(StudyError) as caught:
         Request(data=tmp_path, task="x", cache="", test_fraction=1.5, readers=9, vew="PA")

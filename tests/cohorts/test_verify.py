@@ -63,7 +63,7 @@ def test_every_kind_of_problem_is_found(cohort, tmp_path):
     (tmp_path / "0.png").unlink()
     (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:150])
     (tmp_path / "2.png").write_text("no picture")
-    Image.fromarray(np.zeros((9, 9), dtype=np.uint16)).save(tmp_path / "3.png")
+    Image.fromarray(np.zeros((9, 9), dtype=np.float32)).save(tmp_path / "3.png", "TIFF")
     Image.new("L", (9, 9), 7).save(tmp_path / "4.png")
     with Image.open(tmp_path / "6.png") as image:
         image.convert("RGB").save(tmp_path / "7.png")

@@ -73,7 +73,7 @@ def changed(step, now, pinned):
 
 
 # Of each step: its revision, and what it gives on fixed inputs.
-RENDERING = (1, "2cecea93277d")
+RENDERING = (2, "2cecea93277d")
 DESIGN = (2, "d94179b3b27f")
 AUGMENTATION = (1, "010101010110010101110001", [124.257, 130.347, 119.413, 138.687])
 TRAINING = (1, [1.2205163, 0.686105, 1.2016783, 0.7516943, 0.8438366, 0.825784])

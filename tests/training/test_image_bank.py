@@ -4,6 +4,7 @@ import os
 import shutil
 import threading
 
+import dicom_files
 import numpy as np
 import pandas as pd
 import pytest
@@ -137,6 +138,22 @@ def test_a_missing_or_truncated_image_is_named_and_no_bank_is_left(tmp_path):
     with pytest.raises(StudyError, match=r"image img02: .*img02.png cannot be read"):
         image_bank.build(cohort, [Rendering(size=16)], tmp_path / "bank")
     assert not list((tmp_path / "bank").glob("*.npy"))
+
+
+def test_radiographs_of_any_kind_share_a_bank(tmp_path):
+    """DICOM of 12 bits, black or white at 0, and PNG of 16 and 8 bits, of the same ramp."""
+    ramp = np.tile(np.linspace(0, 255, 48).round().astype(np.uint16), (48, 1))
+    identity = {name: dicom_files.uid(name) for name in ("study_uid", "series_uid", "sop_uid")}
+    for name, form, levels in (("1", "MONOCHROME1", 4080 - ramp * 16), ("2", "MONOCHROME2", ramp * 16)):
+        dicom_files.write_slice(tmp_path / f"{name}.dcm", levels, z_mm=0, patient_id="p", intercept=0, **identity)
+        tags = {"Modality": "CR", "PhotometricInterpretation": form, "WindowCenter": 2040.5, "WindowWidth": 4081}
+        dicom_files.edit(tmp_path / f"{name}.dcm", PixelRepresentation=0, BitsStored=12, HighBit=11, **tags)
+    Image.fromarray(ramp * 257).save(tmp_path / "16.png")
+    Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / "8.png")
+    paths = [str(tmp_path / name) for name in ("1.dcm", "2.dcm", "16.png", "8.png")]
+    cohort = pd.DataFrame({"image_id": ["a", "b", "c", "d"], "path": paths})
+    bank = image_bank.build(cohort, [Rendering(size=48)], tmp_path / "bank")[0]
+    assert bank.dtype == np.uint8 and (bank == ramp).all()
 
 
 def chest(side=40):

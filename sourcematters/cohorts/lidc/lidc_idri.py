@@ -132,6 +132,8 @@ def _candidates(slices: pd.DataFrame, nodules: pd.DataFrame, outlines: pd.DataFr
     slices = slices.merge(largest, on="sop_uid", how="left", validate="one_to_one")
     slices["label"] = slices["nodule"].notna().astype(int)
     slices["image_id"] = slices["patient_id"] + "-" + slices["sop_uid"].str.rsplit(".").str[-1].str[-8:]
+    alike = slices["image_id"].duplicated(keep=False)  # as when UIDs end in the slice's number
+    slices["image_id"] = slices["image_id"].mask(alike, slices["patient_id"] + "-" + slices["sop_uid"])
     pixel_mm = np.sqrt(slices["spacing_row_mm"] * slices["spacing_column_mm"])
     slices["diameter_mm"] = (slices["diameter_px"] * pixel_mm).round(2)
     slices["readers"] = slices["readers"].astype("Int64")

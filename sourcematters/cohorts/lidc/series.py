@@ -24,6 +24,7 @@ import pandas as pd
 
 from sourcematters import checksums
 from sourcematters.cohorts.lidc.dicom import HEADER, NUMBERS, Unusable, read_header
+from sourcematters.cohorts.readers import what_is_there
 from sourcematters.errors import StudyError
 from sourcematters.processes import over_processes, progress
 
@@ -122,7 +123,7 @@ def counted(problems: pd.DataFrame) -> str:
 
 def _files(root: Path) -> tuple[pd.DataFrame, list[tuple[str, str, str]]]:
     if not root.is_dir():
-        raise StudyError(f"{root}: there is no such folder. {ADVICE}")
+        raise StudyError(f"{root}: {what_is_there(root)}. {ADVICE}")
     rows, problems, seen = [], [], set()
 
     def unreadable(error: OSError) -> None:

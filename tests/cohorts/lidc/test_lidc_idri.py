@@ -213,6 +213,58 @@ def test_cohorts_open_by_folder(release, tmp_path):
         open_cohort(Request(data=release, task="lung-mass-ct", view="PA", cache=cache))
 
 
+def test_ids_are_unique_where_uids_end_in_the_slices_number(release):
+    """Two series of one patient, whose slices have the same last component: the whole UID tells them apart."""
+    whole = table_of(release)
+    short = whole["patient_id"] + "-" + whole["sop_uid"].str.split(".").str[-1].str[-8:]
+    assert (whole["image_id"] == short).all()
+    first = next((release / "LIDC-IDRI-0001").rglob("*.xml"))
+    text = first.read_text()
+    again = write_series(release, 1, positions=Z, hu=body(9), spacing_mm=(0.5, 0.5), series=1)
+    other = text.replace(dicom_files.uid("LIDC-IDRI-0001", "series", 0), dicom_files.uid("LIDC-IDRI-0001", "series", 1))
+    for i, z in enumerate(Z):
+        text, other = (each.replace(slice_uid(1, z), f"1.2.{n}.{i}") for n, each in ((3, text), (4, other)))
+        for n, folder in ((3, first.parent), (4, again[0].parent)):
+            path = folder / f"{sorted(Z, reverse=True).index(z) + 1:06d}.dcm"
+            dicom_files.edit(path, SOPInstanceUID=f"1.2.{n}.{i}")
+    first.write_text(text)
+    (again[0].parent / "070.xml").write_text(other)
+    table = table_of(release)
+    assert table["image_id"].is_unique
+    rows = table[table["patient_id"] == "LIDC-IDRI-0001"]
+    assert (rows["image_id"] == "LIDC-IDRI-0001-" + rows["sop_uid"]).all() and rows["series_uid"].nunique() == 2
+    others = whole[whole["patient_id"] != "LIDC-IDRI-0001"]
+    assert set(others["image_id"]) == set(table["image_id"]) - set(rows["image_id"])
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 3])
+def test_the_task_decides_who_reads_a_folder(release, tmp_path, depth):
+    """Also far above the patients' folders, or where another release's folder of images lies beside them."""
+    root = tmp_path / "a" / "b" / "manifest-1600709154662"
+    root.mkdir(parents=True)
+    release.rename(root / "LIDC-IDRI")
+    folder = [root / "LIDC-IDRI", root, root.parent, root.parent.parent][depth]
+    if depth < 3:
+        (folder / "images").mkdir()
+    expected = table_of(root / "LIDC-IDRI")
+    found = open_cohort(Request(data=folder, task="lung-mass-ct", cache=tmp_path / "cache")).table
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_of_a_folder_without_ct_the_recipe_for_ct_is_shown(tmp_path, capsys):
+    for name in ("empty", "file.zip", "nothing"):
+        if name == "empty":
+            (tmp_path / name).mkdir()
+        elif name == "file.zip":
+            zipfile.ZipFile(tmp_path / name, "w").close()
+        assert __main__.main(["verify", str(tmp_path / name), "--task", "lung-mass-ct"]) == 2
+        said = capsys.readouterr().err
+        assert "LIDC-IDRI" in said and "ChestX-ray14" not in said
+        assert ("no such folder" in said) == (name == "nothing")
+    with pytest.raises(StudyError, match="file.zip: it is a file. Give the folder"):
+        series.index(tmp_path / "file.zip")
+
+
 def test_verify_counts_what_is_there(release, capsys):
     # 64 equal pixels would be called blank.
     for path in release.rglob("*.dcm"):
