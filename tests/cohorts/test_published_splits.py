@@ -51,7 +51,7 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path):
     folder = lung_mass_files(tmp_path)
     write(folder / "val_fold3.csv", ["d4.png,4,NO", "d5.png,5,MAYBE"])
     assert "val_fold3.csv, row 3" in complaint(folder) and "'MAYBE'" in complaint(folder)
-    write(folder / "val_fold3.csv", ["d4.png,4,NO"], header=",path,patient,class")
+    write(folder / "val_fold3.csv", ["d4.png,4,NO"], header=",path,who,class")
     assert "val_fold3.csv: no column pid" in complaint(folder)
     write(folder / "val_fold3.csv", ["d4.png,4,YES"])
     assert "image d4.png has two classes or two patients" in complaint(folder)

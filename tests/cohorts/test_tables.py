@@ -53,17 +53,19 @@ def test_own_csv_without_split_is_split_by_patient(tmp_path):
     assert shared_patients(own.table) == []
     assert "seed 5" in own.notes[0]
     assert len(opened(path, task="x", cache="", view="PA").table) == 40
-    assert "no rows" in refusal(path, view="LL")
+    assert "unknown view `Pa`. Did you mean PA?" in refusal(path, view="Pa")
 
 
 def test_own_csv_refusals(tmp_path):
     images(tmp_path)
     assert "no such table" in refusal(tmp_path / "none.csv")
-    assert "No columns" in refusal(listed(tmp_path, ""))
+    assert "no columns" in refusal(listed(tmp_path, "")) and "no columns" in refusal(listed(tmp_path, "\n,,\n"))
     assert "no rows" in refusal(listed(tmp_path, HEADER))
-    assert "no column" in refusal(listed(tmp_path, (HEADER + ROWS).replace(",", ";")))
-    assert "no column label" in refusal(listed(tmp_path, (HEADER + ROWS).replace("label", "class")))
-    assert "line 6" in refusal(listed(tmp_path, HEADER + ROWS + "011,e.png,05,0,test,M,extra\n"))
+    assert "no column label" in refusal(listed(tmp_path, (HEADER + ROWS).replace("label", "mass")))
+    assert "row 6: more than the 6 cells" in refusal(listed(tmp_path, HEADER + ROWS + "011,e.png,05,0,test,M,extra\n"))
+    assert "line 6" in refusal(listed(tmp_path, HEADER + ROWS + "011,e.png,05,0,test,M,extra,more\n"))
+    assert "Every row" in refusal(listed(tmp_path, HEADER + ROWS.replace("\n", ",extra,more\n")))
+    assert "EOF inside string" in refusal(listed(tmp_path, HEADER + ROWS.replace(",b", ',"b')))
     assert "as many cells" in refusal(listed(tmp_path, HEADER + ROWS.replace("\n", ",extra\n")))
     assert "patient_id is missing in row 6" in refusal(listed(tmp_path, HEADER + ROWS + "011,e.png\n"))
     assert "row 4" in refusal(listed(tmp_path, HEADER + ROWS.replace("03,1", "03,2")))
