@@ -12,9 +12,9 @@ BLANKS = " \t\r\n\f\v\xa0\u200b\u2060\ufeff"
 """What is not seen at the ends of a cell; the last four are no-break, zero-width, joining, and a file's mark."""
 
 WORDS = {
-    "image_id": "image imageid imageindex imagename imageuid img imgid dicomid",
+    "image_id": "image imageindex imagename imageuid img imgid dicomid",
     "path": "file filename filepath fullpath imagefile imagefilename imagepath imgpath",
-    "patient_id": "patient patientid participant participantid person personid pid subject subjectid",
+    "patient_id": "patient participant participantid person personid pid subject subjectid",
     "label": "target class",
     "sex": "gender patientgender patientsex",
     "age": "ageyears patientage",

@@ -129,7 +129,7 @@ def _separated(path: Path, content: bytes) -> Read:
         raise _no_table(path, "a web page or XML" if start == "<" else "JSON")
     if not start:
         return pd.DataFrame(), notes
-    header = re.sub(r'"[^"]*"', "", text.partition("\n")[0])
+    header = re.sub(r'"[^"]*"', "", re.match(r'("[^"]*"|[^"\r\n])*', text)[0])
     separator = asked[1] if asked else max(",;\t|", key=header.count)
     width = header.count(separator) + 1
     how: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}

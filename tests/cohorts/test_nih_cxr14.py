@@ -25,7 +25,16 @@ ROWS = [
 ]
 
 
-def fake_tree(root, rows=ROWS, *, csv_name="Data_Entry_2017_v2020.csv", trailing="", folder="images", old_ages=False, header=HEADER):
+def fake_tree(
+    root,
+    rows=ROWS,
+    *,
+    csv_name="Data_Entry_2017_v2020.csv",
+    trailing="",
+    folder="images",
+    old_ages=False,
+    header=HEADER,
+):
     """A release in small, in the text of the distributed files; `trailing` is the comma of 2017."""
     lines = [header + trailing]
     for image, labels, follow_up, patient, age, sex, view in rows:
@@ -77,7 +86,15 @@ def test_all_versions_of_the_table_read_alike(tmp_path, layout):
 def test_a_table_in_another_order_as_a_spreadsheet_saves_it(tmp_path):
     root = fake_tree(tmp_path / "nih")
     path = root / "Data_Entry_2017_v2020.csv"
-    columns = ["Follow-up #", "Patient Sex", "View Position", "Finding Labels", "Patient ID", "Patient Age", "Image Index"]
+    columns = [
+        "Follow-up #",
+        "Patient Sex",
+        "View Position",
+        "Finding Labels",
+        "Patient ID",
+        "Patient Age",
+        "Image Index",
+    ]
     rows = [(row[2], row[5], row[6], row[1], row[3], row[4], row[0]) for row in ROWS]
     text = "\r\n".join(";".join(map(str, row)) for row in [columns, *rows])
     path.write_bytes(text.encode("utf-16"))

@@ -107,7 +107,9 @@ def test_tables_that_do_not_belong_together(tmp_path):
     assert f"another patient's in {labels} than their names say: 00000003_000.png. Restore the pat" in complaint()
     labels.write_text(text.replace("00000003_000.png,3,", "00000003_000.png,0000003,"))
     assert not paper_tasks.listed(root, task="lung-mass").table.empty  # the same patient, written at full width
-    labels.write_text(re.sub(r"png,(\d+),", r"png , \1.0 ,", text).replace("Patient ID,Abnormal", "subject_id,ABNORMAL "))
+    labels.write_text(
+        re.sub(r"png,(\d+),", r"png , \1.0 ,", text).replace("Patient ID,Abnormal", "subject_id,ABNORMAL ")
+    )
     assert not paper_tasks.listed(root, task="lung-mass").table.empty
     labels.write_text(text.replace("00000003_000.png,3,", "99.png,3,"))
     assert "99.png. That table is a part, or" in complaint() and f"not listed in {root}" in complaint()
@@ -140,7 +142,11 @@ def gender_files(folder, cohort, p_shares=paper_tasks.published_splits.STRENGTHS
     cell = {key: group for key, group in cohort.groupby(["split", "label", "sex"])}
 
     def write(name, *parts):
-        rows = pd.concat(parts).drop(columns="path").rename(columns={"image_id": "path", "patient_id": "pid", "sex": "Patient Gender"})
+        rows = (
+            pd.concat(parts)
+            .drop(columns="path")
+            .rename(columns={"image_id": "path", "patient_id": "pid", "sex": "Patient Gender"})
+        )
         rows["class"] = rows["label"].map({1: "Atelectasis", 0: "No Finding"})
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         rows[["path", "class", "pid", "Patient Gender"]].reset_index(drop=True).to_csv(folder / name)
