@@ -157,7 +157,7 @@ def remarks(table: pd.DataFrame) -> list[str]:
     ids, found = pd.Series(table["patient_id"].unique()), []
     if pairs := spellings(ids, ids.map(alike)):
         found.append(f"Ids that might be of one patient: {some(pairs)}. A split that is drawn keeps them together.")
-    for column in ["split", *fold_columns(table)]:
+    for column in ["split", *fold_columns(table)] if pairs else []:
         if apart := doubtful_patients(table, column):
             found.append(
                 f"Of these ids, {some(apart)} stand in two parts of {column}. Write alike what is one patient."

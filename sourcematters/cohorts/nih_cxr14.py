@@ -103,7 +103,9 @@ def read_metadata(root: str | Path) -> pd.DataFrame:
         "view": table["view"].isin(VIEWS),
     }.items():
         tables.refuse_rows(path, table[column], good, f"as it never is in ChestX-ray14. {advice}")
-    years = table["age"].str.rstrip("YMWD").astype(float) * table["age"].str[-1].map(YEARS_A_UNIT).fillna(1)
+    years = table["age"].str.rstrip("YMWD").astype(float) * table["age"].str[-1].map(YEARS_A_UNIT).astype(float).fillna(
+        1
+    )
     table["age"] = years.where(years <= OLDEST)
     return table.astype({"follow_up": int})
 

@@ -18,7 +18,7 @@ from sourcematters import files
 from sourcematters.checked import unknown
 from sourcematters.cohorts.cohort import COLUMNS, FOLD, Cohort, check, check_files, some, split_by_patient
 from sourcematters.cohorts.readers import Reader, Request, register
-from sourcematters.cohorts.spelling import BLANKS, as_one, column_of, spellings
+from sourcematters.cohorts.spelling import BLANKS, WORDS, as_one, column_of, kind, spellings
 from sourcematters.errors import StudyError
 
 ENDINGS = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".parquet")
@@ -103,10 +103,9 @@ def _sheet(path: Path, content: bytes) -> Read:
         rows = book.get_sheet_by_index(0).to_python(skip_empty_area=False)
     except CalamineError as error:
         what = f"an office file that cannot be opened ({error})"
-        if path.suffix.lower() == ".numbers":
-            what = "a document of Numbers"
-        elif zipfile.is_zipfile(io.BytesIO(content)):
+        with contextlib.suppress(Exception):  # whatever a broken archive provokes
             what = f"a zip archive of {some(zipfile.ZipFile(io.BytesIO(content)).namelist())}"
+        what = "a document of Numbers" if path.suffix.lower() == ".numbers" else what
         raise _no_table(path, what, "Unpack it, or save its table as CSV.") from error
     first, *others = book.sheet_names
     notes = [f"Of the sheets in {path.name} the first is read, {first!r}, not {some(map(repr, others))}."]
@@ -129,14 +128,15 @@ def _separated(path: Path, content: bytes) -> Read:
         raise _no_table(path, "a web page or XML" if start == "<" else "JSON")
     if not start:
         return pd.DataFrame(), notes
-    header = re.sub(r'"[^"]*"', "", re.match(r'("[^"]*"|[^"\r\n])*', text)[0])
-    separator = asked[1] if asked else max(",;\t|", key=header.count)
-    width = header.count(separator) + 1
+    header = re.sub(r'"[^"]*"', "", re.split(r"[\r\n]", text, maxsplit=1)[0])
+    separators = {mark: [kind(name) in WORDS for name in header.split(mark)] for mark in ",;\t|"}
+    separator = asked[1] if asked else max(separators, key=lambda mark: (sum(separators[mark]), header.count(mark)))
     how: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
     how |= {"sep": separator, "skipinitialspace": True, "skip_blank_lines": False, "header": None}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
+            width = pd.read_csv(io.StringIO(text), nrows=1, **how).shape[1]
             # One column more than the header has, for what stands behind its last one.
             cells = pd.read_csv(io.StringIO(text), names=range(width + 1), **how)
     except (ValueError, pd.errors.ParserWarning) as error:

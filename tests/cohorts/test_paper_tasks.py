@@ -79,6 +79,20 @@ def test_atelectasis_has_an_ood_test_only(tmp_path, small):
     assert set(other["image_id"]) != set(cohort["image_id"])
 
 
+def test_a_patient_is_one_in_all_of_nihs_rows_however_the_id_is_written(tmp_path, small):
+    root = release(tmp_path / "nih")
+    plain = paper_tasks.listed(root, task="atelectasis-gender", seed=2).table
+    path = root / "Data_Entry_2017_v2020.csv"
+    path.write_text(re.sub(r"(_001.png,[^,]*,1),(\d+),", r"\1,\2.0,", path.read_text()))
+    found = opened(root, "atelectasis-gender", seed=2)
+    assert found.table["image_id"].tolist() == plain["image_id"].tolist()
+    assert found.table["split"].tolist() == plain["split"].tolist()
+    whole = opened(root, "Mass")
+    assert "Ids that might be of one patient: '1' and '1.0', '10' and '10.0', " in whole.notes[-1]
+    person = whole.table["patient_id"].str.removesuffix(".0")
+    assert whole.table.groupby(person)["split"].nunique().max() == 1 and len(whole.table) == 160
+
+
 def test_an_incomplete_release_is_refused_but_can_be_looked_at(tmp_path, small):
     root = release(tmp_path / "nih")
     whole = paper_tasks.listed(root, task="lung-mass").table

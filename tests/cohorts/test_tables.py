@@ -201,6 +201,7 @@ FORMS = {
     "tabs": ("t.tsv", text_of("\t", **NAMED).encode(), ""),
     "bars in .txt": ("t.txt", text_of("|", **NAMED).encode(), ""),
     "lines of an old Mac": ("t.csv", text_of(**NAMED).replace("\n", "\r").encode(), ""),
+    "quoted names": ("t.csv", ('"image_id";path' + text_of(";", **NAMED)[len("image_id;path") :]).encode(), ""),
     "no ending": ("table", text_of(**NAMED).encode(), ""),
     "gzip, named plain": ("t.csv", gzip.compress(text_of(**NAMED).encode()), ""),
     "trailing commas below the header": ("t.csv", text_of(**NAMED).replace("née\n", "née,\n").encode(), ""),
@@ -363,3 +364,5 @@ def test_a_table_that_was_written_is_read_back_as_it_was(tmp_path):
     back = tables.read_csv(tmp_path / "kept.csv")
     assert back["patient_id"].tolist() == frame["patient_id"].tolist()
     assert back["site"].fillna("").tolist() == frame["site"].fillna("").tolist()
+    tables.write_csv(tmp_path / "kept.csv", frame.assign(**{"a;b;c;d;e;f;g;h;i": "j;k"}))
+    assert set(tables.read_csv(tmp_path / "kept.csv")["a;b;c;d;e;f;g;h;i"]) == {"j;k"}
