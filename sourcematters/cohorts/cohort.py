@@ -26,7 +26,7 @@ SPLITS = ("dev", "test")
 PARTS = ("train", "val", "test")
 FOLD = re.compile(r"fold_(\d+)(?:_p(\d{3}))?")
 SHOWN = 5
-MANY = 50
+MANY = 50  # an attribute with more values is free text
 NOBODY = re.compile(r"nan|n/?a|none|null|unknown|unbekannt|missing|[?.-]+", re.IGNORECASE)
 SHORTENED = re.compile(r"\d([.,]\d+)?e\+\d+", re.IGNORECASE)
 

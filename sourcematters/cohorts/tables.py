@@ -195,9 +195,8 @@ def read_own(path: str | Path) -> tuple[pd.DataFrame, list[str]]:
     Raises StudyError as `parse` and `cohort.check` do.
     """
     table, notes = parse(path)
-    names = {column: name for name in COLUMNS if (column := column_of(table, name, str(path)))}
-    folds = {column: re.sub(r"\W+", "_", column.casefold()) for column in table}
-    names |= {column: name for column, name in folds.items() if FOLD.fullmatch(name)}
+    folds = filter(FOLD.fullmatch, (re.sub(r"\W+", "_", column.casefold()) for column in table))
+    names = {column: name for name in (*COLUMNS, *folds) if (column := column_of(table, name, str(path)))}
     if renamed := [f"{column!r} as {name}" for column, name in names.items() if column != name]:
         notes.append(f"Columns by what they mean: {', '.join(renamed)}.")
     table = table.rename(columns=names)

@@ -312,6 +312,7 @@ def test_columns_in_any_order_case_and_known_word(tmp_path):
         ("image_id,File,patient_id,label,split,filename", "path could be column 'File' or 'filename'"),
         ("image_id,path,patient_id,label,split,label", "two columns are called label"),
         ("image_id,path,patient_id,label,split,path ", "two columns are called path"),
+        ("image_id,path,patient_id,label,Fold 0,FOLD-0", "fold_0 could be column 'Fold 0' or 'FOLD-0'"),
         ("image_id,path,who,label,split,sex", "no column patient_id; the table has image_id, path, who"),
     ],
 )
