@@ -67,7 +67,13 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """A sentence about a name that is none of `known`: the nearest one first, then all of them."""
     known = list(known)
-    plain = {one.casefold(): one for one in known}
-    near = difflib.get_close_matches(name.casefold(), plain, n=1, cutoff=0.5)
-    hint = f" Did you mean {plain[near[0]]}?" if near else ""
-    return f"unknown {what} `{name}`.{hint} Known: {', '.join(known) or 'none'}."
+    return f"unknown {what} `{name}`.{nearest(name, known)} Known: {', '.join(known) or 'none'}."
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A question with the one of `known` that is nearest to `name`, or that begins as it does; "" if none is."""
+    plain = {one.casefold(): one for one in known if one}
+    name = name.casefold()
+    near = difflib.get_close_matches(name, plain, n=1, cutoff=0.5)
+    near += [one for one in plain if name and (name.startswith(one) or one.startswith(name))]
+    return f" Did you mean {plain[near[0]]}?" if near else ""

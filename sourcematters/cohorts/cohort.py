@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sourcematters.cohorts.spelling import alike, kind, spellings, together
 from sourcematters.errors import StudyError
 from sourcematters.seeds import uniform
 
@@ -25,6 +26,9 @@ SPLITS = ("dev", "test")
 PARTS = ("train", "val", "test")
 FOLD = re.compile(r"fold_(\d+)(?:_p(\d{3}))?")
 SHOWN = 5
+MANY = 50  # an attribute with more values is free text
+NOBODY = re.compile(r"nan|n/?a|none|null|unknown|unbekannt|missing|[?.-]+", re.IGNORECASE)
+SHORTENED = re.compile(r"\d([.,]\d+)?e\+\d+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,7 +101,7 @@ def check(table: pd.DataFrame, *, origin: str, shared_patients_allowed: bool = F
     if missing := [column for column in REQUIRED if column not in table]:
         raise StudyError(
             f"{origin}: no column {', '.join(missing)}; the table has {', '.join(map(str, table)) or 'none'}. "
-            f"A cohort needs {', '.join(REQUIRED)}, separated by commas."
+            f"A cohort needs {', '.join(REQUIRED)}."
         )
     if table.empty:
         raise StudyError(f"{origin}: the table has no rows, so there is no image to study.")
@@ -141,6 +145,42 @@ def shared_patients(table: pd.DataFrame, column: str = "split") -> list[str]:
     return sorted(parts.index[parts > 1])
 
 
+def doubtful_patients(table: pd.DataFrame, column: str = "split") -> list[str]:
+    """Ids, sorted, that might be one patient's (see `spelling.alike`) with images in more than one part of `column`."""
+    person = together(table["patient_id"])
+    shared = set(shared_patients(table.assign(patient_id=person), column))
+    return sorted(set(table.loc[person.isin(shared), "patient_id"]) - set(shared_patients(table, column)))
+
+
+def remarks(table: pd.DataFrame) -> list[str]:
+    """Sentences on what a checked table may not mean as it says it: ids, values of attributes, ages."""
+    ids, found = pd.Series(table["patient_id"].unique()), []
+    if pairs := spellings(ids, ids.map(alike)):
+        found.append(f"Ids that might be of one patient: {some(pairs)}. A split that is drawn keeps them together.")
+    for column in ["split", *fold_columns(table)] if pairs else []:
+        if apart := doubtful_patients(table, column):
+            found.append(
+                f"Of these ids, {some(apart)} stand in two parts of {column}. Write alike what is one patient."
+            )
+    for pattern, what in (
+        (NOBODY, "is no patient's id; all its images pass for one patient's"),
+        (SHORTENED, "was shortened by a spreadsheet, in which several patients may have become one"),
+    ):
+        if odd := [name for name in ids if pattern.fullmatch(name)]:
+            found.append(f"patient_id {some(map(repr, odd))} {what}: {table['patient_id'].isin(odd).sum()} images.")
+    for column in attributes(table):
+        values = pd.Series(table[column].dropna().astype(str).unique(), dtype=str)
+        if kind(column) == "age" and not pd.api.types.is_numeric_dtype(table[column]):
+            odd = [value for value in values if not re.fullmatch(r"\d+(\.\d*)?", value)]
+            found.append(
+                f"{column} is text, {some(map(repr, odd))}: it is not counted in bands. Leave unknown ages empty."
+            )
+        plain = values.map(alike).str[: 1 if kind(column) == "sex" else None]  # F is female
+        if len(values) <= MANY and (pairs := spellings(values, plain)):
+            found.append(f"{column} might be the same in {some(pairs)}; as they stand these are different values.")
+    return found
+
+
 def leaks(table: pd.DataFrame) -> pd.DataFrame:
     """Patients with images in two parts of a fold that the table brings, one row a fold column.
 
@@ -161,8 +201,9 @@ def split_by_patient(
 
     Within each stratum (label, then the columns `strata`) patients are ranked by `seed` and identity, and
     the first go to test until it holds `test_fraction` of the images; what one stratum has too many or too
-    few of, the next makes up for. A patient whose images differ counts under the largest of their values: a
-    patient with any positive image as positive. Row order does not matter.
+    few of, the next makes up for. Ids that might be one patient's (see `spelling.alike`) stay together. A patient
+    whose images differ counts under the largest of their values: a patient with any positive image as positive. Row
+    order does not matter.
 
     Raises StudyError if a part would lack a class.
     """
@@ -171,8 +212,9 @@ def split_by_patient(
         {column: pd.Categorical(table[column].astype(str).fillna(""), ordered=True) for column in ("label", *strata)},
         index=table.index,
     )
-    patients = keys.groupby(table["patient_id"]).max()
-    patients["images"] = table["patient_id"].value_counts()
+    person = together(table["patient_id"])
+    patients = keys.groupby(person).max()
+    patients["images"] = person.value_counts()
     patients["rank"] = uniform(seed, patients.index.tolist(), "split")
     still_to_test, chosen = 0.0, set()
     for _, stratum in patients.sort_values("rank").groupby(list(keys.columns), sort=True, observed=True):
@@ -182,7 +224,7 @@ def split_by_patient(
         taken = stratum[middles <= still_to_test]
         still_to_test -= taken["images"].sum()
         chosen.update(taken.index)
-    split = table.assign(split=np.where(table["patient_id"].isin(chosen), "test", "dev"))
+    split = table.assign(split=np.where(person.isin(chosen), "test", "dev"))
     for part in SPLITS:
         if absent := {0, 1} - set(split.loc[split["split"] == part, "label"]):
             counts = patients["label"].value_counts()

@@ -24,6 +24,7 @@ CORRECTED = "Data_Entry_2017_v2020.csv"
 OLDEST = 120
 YEARS_A_UNIT = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
+# By any name that means the same: the editions have Patient Gender or Patient Sex.
 RELEASED = {
     "Image Index": "image_id",
     "Patient ID": "patient_id",
@@ -89,7 +90,7 @@ def read_metadata(root: str | Path) -> pd.DataFrame:
     path = find_metadata(root)
     advice = "Is the file cut short or edited? Download it again."
     # The header's unquoted commas, and the trailing one of 2017, stand after the columns that are read.
-    table = tables.columns_of(path, RELEASED, advice, usecols=lambda name: name in RELEASED)
+    table = tables.columns_of(path, RELEASED, advice)
     known = {NO_FINDING, *FINDINGS}
     labels = {text for text in table["findings"].dropna().unique() if known.issuperset(text.split("|"))}
     for column, good in {
@@ -102,7 +103,9 @@ def read_metadata(root: str | Path) -> pd.DataFrame:
         "view": table["view"].isin(VIEWS),
     }.items():
         tables.refuse_rows(path, table[column], good, f"as it never is in ChestX-ray14. {advice}")
-    years = table["age"].str.rstrip("YMWD").astype(float) * table["age"].str[-1].map(YEARS_A_UNIT).fillna(1)
+    years = table["age"].str.rstrip("YMWD").astype(float) * table["age"].str[-1].map(YEARS_A_UNIT).astype(float).fillna(
+        1
+    )
     table["age"] = years.where(years <= OLDEST)
     return table.astype({"follow_up": int})
 

@@ -14,6 +14,7 @@ import pandas as pd
 from sourcematters.cohorts import nih_cxr14, published_splits, tables
 from sourcematters.cohorts.cohort import COLUMNS, Cohort, check, fold_columns, leaks, some, split_by_patient
 from sourcematters.cohorts.readers import Reader, Request, register
+from sourcematters.cohorts.spelling import alike, together
 from sourcematters.errors import StudyError
 from sourcematters.seeds import uniform
 
@@ -93,10 +94,11 @@ def _atelectasis(root: str | Path, seed: int) -> pd.DataFrame:
     metadata = nih_cxr14.read_metadata(root)
     table = nih_cxr14.against_no_finding(metadata[metadata["view"] == VIEW], "Atelectasis")
     # A coin for each patient, and one image of each: no patient is in two parts, and folds come out level.
-    coin = dict(zip(ids := table["patient_id"].unique().tolist(), uniform(seed, ids, "gender split"), strict=True))
-    table["split"] = np.where(table["patient_id"].map(coin) < 0.5, "test", "dev")
+    table["person"] = together(table["patient_id"])
+    coin = dict(zip(ids := table["person"].unique().tolist(), uniform(seed, ids, "gender split"), strict=True))
+    table["split"] = np.where(table["person"].map(coin) < 0.5, "test", "dev")
     table["rank"] = uniform(seed, table["image_id"].tolist(), "gender sample")
-    table = table.sort_values("rank").drop_duplicates("patient_id")
+    table = table.sort_values("rank").drop_duplicates("person")
     chosen = []
     for (split, label, sex), wanted in GENDER_GROUPS.items():
         group = table.query("split == @split and label == @label and sex == @sex")
@@ -106,15 +108,15 @@ def _atelectasis(root: str | Path, seed: int) -> pd.DataFrame:
                 f"into the {split} part, {wanted} are needed. Give NIH's table of all 112,120 images."
             )
         chosen.append(group.head(wanted))
-    return pd.concat(chosen).drop(columns="rank")
+    return pd.concat(chosen).drop(columns=["rank", "person"])
 
 
 def _with_metadata(table: pd.DataFrame, root: str | Path, origin: str | Path) -> pd.DataFrame:
     """Join NIH's columns by image; raise StudyError where they disagree with the rows, which are from `origin`."""
     path, metadata = nih_cxr14.find_metadata(root), nih_cxr14.read_metadata(root)
     joined = table.merge(metadata, on="image_id", how="left", suffixes=("", "_nih"))
-    nih, here = (joined[column].str.lstrip("0") for column in ("patient_id_nih", "patient_id"))
-    named = joined["image_id"].str.split("_").str[0].str.lstrip("0")  # an image is named after its patient
+    nih, here = (joined[column].map(alike, na_action="ignore") for column in ("patient_id_nih", "patient_id"))
+    named = joined["image_id"].str.split("_").str[0].map(alike)  # an image is named after its patient
     edition = f"Take NIH's {nih_cxr14.CORRECTED}: the edition without v2020 is older and has other views."
     for wrong, what, how in (
         (nih.isna(), f"not listed in {path}", f"That table is a part, or {origin} names images that are not NIH's."),

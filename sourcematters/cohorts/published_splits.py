@@ -16,6 +16,7 @@ import pandas as pd
 from sourcematters import files
 from sourcematters.cohorts import tables
 from sourcematters.cohorts.cohort import fold_column, fold_columns
+from sourcematters.cohorts.spelling import alike
 from sourcematters.errors import StudyError
 
 REPOSITORY = "https://github.com/DovileDo/source-matters"
@@ -131,7 +132,8 @@ def _read_file(path: Path, classes: dict[str, int]) -> pd.DataFrame:
     good = rows["label"].isin(list(classes)) & rows.notna().all(axis=1)
     advice = f"or an image or patient is missing; the classes are {', '.join(classes)}."
     tables.refuse_rows(path, rows["label"].rename("class"), good, advice)
-    return rows.assign(label=rows["label"].map(classes).astype(int))
+    # A patient is the same in all files, however the id is written.
+    return rows.assign(label=rows["label"].map(classes).astype(int), patient_id=rows["patient_id"].map(alike))
 
 
 def _refuse_twice(rows: pd.DataFrame, folder: Path, what: str) -> None:

@@ -18,13 +18,14 @@ Another one is one class in one module, of this package or of your own, which re
 
 import os
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field
 
 from sourcematters.checked import Checked, unknown
-from sourcematters.cohorts.cohort import Cohort
+from sourcematters.cohorts.cohort import Cohort, remarks
 from sourcematters.errors import StudyError
 
 Place = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, os.PathLike) else value)]
@@ -106,13 +107,14 @@ def reader_of(data: str, task: str = "") -> Reader | None:
 
 
 def open_cohort(request: Request) -> Cohort:
-    """The cohort that is asked for, by the reader that claims its data.
+    """The cohort that is asked for, by the reader that claims its data; its notes end in `cohort.remarks`.
 
     Raises StudyError for data that no reader claims, and for a task, view or splits that the data do not have.
     """
     if reader := reader_of(request.data, request.task):
         _check_choices(reader, request)
-        return reader.open(request)
+        cohort = reader.open(request)
+        return replace(cohort, notes=[*cohort.notes, *remarks(cohort.table)])
     raise StudyError(
         f"{request.data}: {what_is_there(request.data)}; no reader knows it. `data` can be\n"
         + _what_reads(request.task)

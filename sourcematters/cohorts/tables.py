@@ -1,64 +1,241 @@
-"""Tables in CSV files: any one, a cohort's, and the reader of a cohort of your own."""
+"""Tables in files: any one, a cohort's, and the reader of a cohort of your own."""
 
+import codecs
+import contextlib
+import gzip
+import io
 import re
 import warnings
+import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from sourcematters import files
-from sourcematters.cohorts.cohort import COLUMNS, Cohort, check, check_files, split_by_patient
+from sourcematters.checked import unknown
+from sourcematters.cohorts.cohort import COLUMNS, FOLD, Cohort, check, check_files, some, split_by_patient
 from sourcematters.cohorts.readers import Reader, Request, register
+from sourcematters.cohorts.spelling import BLANKS, WORDS, as_one, column_of, kind, spellings
 from sourcematters.errors import StudyError
 
+ENDINGS = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".parquet")
+SHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # zip (xlsx, xlsb, ods), and Microsoft's older compound file (xls)
+TEXT = (*COLUMNS, "sex", "view")
+TRUTH = {word: word.lower() == "true" for word in ("True", "TRUE", "true", "False", "FALSE", "false")}
+WHOLE = r"-?(?:0|[1-9]\d{0,17})"
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+NO_TEXT = "no text in UTF-8, UTF-16 with its mark, or cp1252"
+EVERY_ROW = "Every row needs as many cells as the header, and every quote its end."
+Read = tuple[pd.DataFrame, list[str]]
+NUMBER = r"-?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 
-def parse_csv(path: str | Path, **options: Any) -> pd.DataFrame:
-    """Read a CSV file, plain or .gz, with `pandas.read_csv`; missing is only what is empty. Raises StudyError."""
+
+def parse(path: str | Path) -> tuple[pd.DataFrame, list[str]]:
+    """A table as text, missing where a cell is empty, and sentences on how it was read; the first row names columns.
+
+    Reads text that is separated by commas, semicolons, tabs or bars, in UTF-8, UTF-16 (with its mark) or else cp1252,
+    plain or .gz; spreadsheets (.xlsx, .xls, .xlsb, .ods; the first sheet), and Parquet where pandas has an engine.
+    Blank rows are left out; the index counts on over them. Raises StudyError if it is no table.
+    """
+    path = Path(path)
+    content = _content(path)
+    read = _parquet if content.startswith(b"PAR1") else _sheet if content.startswith(SHEETS) else _separated
+    cells, notes = read(path, content)
+    if cells.dropna(how="all").empty:
+        raise _no_table(path, "empty: no columns", "Copy the file again.")
+    cells = cells.loc[cells.notna().any(axis=1).idxmax() :]
+    names = [str(name).strip(BLANKS) for name in cells.iloc[0].fillna("")]
+    table = cells.iloc[1:].reset_index(drop=True).dropna(how="all")
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        raise StudyError(f"{path}: two columns are called {some(twice)}. Rename or remove one.")
+    return table.set_axis([name or f"Unnamed: {k}" for k, name in enumerate(names)], axis=1), notes
+
+
+def _content(path: Path) -> bytes:
+    """All bytes, unpacked; of a file that is no table not all are read, since it may be an archive of all images."""
+    try:
+        with open(path, "rb") as file:
+            opener = gzip.open if file.read(2) == b"\x1f\x8b" else open
+        with opener(path, "rb") as file:
+            content = file.read(4096)
+            if b"\0" in content and not content.startswith((b"PAR1", *SHEETS, *UTF_16)):
+                raise _no_table(path, NO_TEXT)
+            return content + file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        what = f"cannot be read ({error})" if path.exists() else "there is no such table"
+        raise StudyError(f"{path}: {what}. Correct the path, or copy the file again.") from error
+
+
+def _no_table(path: Path, what: str, advice: str = "Save the table as CSV.") -> StudyError:
+    return StudyError(f"{path}: not a table that can be read; it is {what}. {advice}")
+
+
+def _cells(rows: Iterable[Iterable[Any]]) -> pd.DataFrame:
+    """Rows of values as text, as it is shown: whole numbers without their .0, and missing what is empty."""
+
+    def shown(value: Any) -> str | None:
+        if value is None or value is pd.NA or value != value or value == "":
+            return None
+        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+    return pd.DataFrame([[shown(value) for value in row] for row in rows], dtype=str).dropna(axis=1, how="all")
+
+
+def _parquet(path: Path, content: bytes) -> Read:
+    try:
+        table = pd.read_parquet(io.BytesIO(content), dtype_backend="numpy_nullable")
+    except ImportError as error:
+        advice = "Install pyarrow (pip install pyarrow), or save the table as CSV."
+        raise _no_table(path, "Parquet, for which a library is missing", advice) from error
+    except Exception as error:  # whatever a broken file provokes
+        raise _no_table(path, f"broken Parquet ({error})", "Copy the file again.") from error
+    return _cells([table.columns, *table.itertuples(index=False)]), []
+
+
+def _sheet(path: Path, content: bytes) -> Read:
+    from python_calamine import CalamineError, CalamineWorkbook
+
+    try:
+        book = CalamineWorkbook.from_filelike(io.BytesIO(content))
+        rows = book.get_sheet_by_index(0).to_python(skip_empty_area=False)
+    except CalamineError as error:
+        what = f"an office file that cannot be opened ({error})"
+        with contextlib.suppress(Exception):  # whatever a broken archive provokes
+            what = f"a zip archive of {some(zipfile.ZipFile(io.BytesIO(content)).namelist())}"
+        what = "a document of Numbers" if path.suffix.lower() == ".numbers" else what
+        raise _no_table(path, what, "Unpack it, or save its table as CSV.") from error
+    first, *others = book.sheet_names
+    notes = [f"Of the sheets in {path.name} the first is read, {first!r}, not {some(map(repr, others))}."]
+    return _cells(rows), notes if others else []
+
+
+def _separated(path: Path, content: bytes) -> Read:
+    text, notes = "\0", list[str]()
+    for encoding in ("utf-16",) if content.startswith(UTF_16) else ("utf-8-sig", "cp1252"):
+        with contextlib.suppress(UnicodeDecodeError):
+            text = content.decode(encoding)
+            break
+    if "\0" in text:
+        raise _no_table(path, NO_TEXT)
+    if encoding == "cp1252":
+        notes.append(f"{path.name} is no UTF-8: it is read as cp1252, as Windows writes. Are its letters right?")
+    asked = re.match(r'"?sep=(.)"?\r?\n', text, re.IGNORECASE)
+    text = (text[asked.end() :] if asked else text).lstrip("\r\n")
+    if (start := text.lstrip()[:1]) and start in "<{[":
+        raise _no_table(path, "a web page or XML" if start == "<" else "JSON")
+    if not start:
+        return pd.DataFrame(), notes
+    header = re.sub(r'"[^"]*"', "", re.split(r"[\r\n]", text, maxsplit=1)[0])
+    separators = {mark: [kind(name) in WORDS for name in header.split(mark)] for mark in ",;\t|"}
+    separator = asked[1] if asked else max(separators, key=lambda mark: (sum(separators[mark]), header.count(mark)))
+    how: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
+    how |= {"sep": separator, "skipinitialspace": True, "skip_blank_lines": False, "header": None}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(path, keep_default_na=False, na_values=[""], index_col=False, **options)
-    except (OSError, EOFError, zlib.error) as error:
-        what = f"cannot be read ({error})" if Path(path).exists() else "there is no such table"
-        raise StudyError(f"{path}: {what}. Correct the path, or copy the file again.") from error
-    except (ValueError, pd.errors.ParserWarning) as error:  # no columns, rows of other lengths, no text
-        what = f"not a table of comma-separated text ({str(error).strip()})"
-        raise StudyError(f"{path}: {what}. Every row needs as many cells as the header.") from error
+            width = pd.read_csv(io.StringIO(text), nrows=1, **how).shape[1]
+            # One column more than the header has, for what stands behind its last one.
+            cells = pd.read_csv(io.StringIO(text), names=range(width + 1), **how)
+    except (ValueError, pd.errors.ParserWarning) as error:
+        what = f"text that is not in columns ({str(error).rpartition('C error: ')[2].strip()})"
+        raise _no_table(path, what, EVERY_ROW) from error
+    if (more := cells.pop(width).notna()).any():
+        raise StudyError(f"{path}, row {more.argmax() + 1}: more than the {width} cells of the header. {EVERY_ROW}")
+    if separator != ",":
+        for name in cells:
+            column = cells.loc[1:, name]
+            if column.str.contains(",").any() and column.dropna().str.fullmatch(r"-?\d+(,\d+)?").all():
+                cells.loc[1:, name] = column.str.replace(",", ".")
+                notes.append(f"Commas in {cells.loc[0, name]} are read as decimal points.")
+    return cells, notes
 
 
-def columns_of(path: Path, wanted: dict[str, str], advice: str, **options: Any) -> pd.DataFrame:
-    """The columns of a CSV file that are keys of `wanted`, as text, under the names that `wanted` gives them.
+def _stripped(cells: pd.Series) -> pd.Series:
+    texts = [cell.strip(BLANKS) or None if isinstance(cell, str) else None for cell in cells]
+    return pd.Series(texts, cells.index, str, cells.name)
 
-    `options` are those of `parse_csv`. Raises StudyError, ending with `advice`, if a column is not there.
+
+def columns_of(path: Path, wanted: dict[str, str], advice: str) -> pd.DataFrame:
+    """The columns of a table that are meant by the keys of `wanted`, as text, under the names that `wanted` gives them.
+
+    Raises StudyError, ending with `advice`, if a column is not there.
     """
-    table = parse_csv(path, dtype=str, **options)
-    if absent := [name for name in wanted if name not in table]:
+    table, _ = parse(path)
+    found = {name: column_of(table, name, str(path)) for name in wanted}
+    if absent := [name for name, column in found.items() if column is None]:
         raise StudyError(f"{path}: no column {', '.join(absent)}. {advice}")
-    return table[list(wanted)].rename(columns=wanted)
+    table = table[list(found.values())].set_axis(list(wanted.values()), axis=1)
+    return table.apply(_stripped)
 
 
 def refuse_rows(path: Path, column: pd.Series, good: pd.Series, advice: str) -> None:
     """Raise StudyError naming the first row where `column` is not `good`."""
     if not good.all():
-        row = int((~good).to_numpy().argmax())
-        where = f"{path}, row {row + 2} (the header is row 1)"
+        row = (~good).to_numpy().argmax()
+        where = f"{path}, row {column.index[row] + 2} (the header is row 1)"
         raise StudyError(f"{where}: {column.name} is {column.iloc[row]!r}, {advice}")
 
 
 def read_csv(path: str | Path, *, shared_patients_allowed: bool = False) -> pd.DataFrame:
-    """Read and check a cohort's table; relative image paths start at the table's own folder.
+    """Read and check a cohort's table that `write_csv` wrote: ids as they are, other columns with their types.
 
-    Ids are text, so leading zeros stay. Raises StudyError as `parse_csv` and `cohort.check` do.
+    Raises StudyError as `parse` and `cohort.check` do.
     """
-    path = Path(path)
-    text = dict.fromkeys((*COLUMNS, "sex", "view"), str)
-    table = parse_csv(path, dtype=text, skip_blank_lines=False, skipinitialspace=True).dropna(how="all")
+    table, _ = parse(path)
+    return check(_finished(path, table), origin=str(path), shared_patients_allowed=shared_patients_allowed)
+
+
+def read_own(path: str | Path) -> tuple[pd.DataFrame, list[str]]:
+    """Read and check a table as people write them, and say in sentences what was taken for something else.
+
+    Columns may be called otherwise (see `spelling`), blanks around cells go, and ids that are one become one.
+    Raises StudyError as `parse` and `cohort.check` do.
+    """
+    table, notes = parse(path)
+    folds = filter(FOLD.fullmatch, (re.sub(r"\W+", "_", column.casefold()) for column in table))
+    names = {column: name for name in (*COLUMNS, *folds) if (column := column_of(table, name, str(path)))}
+    if renamed := [f"{column!r} as {name}" for column, name in names.items() if column != name]:
+        notes.append(f"Columns by what they mean: {', '.join(renamed)}.")
+    table = table.rename(columns=names)
+    stripped = table.apply(_stripped)
+    for name in {"image_id", "patient_id"}.intersection(table):
+        stripped[name] = as_one(stripped[name])
+        if found := spellings(table[name], stripped[name]):
+            notes.append(f"Ids that are one are taken as one: {name} {some(found)}.")
+    try:
+        return check(_finished(path, stripped), origin=str(path)), notes
+    except StudyError as error:
+        raise StudyError(" ".join([str(error), *notes])) from None
+
+
+def _finished(path: str | Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Empty cells are missing, relative paths start at the table's own folder, and attributes have their types."""
+    table, folder = table.copy(), Path(path).absolute().parent
+    for name in table.columns.difference(TEXT):
+        table[name] = typed(table[name])
     if "path" in table:
-        folder = path.absolute().parent
         table["path"] = [cell if pd.isna(cell) else str(folder / cell) for cell in table["path"]]
-    return check(table, origin=str(path), shared_patients_allowed=shared_patients_allowed)
+    return table
+
+
+def typed(cells: pd.Series) -> pd.Series:
+    """Text as numbers or truth values if all of it is, or else as it stands.
+
+    What would not be the same again stays text: 007, nan, +5. Whole numbers stay whole where cells are missing.
+    """
+    there = cells.dropna()
+    if there.empty:
+        return cells
+    if there.str.fullmatch(WHOLE).all():
+        return cells.astype("Int64" if cells.isna().any() else int)
+    if there.str.fullmatch(NUMBER).all():
+        return pd.to_numeric(cells)
+    if there.isin(TRUTH).all():
+        return cells.map(TRUTH).astype("boolean" if cells.isna().any() else bool)
+    return cells
 
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:
@@ -73,24 +250,29 @@ class OwnTable(Reader):
     """A table of your own; without the column `split`, one is drawn by patient."""
 
     name = "csv"
-    help = "a .csv or .csv.gz with a row an image: image_id, path, patient_id, label; any task, which names label 1"
+    help = (
+        "a table (.csv, .tsv, .xlsx, .ods, .parquet) with a row an image: image_id, path, patient_id, label; "
+        "any task, which names label 1"
+    )
     views = None
 
     def claims(self, data: str) -> bool:
-        """Whether it is named .csv or .csv.gz."""
-        return data.lower().endswith((".csv", ".csv.gz"))
+        """Whether it is a file, or named as a table is."""
+        return Path(data).is_file() or data.lower().removesuffix(".gz").endswith(ENDINGS)
 
     def open(self, request: Request) -> Cohort:
         """The checked table, of one view if one was asked for. Raises StudyError for an image that is not there."""
-        path, notes = Path(request.data), []
-        table = read_csv(path)
+        path = Path(request.data)
+        table, notes = read_own(path)
         if request.view:
-            if "view" not in table:
+            if not (column := column_of(table, "view", str(path))):
                 raise StudyError(f"{path}: view {request.view!r} was asked for, but the table has no column view.")
-            table = check(table[table["view"] == request.view], origin=f"{path}, view {request.view}")
+            if request.view not in (views := table[column].dropna().astype(str).unique()):
+                raise StudyError(f"{path}: {unknown('view', request.view, views)}")
+            table = check(table[table[column].astype(str) == request.view], origin=f"{path}, view {request.view}")
         check_files(table)
         if "split" not in table:
             table = split_by_patient(table, test_fraction=request.test_fraction, seed=request.seed)
-            notes = [f"Split by patient with seed {request.seed}: the table has no column split."]
+            notes.append(f"Split by patient with seed {request.seed}: the table has no column split.")
         name = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-") or "cohort"
         return Cohort(table, name, request.task, str(path), notes)

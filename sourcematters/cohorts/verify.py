@@ -6,8 +6,17 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from sourcematters.cohorts.cohort import SPLITS, Cohort, attributes, fold_columns, leaks, shared_patients
+from sourcematters.cohorts.cohort import (
+    SPLITS,
+    Cohort,
+    attributes,
+    doubtful_patients,
+    fold_columns,
+    leaks,
+    shared_patients,
+)
 from sourcematters.cohorts.pixels import seen
+from sourcematters.cohorts.spelling import kind
 from sourcematters.errors import StudyError
 from sourcematters.processes import over_processes, progress
 
@@ -48,7 +57,7 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
     }
     for attribute in attributes(table):
         values = table[attribute]
-        if attribute == "age" and pd.api.types.is_numeric_dtype(values):
+        if kind(attribute) == "age" and pd.api.types.is_numeric_dtype(values):
             values = pd.cut(values, [*AGE_BANDS.values(), np.inf], right=False, labels=list(AGE_BANDS))
         if values.nunique() > FEW:
             continue
@@ -70,7 +79,7 @@ def _open(path: str) -> tuple[str, str, str, str]:
 
 
 def _problems(table: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
-    split_patients = set(shared_patients(table))
+    split_patients, doubtful = set(shared_patients(table)), set(doubtful_patients(table))
     first: dict[str, str] = {}
     for row in table.itertuples():
         if row.problem:
@@ -79,6 +88,8 @@ def _problems(table: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
             yield row.path, row.image_id, f"the same pixels as {other}."
         if row.patient_id in split_patients:
             yield row.path, row.image_id, f"patient {row.patient_id} is in both dev and test."
+        elif row.patient_id in doubtful:
+            yield row.path, row.image_id, f"patient {row.patient_id} might be in both dev and test, by ids much alike."
 
 
 def _sections(cohort: Cohort, files: pd.DataFrame, problems: pd.DataFrame) -> Iterator[str]:
@@ -92,7 +103,9 @@ def _sections(cohort: Cohort, files: pd.DataFrame, problems: pd.DataFrame) -> It
         kinds = pd.DataFrame(cohort.problems, columns=["kind", "where", "what"]).groupby("kind", sort=False)
         firsts = (f"{len(rows):>9,}  {kind}, such as {': '.join(rows.iloc[0, 1:])}" for kind, rows in kinds)
         yield "Left out of the cohort, or odd\n" + "\n".join(firsts)
-    yield f"Patients in both dev and test: {len(shared_patients(table))}"
+    doubtful = doubtful_patients(table)
+    might = f"; by ids much alike there might be more: {', '.join(doubtful)}" if doubtful else ""
+    yield f"Patients in both dev and test: {len(shared_patients(table))}{might}"
     if fold_columns(table):
         folds = leaks(table).to_string(index=False, formatters={"names": ", ".join})
         yield f"Images by fold, and patients in two of its parts\n{folds}"

@@ -14,7 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from sourcematters.cohorts.cohort import FOLD, attributes, fold_columns, split_by_patient
+from sourcematters.checked import nearest
+from sourcematters.cohorts.cohort import FOLD, attributes, fold_columns, some, split_by_patient
+from sourcematters.cohorts.spelling import column_of
 from sourcematters.confounders.attribute import Attribute
 from sourcematters.confounders.confounder import Confounder
 from sourcematters.errors import StudyError
@@ -93,7 +95,7 @@ def sets(
     if not 0 <= p_art <= 1:
         raise StudyError(f"p_art = {p_art}: the share of positives that carry the confounder lies in 0..1.")
     sampled = confounder if isinstance(confounder, Attribute) else None
-    strata = [sampled.attribute] if sampled else []
+    strata = [_column(cohort, sampled)] if sampled else []
     table = cohort[["image_id", "patient_id", "label"]].assign(
         row=np.arange(len(cohort)),
         rank=uniform(seed, cohort["image_id"].tolist(), "carrier"),
@@ -115,18 +117,42 @@ def sets(
 
 
 def values_of(cohort: pd.DataFrame, sampled: Attribute) -> pd.Series:
-    """The attribute of every image, as text. Raises StudyError if there is no such column, or not both values in it."""
-    if sampled.attribute not in attributes(cohort):
-        known = ", ".join(attributes(cohort)) or "none"
-        raise StudyError(f"the cohort has no attribute {sampled.attribute!r}. It has: {known}.")
-    values = cohort[sampled.attribute].astype(str)
-    if absent := [value for value in (sampled.value, sampled.other) if value not in set(values)]:
-        there = sorted(set(values))
+    """The attribute of every image, as text, and a number as `sampled` writes it: 1 for 01 or 1.0.
+
+    Raises StudyError if there is no such column, or not both values in it.
+    """
+    values = cohort[_column(cohort, sampled)].astype(str)
+    there, absent = values.value_counts(), []
+    for value in (sampled.value, sampled.other):
+        same = [other for other in there.index if _number(other) == _number(value) is not None]
+        if value not in there.index and len(same) == 1:
+            values = values.replace(same[0], value)
+        elif value not in there.index:
+            absent.append(value)
+    if absent:
+        counted = some(f"{name!r} ({number:,})" for name, number in there.sort_index().items())
         raise StudyError(
             f"{sampled.name}: {sampled.attribute} is {' or '.join(map(repr, absent))} in none of the "
-            f"{len(values):,} images. It is {', '.join(there[:10])}{' ...' if len(there) > 10 else ''}."
+            f"{len(values):,} images. It is {counted}.{nearest(absent[0], there.index)}"
         )
     return values
+
+
+def _column(cohort: pd.DataFrame, sampled: Attribute) -> str:
+    known = attributes(cohort)
+    if column := column_of(known, sampled.attribute, "the cohort"):
+        return column
+    there = ", ".join(known) or "none"
+    raise StudyError(
+        f"the cohort has no attribute {sampled.attribute!r}. It has: {there}.{nearest(sampled.attribute, known)}"
+    )
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _draw(table: pd.DataFrame, names: Sequence[str], p_art: float) -> list[pd.DataFrame]:
@@ -179,10 +205,10 @@ def small_tests(cohort: pd.DataFrame, confounder: Confounder | None, sets: pd.Da
             f"and {negatives} negative images; smallest_test asks for {smallest} of each."
         )
         if sampled:
-            test, made_of = cohort[cohort["split"] == "test"], []
+            test, made_of = cohort.assign(value=values_of(cohort, sampled))[cohort["split"] == "test"], []
             for label, carrier in _make_up(name):
                 value = sampled.value if carrier else sampled.other
-                of_group = (test["label"] == label) & (test[sampled.attribute].astype(str) == value)
+                of_group = (test["label"] == label) & (test["value"] == value)
                 made_of.append(f"{of_group.sum()} with label {label} and {sampled.attribute} {value!r}")
             sentence += f" The test part has {', '.join(made_of)}."
         if name == "ood":

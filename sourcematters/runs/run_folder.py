@@ -127,10 +127,13 @@ def flaw(folder: Path, *more: str) -> str:
 
 
 def predictions(folder: Path, **options: Any) -> pd.DataFrame:
-    """The predictions of a finished run, read by `pandas.read_csv`. Raises StudyError if the run is damaged."""
+    """The predictions of a finished run, read by `pandas.read_csv`; a patient may be called NA.
+
+    Raises StudyError if the run is damaged.
+    """
     if wrong := flaw(folder):
         raise StudyError(f"{wrong}. Run its notebook again (20 to 25), which makes that run anew.")
-    return pd.read_csv(folder / "predictions.csv", **options)
+    return pd.read_csv(folder / "predictions.csv", keep_default_na=False, na_values=[""], **options)
 
 
 @contextlib.contextmanager

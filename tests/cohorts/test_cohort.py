@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,9 +11,11 @@ from sourcematters.cohorts.cohort import (
     attributes,
     check,
     check_files,
+    doubtful_patients,
     fold_column,
     fold_columns,
     leaks,
+    remarks,
     shared_patients,
     split_by_patient,
 )
@@ -207,10 +211,57 @@ def test_a_patient_with_both_labels_stays_in_one_part():
     check(split_by_patient(frame, seed=0), origin="mixed")
 
 
+def test_ids_that_might_be_one_patients_stay_together():
+    frame = population([1] * 200, [0, 1] * 100, ["F"] * 200)
+    frame["patient_id"] = [f"p{p // 2}" if p % 2 else f"P0{p // 2}" for p in range(200)]
+    person = [p // 2 for p in range(200)]
+    for seed in range(3):
+        split = split_by_patient(frame, seed=seed)
+        assert split.groupby(person)["split"].nunique().max() == 1 and set(split["split"]) == {"dev", "test"}
+        assert doubtful_patients(split) == shared_patients(split) == []
+    assert frame["patient_id"].nunique() == 200, "they are not taken for one"
+
+
 def test_split_with_too_few_patients_of_a_class():
     frame = population([1] * 21, [1] + [0] * 20, ["F"] * 21)
     with pytest.raises(StudyError, match="positive image: 1, without: 20"):
         split_by_patient(frame, seed=0)
+
+
+def test_ids_that_might_be_one_patients_in_two_parts():
+    frame = pd.DataFrame(FOLDS | PARTS).assign(patient_id=["a", "7", "b", "c", "A ", "007"])
+    assert shared_patients(frame) == [] and doubtful_patients(frame) == ["007", "7", "A ", "a"]
+    assert doubtful_patients(frame.assign(patient_id=["a", "7", "b", "7", "7", "07"])) == ["07"], "7 is for certain"
+    said = remarks(frame.assign(fold_0=["train", "val", "train", "val", None, None]))
+    assert said == [
+        "Ids that might be of one patient: '007' and '7', 'A ' and 'a'. A split that is drawn keeps them together.",
+        "Of these ids, 007, 7, A , a stand in two parts of split. Write alike what is one patient.",
+    ]
+    folds = frame.assign(split="dev", fold_0=["train", "train", "val", "val", "val", "val"])
+    assert "Of these ids, 007, 7, A , a stand in two parts of fold_0." in remarks(folds)[1]
+
+
+SAID = [
+    ({"patient_id": ["unknown", "2", "unknown", "4"]}, "patient_id 'unknown' is no patient's id; .*: 2 images"),
+    ({"patient_id": ["1", "NaN", "3", "N/A"]}, "patient_id 'NaN', 'N/A' is no patient's id"),
+    ({"patient_id": ["1.23457E+12", "2", "3", "4"]}, r"'1.23457E\+12' was shortened by a spreadsheet.*: 1 images"),
+    ({"sex": ["F", "female", "M", "M"]}, "sex might be the same in 'F' and 'female'"),
+    ({"Gender": ["f", "F", "M", "male"]}, "Gender might be the same in 'F' and 'f', 'M' and 'male'"),
+    ({"scanner": ["GE", "ge", "Siemens", "Philips"]}, "scanner might be the same in 'GE' and 'ge'"),
+    ({"age": ["40", "60+", "70", None]}, r"age is text, '60\+': it is not counted in bands"),
+    ({"Patient Age": ["058Y", "40", "50", "nan"]}, "Patient Age is text, '058Y', 'nan'"),
+]
+
+
+@pytest.mark.parametrize(("columns", "sentence"), SAID)
+def test_what_a_table_may_not_mean_is_said(columns, sentence):
+    (said,) = remarks(rows_of(**columns))
+    assert re.search(sentence, said)
+
+
+def test_nothing_is_said_of_a_table_that_means_what_it_says():
+    plain = {"sex": list("FMFM"), "scanner": [1, 10, 2, 20], "dose": [1.0, 10.0, np.nan, 0.1], "site": list("abcd")}
+    assert remarks(rows_of(**plain, patient_id=["P1", "P10", "Nancy", "1E5"])) == []
 
 
 COUNTED = pd.DataFrame(

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import itertools
+import re
 from collections import Counter
 
 import pandas as pd
@@ -78,6 +79,20 @@ def test_atelectasis_has_an_ood_test_only(tmp_path, small):
     assert set(other["image_id"]) != set(cohort["image_id"])
 
 
+def test_a_patient_is_one_in_all_of_nihs_rows_however_the_id_is_written(tmp_path, small):
+    root = release(tmp_path / "nih")
+    plain = paper_tasks.listed(root, task="atelectasis-gender", seed=2).table
+    path = root / "Data_Entry_2017_v2020.csv"
+    path.write_text(re.sub(r"(_001.png,[^,]*,1),(\d+),", r"\1,\2.0,", path.read_text()))
+    found = opened(root, "atelectasis-gender", seed=2)
+    assert found.table["image_id"].tolist() == plain["image_id"].tolist()
+    assert found.table["split"].tolist() == plain["split"].tolist()
+    whole = opened(root, "Mass")
+    assert "Ids that might be of one patient: '1' and '1.0', '10' and '10.0', " in whole.notes[-1]
+    person = whole.table["patient_id"].str.removesuffix(".0")
+    assert whole.table.groupby(person)["split"].nunique().max() == 1 and len(whole.table) == 160
+
+
 def test_an_incomplete_release_is_refused_but_can_be_looked_at(tmp_path, small):
     root = release(tmp_path / "nih")
     whole = paper_tasks.listed(root, task="lung-mass").table
@@ -106,11 +121,15 @@ def test_tables_that_do_not_belong_together(tmp_path):
     assert f"another patient's in {labels} than their names say: 00000003_000.png. Restore the pat" in complaint()
     labels.write_text(text.replace("00000003_000.png,3,", "00000003_000.png,0000003,"))
     assert not paper_tasks.listed(root, task="lung-mass").table.empty  # the same patient, written at full width
+    labels.write_text(
+        re.sub(r"png,(\d+),", r"png , \1.0 ,", text).replace("Patient ID,Abnormal", "subject_id,ABNORMAL ")
+    )
+    assert not paper_tasks.listed(root, task="lung-mass").table.empty
     labels.write_text(text.replace("00000003_000.png,3,", "99.png,3,"))
     assert "99.png. That table is a part, or" in complaint() and f"not listed in {root}" in complaint()
     labels.write_text(text.replace("00000003_000.png,3,YES", "00000003_000.png,3,yes"))
     assert "abnormal is 'yes'" in complaint() and "row" in complaint()
-    labels.write_text(text.replace("Abnormal", "abnormal"))
+    labels.write_text(text.replace("Abnormal", "Normal"))
     assert "no column Abnormal" in complaint()
     labels.unlink()
     assert (
@@ -137,7 +156,11 @@ def gender_files(folder, cohort, p_shares=paper_tasks.published_splits.STRENGTHS
     cell = {key: group for key, group in cohort.groupby(["split", "label", "sex"])}
 
     def write(name, *parts):
-        rows = pd.concat(parts).rename(columns={"image_id": "path", "patient_id": "pid", "sex": "Patient Gender"})
+        rows = (
+            pd.concat(parts)
+            .drop(columns="path")
+            .rename(columns={"image_id": "path", "patient_id": "pid", "sex": "Patient Gender"})
+        )
         rows["class"] = rows["label"].map({1: "Atelectasis", 0: "No Finding"})
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         rows[["path", "class", "pid", "Patient Gender"]].reset_index(drop=True).to_csv(folder / name)

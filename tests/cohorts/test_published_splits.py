@@ -47,11 +47,19 @@ def test_a_folder_of_files_becomes_labels_parts_and_folds(tmp_path):
     assert str(tmp_path) in origin and "11 of 11 are not those that were published" in origin
 
 
+def test_a_patient_is_the_same_in_all_files_however_the_id_is_written(tmp_path):
+    folder = lung_mass_files(tmp_path)
+    plain, _ = published_splits.read(folder, published_splits.LUNG_MASS)
+    write(folder / "train_fold2.csv", [f"d{i}.png ,{i}.0,{'YES' if i % 2 else 'NO'}" for i in range(4)])
+    write(folder / "val_fold3.csv", [f"d{i}.png,000{i} ,{'YES' if i % 2 else 'NO'}" for i in range(4, 8)])
+    assert published_splits.read(folder, published_splits.LUNG_MASS)[0].equals(plain)
+
+
 def test_what_is_wrong_with_a_folder_is_said(tmp_path):
     folder = lung_mass_files(tmp_path)
     write(folder / "val_fold3.csv", ["d4.png,4,NO", "d5.png,5,MAYBE"])
     assert "val_fold3.csv, row 3" in complaint(folder) and "'MAYBE'" in complaint(folder)
-    write(folder / "val_fold3.csv", ["d4.png,4,NO"], header=",path,patient,class")
+    write(folder / "val_fold3.csv", ["d4.png,4,NO"], header=",path,who,class")
     assert "val_fold3.csv: no column pid" in complaint(folder)
     write(folder / "val_fold3.csv", ["d4.png,4,YES"])
     assert "image d4.png has two classes or two patients" in complaint(folder)

@@ -61,6 +61,12 @@ def test_a_reader_from_outside_opens_its_data(clinic):
     assert cohort.table["patient_id"].nunique() == 7
 
 
+def test_what_any_readers_table_may_not_mean_is_noted(clinic):
+    (clinic / "clinic.txt").write_text("p10 P11 q10 q21 r30 s41 t50 u61")
+    notes = open_cohort(Request(data=clinic, task="fracture", cache="")).notes
+    assert notes == ["Ids that might be of one patient: 'P1' and 'p1'. A split that is drawn keeps them together."]
+
+
 def test_what_a_reader_does_not_have_is_refused_before_it_opens(clinic):
     with pytest.raises(StudyError, match="unknown task `fractur`. Did you mean fracture"):
         open_cohort(Request(data=clinic, task="fractur", cache=""))

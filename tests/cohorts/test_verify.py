@@ -84,6 +84,21 @@ def test_every_kind_of_problem_is_found(cohort, tmp_path):
     assert all(problem in text for problem in problems["problem"])
 
 
+def test_ids_much_alike_in_two_parts_are_problems(cohort):
+    cohort.table.loc[[0, 7], "patient_id"] = ["P7", "p07"]
+    text, problems = report(cohort)
+    assert "Patients in both dev and test: 0; by ids much alike there might be more: P7, p07" in text
+    assert problems["image_id"].tolist() == ["i0", "i7"]
+    assert problems["problem"].tolist() == [
+        f"patient {name} might be in both dev and test, by ids much alike." for name in ("P7", "p07")
+    ]
+
+
+def test_ages_are_counted_in_bands_by_any_name(cohort):
+    rows = counts(cohort.table.rename(columns={"age": "Patient Age"}))
+    assert rows.loc[("Patient Age", "40-59"), "all"] == 1
+
+
 def test_the_first_fifty_problems_are_shown(tmp_path):
     rows = [(f"i{i:02d}", str(tmp_path / f"{i}.png"), f"p{i}", i % 2, "dev" if i < 40 else "test") for i in range(60)]
     text, problems = report(cohort_of(rows))

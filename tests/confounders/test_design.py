@@ -161,6 +161,49 @@ def test_an_attribute_that_is_not_there_and_one_without_a_group():
         design.sets(cohort, confounders.Gender(), p_art=1, fold=0, seed=0)
 
 
+SCANNER = {"leaf": "patient positioning", "attribute": "scanner"}
+
+
+def sampled(column, value, other, name="scanner"):
+    cohort = pd.DataFrame({"image_id": list("abcd"), name: column})
+    return design.values_of(cohort, confounders.Attribute(**SCANNER, value=value, other=other)).fillna("?").tolist()
+
+
+def test_values_are_what_they_mean_where_a_cell_is_missing_or_a_zero_leads():
+    numbers = pd.array([1, 2, None, 1], dtype="Int64")
+    assert sampled(numbers, "1", "2") == ["1", "2", "?", "1"]
+    assert sampled([1.0, 2.0, np.nan, 1.0], "1", 2) == ["1", "2", "?", "1"]
+    assert sampled(["01", "02", "x", "01"], 1, 2) == ["1", "2", "x", "1"]
+    assert sampled(["01", "1", "2", "2"], 1, 2) == ["01", "1", "2", "2"], "what is written goes before what it means"
+    assert sampled(numbers, "1", "2", name="Scanner ") == ["1", "2", "?", "1"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "sentence"),
+    [
+        (["female", "male", None, "male"], "F", "'F' in none.*It is 'female' .1., 'male' .2.. Did you mean female"),
+        (["A01", "A02", "A02", None], "A1", "It is 'A01' .1., 'A02' .2.. Did you mean A01"),
+        (["1", "01", "001", "x"], "1.0", "is '1.0' in none"),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_not_there_is_told_from_those_that_are(column, value, sentence):
+    with pytest.raises(StudyError, match=sentence):
+        sampled(column, value, column[1])
+
+
+def test_a_small_test_counts_values_by_what_they_mean():
+    cohort = make_cohort(patients=100)
+    cohort["scanner"] = pd.array(np.where(cohort["sex"] == "F", 1, 2), dtype="Int64")
+    scanner = confounders.Attribute(**SCANNER, value="01", other="2.0")
+    gender = design.sets(cohort, confounders.Gender(), p_art=1, fold=0, seed=0)
+    sets = design.sets(cohort, scanner, p_art=1, fold=0, seed=0)
+    pd.testing.assert_frame_equal(sets, gender)
+    with pytest.raises(
+        StudyError, match=r"[1-9]\d* with label 1 and scanner '2.0', [1-9]\d* with label 0 and scanner '01'"
+    ):
+        design.small_tests(cohort, scanner, sets, smallest=10**6)
+
+
 def test_carriers_are_drawn_without_regard_to_the_patient_order():
     sets = design.sets(make_cohort(patients=200), confounders.Tag(), p_art=0.5, fold=0, seed=0)
     positives = sets[(sets.part == "train") & (sets.label == 1)].sort_values("image_id")

@@ -73,11 +73,11 @@ BAD = {
     ),
     "a column that is not there": (
         ["-p", "gender.attribute", "sexx"],
-        ["24_gender: the cohort has no attribute 'sexx'. It has: sex."],
+        ["24_gender: the cohort has no attribute 'sexx'. It has: sex. Did you mean sex?"],
     ),
     "a value that is not there": (
         ["-p", "gender.value", "female"],
-        ["24_gender: gender: sex is 'female' in none of the 64 images. It is F, M."],
+        ["24_gender: gender: sex is 'female' in none of the 64 images. It is 'F' (32), 'M' (32). Did you mean F?"],
     ),
     "weights that are a web page": (
         ["-p", "sources", "[mine, random]", "-p", "weights", "{{mine: {folder}/page.pt}}"],
