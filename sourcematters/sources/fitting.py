@@ -41,8 +41,12 @@ def load_exactly(
         chosen, left = _renamed(state, rename, origin)
         parts = [*_parts(chosen, network.fewest), *_parts(left | chosen, network.fewest)]
     tried: list[_Reading] = []
-    for change in (dict, network.children_named, network.filtered):
-        tried += [network.reading(prefix, part, change) for prefix, part in parts]
+    for words, change in (
+        ("", dict),
+        ("children by number", network.children_named),
+        ("keys by timm's filter", network.filtered),
+    ):
+        tried += [network.reading(prefix, part, change, words) for prefix, part in parts]
         if fitting := [reading for reading in tried if not reading.complaint]:
             break
     else:
@@ -81,18 +85,15 @@ class _Network:
         # Where a layer follows the pooling, a head may have been put on either side of it.
         self.features = {getattr(model, name, 0) for name in ("num_features", "head_hidden_size")} - {0, None}
 
-    def reading(self, prefix: str, part: "State", change: Callable[["State"], "State"]) -> _Reading:
-        """What `change` makes of a part of the file."""
+    def reading(self, prefix: str, part: "State", change: Callable[["State"], "State"], words: str) -> _Reading:
+        """What `change`, in words, makes of a part of the file."""
         try:
             state = dict(change(part))
         except Exception:  # whatever timm's filter does with names that it was not made for
             return _Reading(prefix, {}, [], -1, "unknown")
         if self.backbone.split(".")[0] == "inception_v3":
             state = dict(_without_auxiliary(state))
-        done = [f"{prefix} taken off"] if prefix else []
-        done += {"children_named": ["children by number"], "filtered": ["keys by timm's filter"]}.get(
-            change.__name__, []
-        )
+        done = [f"{prefix} taken off"] * bool(prefix) + [words] * bool(words)
         for key in _of_one_channel(state, self.own):
             # As grey comes in three equal channels, a third of each makes the same sum.
             state[key] = state[key].expand(-1, 3, -1, -1) / 3
@@ -100,7 +101,7 @@ class _Network:
         rest = {key: state[key].shape for key in state if key not in self.own}
         rest = {key: shape for key, shape in rest.items() if key.rsplit(".", 1)[0] not in self.classifier}
         head = heads(rest, {key.split(".")[0] for key in self.own}, self.features)
-        done += [f"{', '.join(head)} left out"] if head else []
+        done += [f"{', '.join(head)} left out"] * bool(head)
         # num_batches_tracked only counts, changes nothing when momentum is set, and old checkpoints lack it.
         due = [key for key in self.own if key in state or not key.endswith("num_batches_tracked")]
         wanted = {key: tuple(self.own[key].shape) for key in due}
@@ -153,7 +154,9 @@ def _renamed(
 
     Raises StudyError for a prefix with which no name begins, and for one name made twice.
     """
-    chosen, left, used = dict[str, torch.Tensor](), dict[str, torch.Tensor](), set[str]()
+    chosen: dict[str, torch.Tensor] = {}
+    left: dict[str, torch.Tensor] = {}
+    used = set()
     for key, value in state.items():
         old = max((old for old in rename if key.startswith(old)), key=len, default=None)
         if old is None:

@@ -106,7 +106,8 @@ def convert(path: str | Path, backbone: str) -> tuple[dict[str, "torch.Tensor"],
         with torch.device("meta"):
             model = create(backbone, size=None)
         own, parts, complaints = model.state_dict(), _parts(file, path), []
-        for part, arrays in parts.items():  # noqa: B007
+        for part, arrays in parts.items():
+            done = [f"the model {part}"] * bool(part)
             layers = _layers(backbone, own, arrays)
             wanted, names = _wanted(backbone, own, layers)
             rest = {key: array.shape for key, array in arrays.items() if key not in wanted}
@@ -129,7 +130,7 @@ def convert(path: str | Path, backbone: str) -> tuple[dict[str, "torch.Tensor"],
     tensors = {key: torch.from_numpy(np.ascontiguousarray(state[key], np.float32)) for key in own if key in state}
     demand_weights(tensors, own, str(path))
     top += sorted({key.split("/")[0] for key in parts[""]} - {key.split("/")[0] for key in arrays})
-    return tensors, "; ".join([part] * bool(part) + [f"{', '.join(top)} left out"] * bool(top))
+    return tensors, "; ".join(done + [f"{', '.join(top)} left out"] * bool(top))
 
 
 def _wanted(
