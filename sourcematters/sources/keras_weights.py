@@ -206,10 +206,6 @@ def _parts(file: Any, path: str | Path) -> dict[str, dict[str, Any]]:
     parts: dict[str, dict[str, Any]] = {"": {}}
     nameless = False
 
-    def refuse_links(name: str, link: Any) -> None:
-        if isinstance(link, h5py.ExternalLink):
-            raise StudyError(f"{path}: {name} is in another file ({link.filename}). Give a file that holds all.")
-
     def add(model: str, layer: str, kind: str, array: Any) -> None:
         if array.dtype.kind != "f" or array.is_virtual or array.external:
             raise StudyError(
@@ -218,17 +214,10 @@ def _parts(file: Any, path: str | Path) -> dict[str, dict[str, Any]]:
         for part in {"", model}:
             parts.setdefault(part, {})[f"{layer.replace('/', '_')}/{kind}"] = array
 
-    def add_of_keras_3(name: str, group: Any) -> None:
-        nonlocal nameless
-        of_network = isinstance(group, h5py.Group) and not re.search("^(optimizer|metrics)|seed_generator", name)
-        if of_network and name.rsplit("/", 1)[-1] == "vars" and len(group):
-            arrays = [group[str(number)] for number in range(len(group))]
-            kinds = ORDERS.get((arrays[0].ndim > 1, len(arrays)), map(str, range(len(arrays))))
-            nameless |= "name" not in group.attrs
-            for kind, array in zip(kinds, arrays, strict=True):
-                add(name.rpartition("layers/")[0].rstrip("/"), str(group.attrs.get("name")), kind, array)
-
-    file.visititems_links(refuse_links)
+    # What is called at each place must not raise: HDF5 would crash.
+    abroad = file.visititems_links(lambda *found: found if isinstance(found[1], h5py.ExternalLink) else None)
+    if abroad:
+        raise StudyError(f"{path}: {abroad[0]} is in another file ({abroad[1].filename}). Give a file that holds all.")
     network = file.get("model_weights", file)
     for layer in _texts(network, "layer_names"):
         names = _texts(network[layer], "weight_names")
@@ -236,8 +225,17 @@ def _parts(file: Any, path: str | Path) -> dict[str, dict[str, Any]]:
         for name in names:
             place, _, kind = name.removesuffix(":0").rpartition("/")
             add(layer if within else "", place if within else layer, kind, network[layer][name])
+    groups: list[tuple[str, Any]] = []
     if "layer_names" not in network.attrs:
-        file.visititems(add_of_keras_3)
+        file.visititems(lambda *found: groups.append(found))
+    for name, group in groups:
+        of_network = isinstance(group, h5py.Group) and not re.search("^(optimizer|metrics)|seed_generator", name)
+        if of_network and name.rsplit("/", 1)[-1] == "vars" and len(group):
+            arrays = [group[str(number)] for number in range(len(group))]
+            kinds = ORDERS.get((arrays[0].ndim > 1, len(arrays)), map(str, range(len(arrays))))
+            nameless |= "name" not in group.attrs
+            for kind, array in zip(kinds, arrays, strict=True):
+                add(name.rpartition("layers/")[0].rstrip("/"), str(group.attrs.get("name")), kind, array)
     if nameless:
         raise StudyError(
             f"{path}: names no layers, as files of early Keras 3. Load it in Keras, save it with "
