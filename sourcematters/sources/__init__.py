@@ -7,7 +7,8 @@ yours beside them, or import a module from anywhere that calls `register`.
 import importlib
 import pkgutil
 
-from sourcematters.sources.loading import differences, load_exactly, read_tensors
+from sourcematters.sources.fitting import load_exactly
+from sourcematters.sources.loading import differences, read_tensors
 from sourcematters.sources.registry import Published, Weights, known, register, resolve
 from sourcematters.sources.source import (
     HALF,

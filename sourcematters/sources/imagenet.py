@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from sourcematters.errors import StudyError
 from sourcematters.files import sha256
-from sourcematters.sources.loading import as_downloaded, load_exactly, read_tensors
+from sourcematters.sources.fitting import load_exactly
+from sourcematters.sources.loading import as_downloaded, demand_hub, read_tensors
 from sourcematters.sources.registry import Published, Weights, register
 from sourcematters.sources.source import Source, create, plain, timm_config
 
@@ -65,7 +66,9 @@ class TimmWeights(Source):
         """
         from huggingface_hub import try_to_load_from_cache
 
+        names = ("model.safetensors", "pytorch_model.bin")
         try:
+            demand_hub(f"timm/{self.location}", *names)
             model = create(self.location, size=size, pretrained=True)
         except Exception as error:
             raise StudyError(
@@ -73,7 +76,7 @@ class TimmWeights(Source):
                 f"({type(error).__name__}). Connect once, or download `model.safetensors` of timm/{self.location} "
                 f'elsewhere and pass weights: {{"{plain(self.name)}": "path/to/model.safetensors"}}.'
             ) from error
-        for name in ("model.safetensors", "pytorch_model.bin"):
+        for name in names:
             if isinstance(kept := try_to_load_from_cache(f"timm/{self.location}", name), str):
                 as_downloaded(kept)
         return model

@@ -1,4 +1,7 @@
-"""Keras's networks in PyTorch: a `*_notop.h5` file of keras.applications becomes a timm network that computes the same.
+"""Keras's networks in PyTorch: a file of keras.applications' becomes a timm network that computes the same.
+
+Files of Keras 2 (`save`, `save_weights`) and of Keras 3 (`.keras`, `.weights.h5`), with a top or without, and models
+that have the network as one of their layers.
 
 The converted network is exact when it is fine-tuned too:
 
@@ -9,24 +12,29 @@ The converted network is exact when it is fine-tuned too:
   the order of creation, from wherever the session that made the file stood: only the order of the numbers counts.
 """
 
+import contextlib
+import io
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sourcematters import checksums
 from sourcematters.errors import StudyError
+from sourcematters.sources.file_kinds import INSIDE, ZIP, beginning, is_keras, refuse_what_is_no_checkpoint
+from sourcematters.sources.fitting import demand_weights, heads
 from sourcematters.sources.loading import differences, reason
 from sourcematters.sources.source import Source, create
 
 if TYPE_CHECKING:
     import torch
 
-SUFFIXES = (".h5", ".hdf5")
+SUFFIXES = (".h5", ".hdf5", ".keras")
+UNPACKED = 4  # weights can hardly be packed
 
 EPSILON = {"resnet50": 1.001e-5, "densenet121": 1.001e-5, "inception_v3": 1e-3, "inception_resnet_v2": 1e-3}
 BIASED = {"resnet50"}
@@ -38,6 +46,15 @@ KINDS = {
 }  # fmt: skip
 
 
+# Keras 3 numbers a layer's arrays: whether the first is a kernel, how many there are -> their names in Keras 2.
+ORDERS = {
+    (True, 1): ["kernel"],
+    (True, 2): ["kernel", "bias"],
+    (False, 3): ["beta", "moving_mean", "moving_variance"],
+    (False, 4): ["gamma", "beta", "moving_mean", "moving_variance"],
+}
+
+
 class KerasWeights(Source):
     """A Keras file; `location` is the file converted."""
 
@@ -47,6 +64,15 @@ class KerasWeights(Source):
         """The file converted. Raises StudyError unless it is what was written."""
         checksums.demand(self.location, "Start again: the Keras file is then converted anew.")
         return self.location
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What was left out of the file."""
+        from safetensors import safe_open
+
+        with safe_open(self.file(), "np") as file:
+            done = (file.metadata() or {}).get("done")
+        return {"loading": done} if done else {}
 
     def load(self, backbone: str, *, size: int) -> "torch.nn.Module":
         """The backbone with the file's weights, changed to compute what Keras does."""
@@ -61,27 +87,58 @@ def converted(path: Path, digest: str, backbone: str, folder: Path) -> Path:
 
     file = folder / f"keras-{backbone}-{digest[:16]}-r{KerasWeights.revision}.safetensors"
     if not checksums.usable(file, f"{path} is converted again"):
-        state = convert(path, backbone)
+        state, done = convert(path, backbone)
         with checksums.sealing(file) as beside:
-            save_file(state, beside)
+            save_file(state, beside, {"done": done} if done else None)
     return file
 
 
-def convert(path: str | Path, backbone: str) -> dict[str, "torch.Tensor"]:
-    """The weights of a file of Keras 2 (`save_weights` or `save`) under timm's names, for what `as_keras` has changed.
+def convert(path: str | Path, backbone: str) -> tuple[dict[str, "torch.Tensor"], str]:
+    """The weights of a Keras file under timm's names, for what `as_keras` has changed; and what was left out, in words.
 
-    Raises StudyError naming the layers when it is not exactly keras.applications' network without top.
+    Raises StudyError naming the layers when there is less in it than keras.applications' network, or more and no top.
     """
     import torch
 
-    if backbone not in EPSILON:
-        raise StudyError(f"{path}: a Keras file can be converted for {', '.join(EPSILON)}; not for {backbone!r}.")
-    weights = _read(path)
-    with torch.device("meta"):
-        own = create(backbone, size=None).state_dict()
-    layers = _layers(backbone, own, weights)
+    with _opened(Path(path)) as file:
+        if backbone not in EPSILON:
+            raise StudyError(f"{path}: a Keras file can be converted for {', '.join(EPSILON)}; not for {backbone!r}.")
+        with torch.device("meta"):
+            model = create(backbone, size=None)
+        own, parts, complaints = model.state_dict(), _parts(file, path), []
+        for part, arrays in parts.items():
+            done = [f"the model {part}"] * bool(part)
+            layers = _layers(backbone, own, arrays)
+            wanted, names = _wanted(backbone, own, layers)
+            rest = {key: array.shape for key, array in arrays.items() if key not in wanted}
+            top = heads(rest, layers, {cast(int, model.num_features)})
+            found = {key: array.shape for key, array in arrays.items() if key.split("/")[0] not in top}
+            if not (complaint := differences(found, wanted)):
+                break
+            complaints.append(complaint)
+        else:
+            raise StudyError(
+                f"{path}: does not hold Keras's weights of {backbone!r}. Layers {complaints[0]}. "
+                "Choose the backbone this file was made for, or fetch the file again."
+            )
+        weights = {key: arrays[key][()] for key in wanted}  # only now is anything read: of the right size
+    state = {names[key]: value.transpose(3, 2, 0, 1) if value.ndim == 4 else value for key, value in weights.items()}
+    for layer, place in layers.items():
+        state.setdefault(f"{place}.weight", np.ones(own[f"{place}.weight"].shape))
+        if backbone in BIASED and layer.endswith("_bn"):
+            state[f"{place}.running_mean"] = state[f"{place}.running_mean"] - weights[f"{layer[:-2]}conv/bias"]
+    tensors = {key: torch.from_numpy(np.ascontiguousarray(state[key], np.float32)) for key in own if key in state}
+    demand_weights(tensors, own, str(path))
+    top += sorted({key.split("/")[0] for key in parts[""]} - {key.split("/")[0] for key in arrays})
+    return tensors, "; ".join(done + [f"{', '.join(top)} left out"] * bool(top))
+
+
+def _wanted(
+    backbone: str, own: Mapping[str, "torch.Tensor"], layers: Mapping[str, str]
+) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Every array by its name in Keras: its shape there, and timm's name."""
     wanted: dict[str, tuple[int, ...]] = {}
-    names = {}  # Keras's of an array -> timm's
+    names = {}
     for layer, place in layers.items():
         weight = own[f"{place}.weight"]  # (out, in, height, width) of a convolution, (features,) of a normalization
         if weight.ndim == 4:
@@ -89,19 +146,11 @@ def convert(path: str | Path, backbone: str) -> dict[str, "torch.Tensor"]:
         else:
             kinds = ["beta", "moving_mean", "moving_variance", *([] if backbone in UNSCALED else ["gamma"])]
         for kind in kinds:
-            wanted[f"{layer}/{kind}"] = weight.permute(2, 3, 1, 0).shape if kind == "kernel" else weight.shape[:1]
+            wanted[f"{layer}/{kind}"] = tuple(
+                weight.permute(2, 3, 1, 0).shape if kind == "kernel" else weight.shape[:1]
+            )
             names[f"{layer}/{kind}"] = f"{place}.{KINDS[kind]}"
-    if complaint := differences({key: value.shape for key, value in weights.items()}, wanted):
-        raise StudyError(
-            f"{path}: does not hold Keras's weights of {backbone!r} without top. Layers {complaint}. "
-            "Choose the backbone this file was made for, or fetch the file again."
-        )
-    state = {names[key]: value.transpose(3, 2, 0, 1) if value.ndim == 4 else value for key, value in weights.items()}
-    for layer, place in layers.items():
-        state.setdefault(f"{place}.weight", np.ones(own[f"{place}.weight"].shape))
-        if backbone in BIASED and layer.endswith("_bn"):
-            state[f"{place}.running_mean"] = state[f"{place}.running_mean"] - weights[f"{layer[:-2]}conv/bias"]
-    return {key: torch.from_numpy(np.ascontiguousarray(state[key], np.float32)) for key in own if key in state}
+    return wanted, names
 
 
 def as_keras(model: "torch.nn.Module", backbone: str) -> None:
@@ -127,26 +176,79 @@ def _padding_left_out(module: "torch.nn.Module", inputs: tuple["torch.Tensor"]) 
     return pooled / torch.nn.functional.avg_pool2d(inside, kernel_size=3, stride=1, padding=1)
 
 
-def _read(path: str | Path) -> dict[str, NDArray[Any]]:
-    """A Keras file's arrays as `layer/kind`, slashes in a layer's name (older DenseNets) made underscores."""
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The HDF5 file at `path`, or in the zip at `path`. Raises StudyError for what is neither, or damaged."""
     import h5py
 
-    def names(group: Any, attribute: str) -> list[str]:
-        return [name.decode() if isinstance(name, bytes) else str(name) for name in group.attrs[attribute]]
-
-    weights = {}
     try:
-        with h5py.File(path, "r") as file:
-            network = file.get("model_weights", file)
-            for layer in names(network, "layer_names") if "layer_names" in network.attrs else ():
-                for name in names(network[layer], "weight_names"):
-                    kind = name.rsplit("/", 1)[-1].removesuffix(":0")
-                    weights[f"{layer.replace('/', '_')}/{kind}"] = network[layer][name][()]
+        if not is_keras(path):
+            refuse_what_is_no_checkpoint(path)
+        source: Any = path
+        if beginning(path).startswith(ZIP):
+            with zipfile.ZipFile(path) as archive:
+                if archive.getinfo(INSIDE).file_size > UNPACKED * path.stat().st_size:
+                    raise StudyError(f"{path}: would unpack to over {UNPACKED} times its size. Fetch it again.")
+                source = io.BytesIO(archive.read(INSIDE))
+        with h5py.File(source, "r") as file:
+            yield file
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise StudyError(f"{path}: damaged or not an HDF5 file ({reason(error)}). Fetch it again.") from error
-    if not weights:
-        raise StudyError(f"{path}: is HDF5, but not a weight file of Keras 2 (no layers in it). Choose another file.")
-    return weights
+
+
+def _parts(file: Any, path: str | Path) -> dict[str, dict[str, Any]]:
+    """A Keras file's arrays as `layer/kind`: under "" all of them, and those of each model within the model.
+
+    Nothing is read yet. Raises StudyError for a file without named layers, and for links out of it.
+    """
+    import h5py
+
+    parts: dict[str, dict[str, Any]] = {"": {}}
+    nameless = False
+
+    def add(model: str, layer: str, kind: str, array: Any) -> None:
+        if array.dtype.kind != "f" or array.is_virtual or array.external:
+            raise StudyError(
+                f"{path}: {layer}/{kind} holds no real numbers of its own. Give the file as Keras saved it."
+            )
+        for part in {"", model}:
+            parts.setdefault(part, {})[f"{layer.replace('/', '_')}/{kind}"] = array
+
+    # What is called at each place must not raise: HDF5 would crash.
+    abroad = file.visititems_links(lambda *found: found if isinstance(found[1], h5py.ExternalLink) else None)
+    if abroad:
+        raise StudyError(f"{path}: {abroad[0]} is in another file ({abroad[1].filename}). Give a file that holds all.")
+    network = file.get("model_weights", file)
+    for layer in _texts(network, "layer_names"):
+        names = _texts(network[layer], "weight_names")
+        within = len({name.rpartition("/")[0] for name in names}) > 1
+        for name in names:
+            place, _, kind = name.removesuffix(":0").rpartition("/")
+            add(layer if within else "", place if within else layer, kind, network[layer][name])
+    groups: list[tuple[str, Any]] = []
+    if "layer_names" not in network.attrs:
+        file.visititems(lambda *found: groups.append(found))
+    for name, group in groups:
+        of_network = isinstance(group, h5py.Group) and not re.search("^(optimizer|metrics)|seed_generator", name)
+        if of_network and name.rsplit("/", 1)[-1] == "vars" and len(group):
+            arrays = [group[str(number)] for number in range(len(group))]
+            kinds = ORDERS.get((arrays[0].ndim > 1, len(arrays)), map(str, range(len(arrays))))
+            nameless |= "name" not in group.attrs
+            for kind, array in zip(kinds, arrays, strict=True):
+                add(name.rpartition("layers/")[0].rstrip("/"), str(group.attrs.get("name")), kind, array)
+    if nameless:
+        raise StudyError(
+            f"{path}: names no layers, as files of early Keras 3. Load it in Keras, save it with "
+            "`model.save('NAME.h5')`, and give that file."
+        )
+    if not parts[""]:
+        raise StudyError(f"{path}: is HDF5, but not a weight file of Keras (no layers in it). Choose another file.")
+    return parts
+
+
+def _texts(group: Any, attribute: str) -> list[str]:
+    names = group.attrs.get(attribute, ())
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
 def _layers(backbone: str, own: dict[str, "torch.Tensor"], weights: Iterable[str]) -> dict[str, str]:

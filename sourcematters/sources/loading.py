@@ -1,23 +1,28 @@
-"""Checkpoints: read without running code, and loaded with the proof that every tensor came from the file."""
+"""Checkpoints: read without running code, or named for what they are instead."""
 
+import argparse
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from sourcematters.errors import StudyError
 from sourcematters.files import sha256
+from sourcematters.sources.file_kinds import TORCH, ZIP, beginning, refuse_what_is_no_checkpoint
 
 if TYPE_CHECKING:
     import torch
 
+HUB_SECONDS = 5.0  # for the hub to answer at all
+
 
 def read_tensors(path: str | Path) -> dict[str, "torch.Tensor"]:
-    """Read a checkpoint's tensors by name: safetensors, or a .pt/.pth that holds tensors and nothing executable.
+    """Read a checkpoint's tensors by name: safetensors, or what torch saved and holds nothing executable.
 
-    A wrapping `state_dict` or `model` entry and DataParallel's `module.` prefix are removed. Raises StudyError when the
-    file is damaged, or holds objects that only unpickling code could restore.
+    Entries within entries are named `state_dict.conv1.weight`; what is no tensor is passed over. Raises StudyError when
+    the file is damaged, is something else (which is said), or holds objects that only unpickling code could restore.
     """
     import torch
     from safetensors import SafetensorError
@@ -25,8 +30,13 @@ def read_tensors(path: str | Path) -> dict[str, "torch.Tensor"]:
 
     state: Any
     try:
-        safe = Path(path).suffix == ".safetensors"
-        state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+        refuse_what_is_no_checkpoint(path)
+        if beginning(path).startswith((ZIP, TORCH)):
+            # Scripts of training keep their arguments in it. An open file has no name, of which torch would make much.
+            with torch.serialization.safe_globals([argparse.Namespace]), open(path, "rb") as file:
+                state = torch.load(file, map_location="cpu", weights_only=True)
+        else:
+            state = load_file(path)
     except UnpicklingError as error:
         raise StudyError(
             f"{path}: is not a file of plain tensors, and loading it would run code from the file. Save "
@@ -34,12 +44,33 @@ def read_tensors(path: str | Path) -> dict[str, "torch.Tensor"]:
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise StudyError(f"{path}: damaged or not a checkpoint ({reason(error)}). Fetch or save it again.") from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not (tensors := dict(_tensors(state))):
         raise StudyError(f"{path}: holds {type(state).__name__}, not a state_dict of tensors.")
-    return {re.sub(r"^module\.", "", key): value for key, value in state.items()}
+    return tensors
+
+
+def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, "torch.Tensor"]]:
+    """The tensors in mappings within mappings."""
+    import torch
+
+    if isinstance(state, Mapping):
+        for key, value in state.items():
+            yield from _tensors(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(state, torch.Tensor) and name:
+        yield name, state
+
+
+def demand_hub(repository: str, *files: str) -> None:
+    """Raise the hub's own error at once when it cannot be reached, unless one of `files` is in the cache.
+
+    Downloading tries again and again, for a minute, and says so each time.
+    """
+    import huggingface_hub as hub
+    from huggingface_hub.errors import EntryNotFoundError
+
+    if not any(isinstance(hub.try_to_load_from_cache(repository, file), str) for file in files):
+        with contextlib.suppress(EntryNotFoundError):  # it has another of the files
+            hub.get_hf_file_metadata(hub.hf_hub_url(repository, files[0]), timeout=HUB_SECONDS)
 
 
 def as_downloaded(path: str | Path) -> str:
@@ -51,55 +82,6 @@ def as_downloaded(path: str | Path) -> str:
     if re.fullmatch("[0-9a-f]{64}", kept.name) and sha256(kept) != kept.name:
         raise StudyError(f"{path}: is not what was downloaded. Delete {kept}: it is then downloaded again.")
     return str(path)
-
-
-def load_exactly(model: "torch.nn.Module", state: Mapping[str, "torch.Tensor"], backbone: str, *, origin: str) -> None:
-    """Load `state` into a backbone and prove it: nothing missing, nothing left over but the file's classifier.
-
-    A file that numbers the network's children (`backbone.N.*`), as RadImageNet's release does, gets their names. Raises
-    StudyError naming the offending keys.
-    """
-    children = {f"backbone.{number}.": f"{name}." for number, (name, _) in enumerate(model.named_children())}
-    state = {re.sub(r"^backbone\.\d+\.", lambda n: children.get(n[0], n[0]), key): state[key] for key in state}
-    own, whole = model.state_dict(), _shapes(backbone)
-    # Not only the last layer: LeViT and RepViT normalize before it.
-    classifier = {key.rsplit(".", 1)[0] for key in whole if key not in own} or {"fc", "classifier", "head", "head.fc"}
-    if backbone.split(".")[0] == "inception_v3":
-        state = _without_auxiliary(state)
-    # num_batches_tracked only counts, changes nothing when momentum is set, and old checkpoints lack it.
-    wanted = {key: own[key].shape for key in own if key in state or not key.endswith("num_batches_tracked")}
-    found = {k: state[k].shape for k in state if k in own or k.rsplit(".", 1)[0] not in classifier}
-    if complaint := differences(found, wanted):
-        raise StudyError(
-            f"{origin}: does not hold the weights of {backbone!r}. Keys {complaint}. "
-            "Exactly the classifier may be missing. Choose the backbone this file was made for, or rename its keys."
-        )
-    model.load_state_dict({key: state.get(key, own[key]) for key in own}, strict=True)
-
-
-def _without_auxiliary(state: Mapping[str, "torch.Tensor"]) -> Mapping[str, "torch.Tensor"]:
-    """The tensors without InceptionV3's second classifier, which torchvision's weights hold and timm leaves out.
-
-    It is left out whole, or stays to be complained of.
-    """
-    found = {key: state[key].shape for key in state if key.startswith("AuxLogits.")}
-    due = {
-        key: shape for key, shape in _shapes("inception_v3", aux_logits=True).items() if key.startswith("AuxLogits.")
-    }
-    for key in due:
-        if key in found and key.startswith("AuxLogits.fc."):  # of as many classes as it may have
-            due[key] = (found[key][0], *due[key][1:])
-    due = {key: due[key] for key in due if key in found or not key.endswith("num_batches_tracked")}
-    return state if differences(found, due) else {key: state[key] for key in state if key not in found}
-
-
-def _shapes(backbone: str, **options: Any) -> dict[str, tuple[int, ...]]:
-    """Name to shape of all tensors of timm's network with its classifier; torch's random state stays as it is."""
-    import timm
-    import torch
-
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return {key: tuple(value.shape) for key, value in timm.create_model(backbone, **options).state_dict().items()}
 
 
 def differences(found: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence[int]]) -> str:

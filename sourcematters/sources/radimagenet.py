@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sourcematters.errors import StudyError
 from sourcematters.sources.keras_weights import SUFFIXES
-from sourcematters.sources.loading import as_downloaded
+from sourcematters.sources.loading import as_downloaded, demand_hub
 from sourcematters.sources.registry import Published, Weights, register
 from sourcematters.sources.source import HALF, Source, plain
 
@@ -41,6 +41,7 @@ class HubFile(Source):
         from huggingface_hub import hf_hub_download
 
         try:
+            demand_hub(HUB, self.location)
             path = hf_hub_download(HUB, self.location)
         except Exception as error:
             raise StudyError(

@@ -1,7 +1,8 @@
 """Sources by name: the published ones, which register themselves, and a user's own files."""
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,30 @@ from pydantic import PositiveFloat
 from sourcematters.checked import Checked, unknown
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json, sha256
+from sourcematters.processes import apart
 from sourcematters.sources import keras_weights
+from sourcematters.sources.file_kinds import instead_of, is_keras
 from sourcematters.sources.source import IMAGENET_MEAN, IMAGENET_STD, MATCHED, Channels, Source, plain
 
 
+@dataclass(frozen=True)
 class Checkpoint(Source):
     """A user's own file of tensors."""
 
     kind = "checkpoint"
 
+    backbone: str = field(default="", compare=False)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What was done to make the file fit, which only torch can tell: a process of its own finds out."""
+        done = apart(_done, self)
+        return {"loading": done} if done else {}
+
     def file(self) -> str:
         """The file. Raises StudyError if it is another than when the runs were planned."""
         path = Path(self.location)
-        if not path.is_file() or f"sha256:{sha256(path)}" != self.identity:
+        if not path.is_file() or f"sha256:{sha256(path)}" != self.identity.split(" ")[0]:
             raise StudyError(
                 f"weights of source {self.name!r}: {path} was changed since its runs were planned. Start "
                 "again: runs are then named after what it holds now."
@@ -30,14 +42,20 @@ class Checkpoint(Source):
         return self.location
 
 
+def _done(source: Checkpoint) -> str:
+    return source.loaded(source.backbone, size=None)[1]
+
+
 class Weights(Checked):
     """A user's file for a source, as in `weights: {"mine": {"path": "a.pt", "mean": [r, g, b], "std": [r, g, b]}}`.
 
-    A file of tensors (.safetensors, .pt, .pth) or of Keras (.h5, .hdf5), or a folder that holds it under its published
-    name. `mean` and `std` are for pixels scaled to 0..1; without them the source's own are taken, else ImageNet's.
+    A file of tensors (.safetensors, .pt, .pth) or of Keras (.h5, .hdf5, .keras), or a folder that holds it under its
+    published name. `mean` and `std` are for pixels scaled to 0..1; without them the source's own are taken, else
+    ImageNet's. `rename` gives other names to tensors, by how theirs begin: `{"encoder.": "", "stem.": "conv1."}`.
     """
 
     path: Path
+    rename: dict[str, str] = {}
     mean: Channels | None = None
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
 
@@ -46,7 +64,7 @@ class Weights(Checked):
         path = self.path.expanduser()
         path = path / file if path.is_dir() else path
         if not path.is_file():
-            raise StudyError(f"weights of source {name!r}: {path} does not exist. {recipe}")
+            raise StudyError(f"weights of source {name!r}: {path} {instead_of(path) or f'does not exist. {recipe}'}")
         return self.replaced(path=path)
 
     def source(
@@ -60,10 +78,14 @@ class Weights(Checked):
         _refuse_another_architecture(path, backbone)
         digest = sha256(path)
         identity, mean, std = f"sha256:{digest}", self.mean or mean, self.std or std
-        if path.suffix in keras_weights.SUFFIXES:
+        if path.suffix in keras_weights.SUFFIXES or is_keras(path):
+            if self.rename:
+                raise StudyError(f"weights of source {name!r}: `rename` is for files of tensors, not for Keras's.")
             converted = keras_weights.converted(path, digest, backbone, folder)
             return keras_weights.KerasWeights(name, identity, mean, std, str(converted))
-        return Checkpoint(name, identity, mean, std, str(path.resolve()))
+        identity += f" renamed {json.dumps(self.rename, sort_keys=True)}" if self.rename else ""
+        rename = tuple(self.rename.items())
+        return Checkpoint(name, identity, mean, std, str(path.resolve()), rename=rename, backbone=backbone)
 
 
 def _refuse_another_architecture(path: Path, backbone: str) -> None:
@@ -131,7 +153,7 @@ def resolve(
     except StudyError as error:
         raise StudyError(
             f"weights[{name!r}] needs `path` and may have `mean` and `std`, three numbers each (pixels scaled to "
-            f"0..1), std > 0. {error}"
+            f"0..1), std > 0, and `rename`, beginnings of names and what stands for them. {error}"
         ) from None
     if name in _published:
         return _published[name].find(backbone, own, Path(folder))

@@ -4,10 +4,11 @@ import contextlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sourcematters.errors import StudyError
-from sourcematters.sources.loading import load_exactly, read_tensors, reason
+from sourcematters.sources.fitting import load_exactly
+from sourcematters.sources.loading import read_tensors, reason
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +29,9 @@ class Source:
 
     `identity` changes when the weights do: a timm tag, a hub file, the SHA-256 of a local file. `mean` and `std` are
     per channel of the network, for pixels scaled to 0..1, and applied inside it (`training.classifier`). `location`
-    (the file on this machine, if any) and `caution` (what every figure must say of these weights) do not belong to the
-    identity. A subclass names its kind, and changes how the weights are fetched or loaded.
+    (the file on this machine, if any), `caution` (what every figure must say of these weights) and `rename` (beginnings
+    of the file's keys, and what stands for them: `identity` holds it) are not compared. A subclass names its kind, and
+    changes how the weights are fetched or loaded.
     """
 
     kind: ClassVar[str] = ""
@@ -41,6 +43,7 @@ class Source:
     std: Channels = IMAGENET_STD
     location: str = field(default="", compare=False)
     caution: str = field(default="", compare=False)
+    rename: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         """Raise StudyError for a normalization that cannot be one for pixels scaled to 0..1."""
@@ -80,16 +83,14 @@ class Source:
 
         Raises StudyError naming the keys when the file is not exactly this backbone's.
         """
-        model, path = create(backbone, size=size), self.file()
-        state, own = read_tensors(path), model.state_dict()
-        differ = {key for key in own if key in state and state[key].shape != own[key].shape}
-        resized = hasattr(model, "set_input_size") and differ == {"pos_embed"}
-        if resized:  # positions of the published size, which timm interpolates
-            model = create(backbone, size=None)
-        load_exactly(model, state, backbone, origin=path)
-        if resized:
-            cast(Any, model).set_input_size(img_size=size)
-        return model
+        return self.loaded(backbone, size=size)[0]
+
+    def loaded(self, backbone: str, *, size: int | None) -> tuple["torch.nn.Module", str]:
+        """The same network, and what was done to the file's tensors to make them fit, in words."""
+        path = self.file()
+        state = read_tensors(path)
+        model = create(backbone, size=size)
+        return model, load_exactly(model, state, backbone, origin=path, rename=dict(self.rename))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: all that the identity of a run depends on."""

@@ -147,7 +147,7 @@ def located(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
 
     def place(value: Any) -> Any:
         if isinstance(value, Mapping):  # of weights, which may have numbers beside the path
-            return {key: place(part) if key not in ("mean", "std") else part for key, part in value.items()}
+            return {key: place(part) if key not in ("mean", "std", "rename") else part for key, part in value.items()}
         if isinstance(value, list | tuple):
             return [place(part) for part in value]
         path = placed(str(value), base)

@@ -22,6 +22,7 @@ def test_imagenet_weights_come_through_timm(monkeypatch, tmp_path):
     state = randomize(timm.create_model("test_resnet")).state_dict()
     path = tmp_path / "model.safetensors"
     save_file(state, path)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *a, **o: None)
     real = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, **o: real(name, **o, **_overlay(o, path)))
     source = sources.resolve("imagenet", "test_resnet")
@@ -38,16 +39,17 @@ def _overlay(options, path):
     return {"pretrained_cfg_overlay": {"file": str(path)}} if options.get("pretrained") else {}
 
 
-def test_weights_that_cannot_be_downloaded_come_with_a_recipe(monkeypatch):
-    def offline(*arguments, **options):
-        raise ConnectionError("no network")
-
-    source = sources.resolve("imagenet", "resnet50")
-    monkeypatch.setattr(timm, "create_model", offline)
-    recipe = r"(?s)could not be fetched.*download `model.safetensors` of timm/resnet50.tv_in1k"
+def test_weights_that_cannot_be_downloaded_come_with_a_recipe_at_once(monkeypatch, capfd, caplog):
+    """One question that nobody answers, and none of the hub's own messages; timm is not asked to download."""
+    source, asked = sources.resolve("imagenet", "resnet50"), []
+    monkeypatch.setattr("huggingface_hub.hf_hub_url", lambda *a: asked.append(a) or "http://127.0.0.1:1/closed")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a: None)
+    monkeypatch.setattr(timm, "create_model", None)
+    recipe = r"(?s)could not be fetched.*\(Connect.*download `model.safetensors` of timm/resnet50.tv_in1k"
     with pytest.raises(StudyError, match=recipe):
         source.fetch("resnet50")
-    assert not source.at_hand
+    assert asked == [("timm/resnet50.tv_in1k", "model.safetensors")]
+    assert not source.at_hand and not "".join(capfd.readouterr()) and not caplog.records
 
 
 @pytest.mark.parametrize("backbone", imagenet.TAGS)
@@ -59,7 +61,7 @@ def test_the_recipe_for_weights_that_cannot_be_downloaded_works(monkeypatch, tmp
     """`model.safetensors` of timm's inception_v3 is torchvision's network, with its second classifier."""
     source = sources.resolve("imagenet", "inception_v3")
     with monkeypatch.context() as patch, pytest.raises(StudyError) as raised:
-        patch.setattr(timm, "create_model", lambda *a, **o: 1 / 0)
+        patch.setattr("huggingface_hub.get_hf_file_metadata", lambda *a, **o: 1 / 0)
         source.fetch("inception_v3")
     with torch.device("cpu"):
         save_file(timm.create_model("inception_v3", aux_logits=True).state_dict(), tmp_path / "model.safetensors")

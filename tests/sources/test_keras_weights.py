@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import zipfile
 
 import h5py
 import numpy as np
@@ -99,7 +100,7 @@ def test_the_same_weights_in_timms_own_network_compute_something_else(backbone, 
     weights, images, features = keras(backbone)
     write(tmp_path / "a.h5", weights)
     model = sources.create(backbone, size=None)
-    model.load_state_dict(keras_weights.convert(tmp_path / "a.h5", backbone), strict=False)
+    model.load_state_dict(keras_weights.convert(tmp_path / "a.h5", backbone)[0], strict=False)
     assert largest(features_of(model, images, False, torch.float64) - features[False]) > 1e-2
     keras_weights.as_keras(model, backbone)
     assert largest(features_of(model, images, False, torch.float64) - features[False]) < 1e-6
@@ -157,8 +158,8 @@ def left_out(weights):
     return {name: value for name, value in weights.items() if not name.startswith("conv5")}
 
 
-def with_top(weights):
-    return {**weights, "predictions": {"kernel": np.zeros((2048, 2)), "bias": np.zeros(2)}}
+def with_a_layer_more(weights):
+    return {**weights, "conv6_conv": {"kernel": np.zeros((1, 1, 2048, 8)), "bias": np.zeros(8)}}
 
 
 def without_biases(weights):
@@ -183,7 +184,7 @@ def one_fewer(weights):
             r"1 of another shape: conv2_block1_2_conv/kernel \(64, 64, 3, 3\) where \(3, 3, 64, 64\)",
         ),
         ("resnet50", left_out, "60 missing: conv5_block1_1_conv/kernel"),
-        ("resnet50", with_top, "Layers 2 not of this network: predictions/kernel, predictions/bias"),
+        ("resnet50", with_a_layer_more, "Layers 2 not of this network: conv6_conv/kernel, conv6_conv/bias"),
         ("resnet50", without_biases, "53 missing: conv1_conv/bias"),
         ("inception_v3", one_fewer, "Layers 1 missing: conv2d number 94/kernel"),
     ],
@@ -209,11 +210,11 @@ def test_a_damaged_file_is_refused(tmp_path):
     with pytest.raises(StudyError, match=r"cut.h5: damaged or not an HDF5 file \(.*truncated"):
         resolve("densenet121", path, tmp_path)
     path.write_bytes(b"<html>Virus scan warning</html>")
-    with pytest.raises(StudyError, match="cut.h5: damaged or not an HDF5 file"):
+    with pytest.raises(StudyError, match="cut.h5: is a web page, no checkpoint"):
         resolve("densenet121", path, tmp_path)
     with h5py.File(path, "w") as file:
         file["data"] = np.zeros(3)
-    with pytest.raises(StudyError, match="^[^ ]*cut.h5: is HDF5, but not a weight file of Keras 2"):
+    with pytest.raises(StudyError, match="^[^ ]*cut.h5: is HDF5, but not a weight file of Keras"):
         resolve("densenet121", path, tmp_path)
 
 
@@ -238,3 +239,120 @@ def test_a_backbone_that_keras_files_cannot_be_converted_for(tmp_path):
     write(tmp_path / "a.h5", {})
     with pytest.raises(StudyError, match="can be converted for resnet50, .*; not for 'test_resnet'"):
         sources.resolve("mine", "test_resnet", weights={"mine": tmp_path / "a.h5"}, folder=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """What a file of Keras 2 without top is converted to."""
+    path = tmp_path_factory.mktemp("plain") / "a.h5"
+    write(path, keras("densenet121")[0])
+    return keras_weights.convert(path, "densenet121")[0]
+
+
+TOP = {"dense": {"kernel": np.ones((1024, 8)), "bias": np.ones(8)}, "dense_1": {"kernel": np.ones((8, 2))}}
+DROPOUT = np.zeros(2, np.uint32)  # the state of its random numbers
+
+
+def write_nested(path, weights):
+    """As Keras 2 writes a model that has the network as its first layer, and a normalization on its features."""
+    norm = {kind: np.ones(1024) for kind in ("gamma", "beta", "moving_mean", "moving_variance")}
+    with h5py.File(path, "w") as file:
+        layers = {"densenet121": weights, "batch_normalization": {"batch_normalization": norm}}
+        layers |= {name: {name: kinds} for name, kinds in TOP.items()}
+        file.attrs["layer_names"] = [name.encode() for name in layers]
+        for layer, within in layers.items():
+            arrays = {f"{name}/{kind}:0": value for name, kinds in within.items() for kind, value in kinds.items()}
+            file.create_group(layer).attrs["weight_names"] = [name.encode() for name in arrays]
+            for name, value in arrays.items():
+                file[layer].create_dataset(name, data=value)
+
+
+def write_keras_3(path, weights, nested=False, named=True):
+    """As Keras 3 writes `.weights.h5`: groups called by their class, arrays by their number."""
+    with h5py.File(path, "w") as file:
+        within = "layers/functional/" if nested else ""
+        for number, (name, kinds) in enumerate({**weights, **TOP}.items()):
+            place = f"layers/dense_{number}" if name in TOP else f"{within}layers/conv2d_{number}"
+            group = file.create_group(f"{place}/vars")
+            if named:
+                group.attrs["name"] = name
+            order = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+            for index, kind in enumerate(kind for kind in order if kind in kinds):
+                group.create_dataset(str(index), data=kinds[kind])
+        file.create_group("layers/dropout/seed_generator/vars").create_dataset("0", data=DROPOUT)
+        file.create_group("optimizer/vars").create_dataset("0", data=1.0)
+
+
+@pytest.mark.parametrize(
+    ("file", "done"),
+    [
+        ("top.h5", "dense, dense_1 left out"),
+        ("nested.h5", "the model densenet121; batch_normalization, dense, dense_1 left out"),
+        ("own.weights.h5", "dense, dense_1 left out"),
+        ("nested.weights.h5", "dense, dense_1 left out"),
+        ("own.keras", "dense, dense_1 left out"),
+    ],
+)
+def test_a_file_with_a_top_or_of_keras_3_gives_the_same_network(file, done, plain, tmp_path):
+    weights, *_ = keras("densenet121")
+    path, inside = tmp_path / file, tmp_path / "model.weights.h5"
+    if file == "top.h5":
+        write(path, weights | TOP, "save")
+    elif file == "nested.h5":
+        write_nested(path, weights)
+    elif file == "own.keras":
+        write_keras_3(inside, weights)
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", "{}")
+            archive.write(inside, inside.name)
+    else:
+        write_keras_3(path, weights, nested=file.startswith("nested"))
+    source = sources.resolve("mine", "densenet121", weights={"mine": path}, folder=tmp_path)
+    found = sources.read_tensors(source.location)
+    assert found.keys() == plain.keys() and all(torch.equal(found[key], plain[key]) for key in plain)
+    assert source.kind == "keras" and source.card == {"loading": done}
+
+
+def huge(file):
+    file["conv1/conv"].create_dataset("conv1/conv/kernel:1", shape=(10**6, 10**6), dtype="f4", chunks=(1024, 1024))
+    file["conv1/conv"].attrs["weight_names"] = [b"conv1/conv/kernel:1"]
+
+
+def elsewhere(file):
+    del file["conv1/conv/conv1/conv/kernel:0"]
+    file["conv1/conv/conv1/conv/kernel:0"] = h5py.ExternalLink("/etc/other.h5", "kernel")
+
+
+def not_finite(file):
+    file["conv1/conv/conv1/conv/kernel:0"][0, 0, 0, 0] = np.nan
+
+
+def integers(file):
+    shape = file["conv1/conv/conv1/conv/kernel:0"].shape
+    del file["conv1/conv/conv1/conv/kernel:0"]
+    file["conv1/conv/conv1/conv/kernel:0"] = np.zeros(shape, np.int8)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (huge, r"1 missing: conv1_conv/kernel; 1 not of this network: conv1_conv/kernel:1"),
+        (elsewhere, r"conv1/conv/conv1/conv/kernel:0 is in another file \(/etc/other.h5\)"),
+        (not_finite, "1 of its 604 tensors are not finite .*: features.conv0.weight"),
+        (integers, "conv1/conv/kernel holds no real numbers"),
+    ],
+)
+def test_values_that_are_no_weights_are_refused_before_they_are_read(damage, said, tmp_path):
+    weights, *_ = keras("densenet121")
+    path = tmp_path / "a.h5"
+    write(path, weights)
+    with h5py.File(path, "a") as file:
+        damage(file)
+    with pytest.raises(StudyError, match=said):
+        resolve("densenet121", path, tmp_path)
+
+
+def test_a_file_of_keras_3_that_names_no_layers_is_refused(tmp_path):
+    write_keras_3(tmp_path / "a.weights.h5", keras("densenet121")[0], named=False)
+    with pytest.raises(StudyError, match=r"names no layers.*model.save\('NAME.h5'\)"):
+        resolve("densenet121", tmp_path / "a.weights.h5", tmp_path)

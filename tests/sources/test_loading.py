@@ -32,7 +32,7 @@ def test_usual_wrappings_of_a_pt_file(small, tmp_path, wrap):
 
 
 def damage_nothing_is_there(state):
-    return {f"encoder.{key}": value for key, value in state.items()}
+    return {f"my-{key}": value for key, value in state.items()}
 
 
 def damage_one_key(state):
@@ -54,7 +54,7 @@ def damage_left_over(state):
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        (damage_nothing_is_there, "missing: conv1.0.weight.*not of this network: encoder"),
+        (damage_nothing_is_there, "missing: conv1.0.weight.*not of this network: my-"),
         (damage_one_key, "missing: layer2.0.conv1.weight.*not of this network: layer2.0.conv9.weight"),
         (damage_transposed, r"of another shape: layer2.0.conv1.weight \(32, 48, 3, 3\)"),
         (damage_left_out, "missing: layer3"),
@@ -127,7 +127,9 @@ def test_inceptions_second_classifier_is_left_out_whole_or_complained_of():
     with torch.device("meta"):
         state = timm.create_model("inception_v3", aux_logits=True).state_dict()  # as torchvision's weights have it
         network = sources.create("inception_v3", size=96)
-        sources.load_exactly(network, state, "inception_v3", origin="a")
+        assert not sources.load_exactly(network, state, "inception_v3", origin="a")
+        wrapped = {f"module.{key}": value for key, value in state.items()}
+        assert sources.load_exactly(network, wrapped, "inception_v3", origin="a") == "module. taken off"
         for change in (
             {k: v for k, v in state.items() if k != "AuxLogits.conv1.bn.weight"},
             {**state, "AuxLogits.conv9.weight": torch.zeros(3)},

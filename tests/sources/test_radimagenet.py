@@ -72,7 +72,8 @@ def test_a_file_that_cannot_be_downloaded_comes_with_a_recipe(monkeypatch):
     def offline(*arguments, **options):
         raise ConnectionError("no network")
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", offline)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", None)
     recipe = r"RadImageNet weights ResNet50.pt could not be fetched.*pass weights: {\"radimagenet\": "
     for name in ("radimagenet", "radimagenet+matched"):
         source = sources.resolve(name, "resnet50")
@@ -85,6 +86,7 @@ def test_a_file_that_cannot_be_downloaded_comes_with_a_recipe(monkeypatch):
 
 def test_the_hubs_file_loads_as_a_local_one_does(release, monkeypatch):
     backbone, path, _ = release
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *a, **o: None)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda hub, file: str(path) if file == path.name else None)
     source = sources.resolve("radimagenet", backbone)
     local = sources.resolve("radimagenet", backbone, weights={"radimagenet": str(path)})
