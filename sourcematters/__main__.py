@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sourcematters.errors import StudyError
+from sourcematters.errors import StudyError, printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,6 +15,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done; 1 a notebook failed, or verify or check found problems; 2 wrong usage or input; 130 interrupted.
     """
+    if arguments is None:
+        _with_streams()
+        _in_utf8()
+    printable()
     options = _parser().parse_args(arguments)
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
@@ -23,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         with explained(Path.cwd()):
-            return options.command(options)
+            code = options.command(options)
+            sys.stdout.flush()
+            return code
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -33,6 +39,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # such as --list | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _with_streams() -> None:
+    """Open what takes everything in place of a closed standard stream: the next file would be taken for it."""
+    for number, (name, mode) in enumerate({"stdin": "r", "stdout": "w", "stderr": "w"}.items()):
+        if getattr(sys, name) is None:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, open(number, mode))
+
+
+def _in_utf8() -> None:
+    """Begin again in Python's UTF-8 mode where the locale has another encoding: files are named in UTF-8.
+
+    What is printed keeps the encoding of the terminal.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        kept = {"PYTHONIOENCODING": sys.stdout.encoding}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], kept | os.environ | {"PYTHONUTF8": "1"})
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -1,5 +1,7 @@
 """What a user is meant to read instead of a traceback: an error, or that the work was stopped."""
 
+import io
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -30,3 +32,10 @@ def stoppable(how_far: Callable[[], str] = str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Stopped(": ".join(filter(None, ["stopped; run the cell again to go on", how_far()]))) from None
+
+
+def printable() -> None:
+    """Let no print fail for a letter that the terminal's encoding lacks: its number is printed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -7,19 +7,22 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from sourcematters.errors import StudyError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
+PATIENCE = 60  # s that one waits for a lock before it is said: a file system may refuse it as if others held it
 
 
 @contextlib.contextmanager
@@ -32,6 +35,9 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except StudyError:
         raise
+    except UnicodeEncodeError as error:
+        name = error.object[max(0, error.start - 30) : error.end + 30]
+        raise StudyError(f"{path}: it would hold {name!r}, which is no UTF-8. Rename that file or folder.") from error
     except Exception as error:
         refusal = _refusal(error)
         if refusal is None:
@@ -43,12 +49,23 @@ def explained(path: Path) -> Iterator[None]:
                 f"{path}: the disk is full ({free:.0f} MiB free). Nothing half-written was kept; "
                 "free some space and start again: finished work is not repeated."
             ) from error
-        where = f"{refusal.filename or path}: {refusal.strerror}"
+        named = Path(str(refusal.filename or path))
+        named = named.parent if named.name.startswith(".") else named  # a hidden file is ours
+        where = f"{named}: {refusal.strerror}"
         if isinstance(refusal, PermissionError) or refusal.errno == errno.EROFS:
-            raise StudyError(f"{where}. Change its permissions, or choose another folder.") from error
+            whose = "" if refusal.errno == errno.EROFS else _whose(named)
+            raise StudyError(f"{where}{whose}. Change its permissions, or choose another folder.") from error
         if isinstance(refusal, NotADirectoryError | IsADirectoryError | FileExistsError):
             raise StudyError(f"{where}. Something else stands where the study writes: move or delete it.") from error
         raise
+
+
+def _whose(path: Path) -> str:
+    """Whose a path is, or the nearest folder above it that is there, in words; "" if that cannot be told."""
+    there = next(p for p in [path.absolute(), *path.absolute().parents] if os.path.exists(p))
+    with contextlib.suppress(KeyError, NotImplementedError):
+        return f" ({'it' if there == path else there} belongs to {there.owner()})"
+    return ""
 
 
 def _refusal(error: BaseException | None) -> OSError | None:
@@ -77,7 +94,11 @@ def locked(path: str | Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, fallback_to_soft=False)
         try:
-            lock.acquire()
+            try:
+                lock.acquire(timeout=PATIENCE)
+            except Timeout:
+                print(f"{path}: another process has held this lock for {PATIENCE} s; waiting.", file=sys.stderr)
+                lock.acquire()
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
@@ -121,7 +142,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
             mode = beside.stat().st_mode  # as the umask has it: safetensors writes for the owner alone
             beside.unlink()
             yield beside
-            os.chmod(beside, mode)
+            with contextlib.suppress(PermissionError):  # of a mount that has no modes
+                os.chmod(beside, mode)
             os.replace(beside, path)
         finally:
             beside.unlink(missing_ok=True)
@@ -150,6 +172,19 @@ def write_csv(path: str | Path, table: pd.DataFrame) -> None:
     """Write a table without its index, all of it or nothing; floats keep every digit they need."""
     with replacing(path) as beside:
         table.to_csv(beside, index=False, lineterminator="\n")
+
+
+def spelt_as_on_disk(path: str | Path) -> Path:
+    """`path`, or what is there under the same name in other Unicode letters: é is one of them, or e and an accent.
+
+    A Mac decomposes the names of files, and Linux compares bytes (https://unicode.org/reports/tr15/).
+    """
+    path = Path(path)
+    if os.path.exists(path) or path == path.parent:
+        return path
+    folder = spelt_as_on_disk(path.parent)
+    spellings = [folder / unicodedata.normalize(form, path.name) for form in ("NFC", "NFD")]
+    return next((spelling for spelling in spellings if os.path.exists(spelling)), path)
 
 
 def sha256(path: str | Path) -> str:

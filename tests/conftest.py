@@ -38,7 +38,7 @@ def no_plugin_stays(tmp_path_factory):
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """A clone with three tiny notebooks and a profile, in place of the repository."""
-    root = tmp_path / "a clone"
+    root = tmp_path / "a clone #1, 100% é"
     write_notebook(root, "10_prepare", title="Prepare")
     write_notebook(root, "20_tag", 'study.run("tag")')
     write_notebook(

@@ -1,6 +1,8 @@
 """A cell that is stopped, or fails for a reason outside the code, says one sentence, as JupyterLab would show it."""
 
 import os
+import subprocess
+import sys
 import time
 
 import nbformat
@@ -89,3 +91,20 @@ def test_an_interruption_stays_one_to_all_that_handles_it():
         cell()
     with pytest.raises(StudyError, match="^x$"), stoppable():
         raise StudyError("x")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "printed"),
+    [
+        ("latin-1", b"\\u0142 \xe9 \\U0001fac1 \\udce9"),
+        ("ascii", b"\\u0142 \\xe9 \\U0001fac1 \\udce9"),
+        ("cp1252", b"\\u0142 \xe9 \\U0001fac1 \\udce9"),
+        ("utf-8", "ł é 🫁 ".encode() + b"\\udce9"),
+    ],
+)
+def test_no_letter_ends_the_work(encoding, printed):
+    code = "import sys; from sourcematters.errors import printable; printable();"
+    code += "[print('\\u0142 \\xe9 \\U0001fac1 \\udce9', file=file) for file in (sys.stdout, sys.stderr)]"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, printed + b"\n", printed + b"\n")

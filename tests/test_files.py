@@ -1,8 +1,11 @@
 import errno
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import threading
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -81,3 +84,94 @@ def test_what_is_written_has_the_umasks_mode(tmp_path):
     finally:
         os.umask(before)
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a.safetensors", "a.txt")] == [0o640, 0o640]
+
+
+def test_what_a_group_shares_stays_the_groups(tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    if os.geteuid() == 0:
+        os.chown(shared, -1, 54321)
+    shared.chmod(0o2775)
+    before = os.umask(0o002)
+    try:
+        files.write_text(shared / "new" / "deeper" / "a.txt", "a")
+        with files.locked(shared / "new" / ".locks" / "a.lock"):
+            pass
+    finally:
+        os.umask(before)
+    found = {path.name: path.stat() for path in shared.rglob("*")}
+    assert {name: f"{stat.st_mode & 0o7777:o}" for name, stat in found.items()} == {
+        "new": "2775", "deeper": "2775", ".locks": "2775", "a.txt": "664", "a.lock": "664"
+    }  # fmt: skip
+    assert {stat.st_gid for stat in found.values()} == {shared.stat().st_gid}
+
+
+def test_a_mount_without_modes_is_written_to(tmp_path, monkeypatch):
+    def refuse(path, mode):
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    files.write_text(tmp_path / "a.txt", "a")
+    assert (tmp_path / "a.txt").read_text() == "a"
+
+
+@pytest.mark.parametrize("name", [".half.csv", "there.csv", "deep/er.csv"])
+def test_a_refusal_names_the_folder_and_whose_it_is(tmp_path, name):
+    (tmp_path / "there.csv").touch()
+    named = tmp_path if name.startswith(".") else tmp_path / name
+    whose = f"it belongs to {tmp_path.owner()}" if named.exists() else f"{tmp_path} belongs to {tmp_path.owner()}"
+    with pytest.raises(StudyError) as caught, files.explained(tmp_path / "table.csv"):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / name))
+    assert str(caught.value) == (
+        f"{named}: Permission denied ({whose}). Change its permissions, or choose another folder."
+    )
+
+
+def test_what_no_file_can_hold_is_named(tmp_path):
+    with pytest.raises(StudyError, match=r"a\.csv: it would hold .*caf\\udce9\.png.*, which is no UTF-8. Rename"):
+        files.write_csv(tmp_path / "a.csv", pd.DataFrame({"path": ["caf\udce9.png"]}))
+    assert list(tmp_path.iterdir()) == []
+
+
+# Locks
+
+
+@pytest.mark.parametrize("code", files.NO_LOCKS, ids=errno.errorcode.get)
+def test_a_file_system_that_refuses_locks_is_named(tmp_path, monkeypatch, code):
+    def refuse(file, how):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StudyError) as caught, files.locked(tmp_path / "a.lock"):
+        pass
+    said = f"{tmp_path}: this file system has no locks ({os.strerror(code)})"
+    assert str(caught.value).startswith(said) and "--results FOLDER" in str(caught.value)
+
+
+def test_whoever_waits_long_for_a_lock_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(files, "PATIENCE", 0.1)
+    held = open(tmp_path / "a.lock", "w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    threading.Timer(0.5, held.close).start()
+    with files.locked(tmp_path / "a.lock"):
+        assert held.closed
+    assert capsys.readouterr().err == f"{tmp_path / 'a.lock'}: another process has held this lock for 0.1 s; waiting.\n"
+
+
+# Names
+
+
+def test_a_name_is_found_however_its_accents_are_spelt(tmp_path):
+    composed, apart = (unicodedata.normalize(form, "Łódź, café") for form in ("NFC", "NFD"))
+    assert composed != apart
+    (tmp_path / composed).mkdir()
+    (tmp_path / composed / apart).touch()
+    there = tmp_path / composed / apart
+    for folder in (composed, apart):
+        for name in (composed, apart):
+            assert files.spelt_as_on_disk(tmp_path / folder / name) == there
+    (tmp_path / composed / composed).touch()
+    assert files.spelt_as_on_disk(tmp_path / apart / composed).name == composed, "what is there as asked is meant"
+    assert files.spelt_as_on_disk(there) == there
+    assert files.spelt_as_on_disk(tmp_path / "no é") == tmp_path / "no é"
+    assert files.spelt_as_on_disk("phantoms") == Path("phantoms")

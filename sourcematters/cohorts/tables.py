@@ -270,6 +270,10 @@ class OwnTable(Reader):
             if request.view not in (views := table[column].dropna().astype(str).unique()):
                 raise StudyError(f"{path}: {unknown('view', request.view, views)}")
             table = check(table[table[column].astype(str) == request.view], origin=f"{path}, view {request.view}")
+        found = [str(files.spelt_as_on_disk(cell)) for cell in table["path"]]
+        if others := sum(found != cell for found, cell in zip(found, table["path"], strict=True)):
+            notes.append(f"{others} image files are named in other Unicode letters than in the table; taken as meant.")
+        table["path"] = found
         check_files(table)
         if "split" not in table:
             table = split_by_patient(table, test_fraction=request.test_fraction, seed=request.seed)

@@ -50,7 +50,8 @@ def code() -> dict[str, str]:
 def _commit() -> tuple[str | None, bool | None]:
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(PACKAGE), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+        answer = subprocess.run(command, capture_output=True, timeout=30, check=True).stdout
+        return answer.decode(errors="replace").strip()  # names of files may be in any encoding
 
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         if git("ls-files", "--", "__init__.py"):  # an installed package may lie inside somebody else's clone

@@ -8,6 +8,7 @@ submits no run twice, and no accounting (sacct) is needed.
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from sourcematters import checksums
 from sourcematters.checked import Checked
-from sourcematters.errors import StudyError
+from sourcematters.errors import StudyError, printable
 from sourcematters.runs.run_folder import Execution, Workspace, attempt, is_complete
 from sourcematters.runs.specs import RunSpec
 
@@ -120,14 +121,14 @@ def in_queue(folder: Path) -> set[str]:
         return set()
     command = ["squeue", "--noheader", "--array", "--format=%j|%K", f"--name={','.join(records)}"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        answer = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
         why = (getattr(error, "stderr", None) or str(error)).strip()
         raise StudyError(
             f"squeue does not answer ({why}), so it is not known which jobs are queued. They go on; try again later, "
             f"on a machine of the cluster. If their cluster is no more, delete {folder}."
         ) from error
-    jobs = {line.replace("|N/A", "|0") for line in answer.split()}  # a single job is no array and has no task
+    jobs = {line.replace("|N/A", "|0") for line in answer.splitlines()}  # a single job is no array and has no task
     return {run_id for job, record in records.items() for task, run_id in record if f"{job}|{task}" in jobs}
 
 
@@ -162,6 +163,7 @@ class Bundle:
 
     def __call__(self) -> None:
         """Make the runs that are not done; a failed one does not stop the others."""
+        printable()
         os.environ["SOURCEMATTERS_HEADLESS"] = "1"
         self.ending = False
         for spec in self.specs:
@@ -192,6 +194,8 @@ def bundles(specs: Sequence[RunSpec], runs_per_job: int) -> list[list[RunSpec]]:
 
 def refuse(options: Slurm, folder: Path) -> None:
     """Raise StudyError unless jobs with these options can be submitted from here; nothing is submitted or written."""
+    if found := re.search(r"%\w|\\", str(folder)):  # slurm.schedmd.com/sbatch.html, "filename pattern"
+        raise StudyError(f"executor slurm: {folder} holds {found[0]}, which Slurm reads as its own. Rename the folder.")
     if not shutil.which("sbatch"):
         raise StudyError("executor slurm: there is no sbatch here. Start on a machine of the cluster, or choose local.")
     try:

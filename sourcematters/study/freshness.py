@@ -26,9 +26,8 @@ def signature(root: Path, folder: Path, notebooks: Sequence[Path], values: Mappi
     default, paths in it absolute (`settings.located`). Images and files that settings name count by their
     `checksums.stamp`, everything else by content; of runs, those in the profile's plans.
     """
-    package = (path for path in (root / "sourcematters").rglob("*") if path.is_file() and path.suffix != ".pyc")
-    code = [*sorted(package), *notebooks]
-    results = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != STAMP)
+    code = [*(path for path in _files(root / "sourcematters") if path.suffix != ".pyc"), *notebooks]
+    results = _files(folder)
     named = [path for text in sorted(set(_texts(values)) - {str(folder)}) for path in _tree(text)]
     parts = {
         "python": platform.python_version(),
@@ -42,6 +41,12 @@ def signature(root: Path, folder: Path, notebooks: Sequence[Path], values: Mappi
     }
     texts = {name: json.dumps(part, sort_keys=True, default=str) for name, part in parts.items()}
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files below a folder, sorted, but hidden ones: there JupyterLab keeps what was opened, and we the stamp."""
+    found = (path for path in folder.rglob("*") if not any(p.startswith(".") for p in path.relative_to(folder).parts))
+    return sorted(path for path in found if path.is_file())
 
 
 def _images(remembered: Path) -> list[str]:

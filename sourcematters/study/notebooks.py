@@ -169,7 +169,7 @@ def changed(available: Iterable[Notebook]) -> list[str]:
         folder, file = notebook.path.parent, notebook.path.name
         command = ["git", "-C", str(folder), "show", f"HEAD:./{file}"]
         with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError, KeyError):
-            committed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+            committed = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=30, check=True).stdout
             if sources_of(committed) != sources_of(notebook.path.read_text(encoding="utf-8")):
                 names.append(notebook.name)
     return names

@@ -3,11 +3,14 @@
 Everything on the page is read from the results folder, so it shows what is there, whichever calls made it.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 import nbformat
@@ -86,6 +89,13 @@ def index(folder: str | Path) -> Path:
     )
     files.write_text(folder / "index.html", page)
     return folder / "index.html"
+
+
+def link(page: Path, beside: Path) -> str:
+    """A line of HTML that leads to a page from a notebook in the folder `beside`, in JupyterLab and in a browser."""
+    href = quote(Path(os.path.relpath(page, beside)).as_posix())
+    where = f"<a href='{href}'>{page.name}</a> in <code>{escape(str(page.parent))}</code>"
+    return f"<p>All that this study has shown: {where}</p>"
 
 
 def _words(rows: list[dict[str, str]]) -> list[str]:

@@ -21,6 +21,7 @@ from sourcematters.checked import flat, unknown
 from sourcematters.cohorts import Request
 from sourcematters.cohorts.readers import Choice, reader_of
 from sourcematters.errors import StudyError
+from sourcematters.files import spelt_as_on_disk
 from sourcematters.training.recipe import Training
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,9 +104,11 @@ def read_changes(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for name, text in pairs:
         try:
-            value = yaml.load(text, yaml.BaseLoader)
+            # A path may be anything: what follows a blank and # is no comment in it.
+            is_path = set(name.split(".")) & set(_FILES) and (os.path.exists(text) or text.strip()[:1] not in "[{\"'")
+            value: Any = text if is_path else yaml.load(text, yaml.BaseLoader)
         except yaml.YAMLError:
-            value = text  # a path or a title may be anything
+            value = text  # so may a title
         for part in reversed(name.split(".")):
             value = {part: value}
         changes = merged(changes, value)
@@ -130,10 +133,16 @@ _FILES = ("data", "splits", "plugins", "weights")
 
 
 def placed(name: str | Path, base: Path = Path()) -> Path:
-    """A path that starts at `base`, or at a home if it begins with ~. Raises StudyError if there can be none."""
+    """A path that starts at `base`, or at a home if it begins with ~, spelt as on disk.
+
+    Raises StudyError if there can be none, and for a name that is no UTF-8 or has a line break: tables, pages and
+    Slurm's scripts could not hold it.
+    """
     try:
-        path = base / Path(name).expanduser()
+        path = spelt_as_on_disk(base / Path(name).expanduser())
         path.exists()
+        if odd := re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", str(path)):
+            raise ValueError(f"it holds {odd[0]!r}; rename it")
     except (RuntimeError, OSError, ValueError) as error:  # no such user; a name that is too long; a zero in it
         raise StudyError(f"{str(name)[:80]!r}: no path of a file or folder ({error}).") from error
     return path

@@ -53,7 +53,8 @@ def begun(trials: Sequence[Trial]) -> Iterator[Callable[[], list[tuple[int, str]
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
 

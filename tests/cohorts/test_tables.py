@@ -367,3 +367,24 @@ def test_a_table_that_was_written_is_read_back_as_it_was(tmp_path):
     assert back["site"].fillna("").tolist() == frame["site"].fillna("").tolist()
     tables.write_csv(tmp_path / "kept.csv", frame.assign(**{"a;b;c;d;e;f;g;h;i": "j;k"}))
     assert set(tables.read_csv(tmp_path / "kept.csv")["a;b;c;d;e;f;g;h;i"]) == {"j;k"}
+
+
+def test_image_files_may_be_called_anything(tmp_path):
+    names = ["a b%20.png", "#1 & 'two'?.png", '"q" [x];$HOME.png', "Łódź é.png"]
+    for name in names:
+        (tmp_path / name).touch()
+    table = pd.DataFrame({"image_id": list("abcd"), "path": names, "patient_id": list("pqrs")})
+    table["label"], table["split"] = [1, 0, 1, 0], ["dev", "dev", "test", "test"]
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    own = opened(tmp_path / "mine.csv", task="x", cache="")
+    assert own.table["path"].tolist() == [str(tmp_path / name) for name in names] and own.notes == []
+
+
+def test_a_name_that_a_mac_decomposed_is_found_and_said(tmp_path):
+    rows = ROWS.replace("a.png", "\u00e4.png").replace("b.png", "b\u00e9/b.png")
+    for name in ("a\u0308.png", "be\u0301/b.png", "c.png", "d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    own = opened(listed(tmp_path, HEADER + rows), task="x", cache="")
+    assert own.table["path"].tolist()[:2] == [str(tmp_path / "a\u0308.png"), str(tmp_path / "be\u0301/b.png")]
+    assert own.notes == ["2 image files are named in other Unicode letters than in the table; taken as meant."]

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,6 +131,14 @@ def test_the_queue_is_compared_with_what_was_submitted(tmp_path, monkeypatch):
     submission(tmp_path, "21-2b", "e")
     assert slurm.in_queue(tmp_path) == {"b", "d", "e"}
     assert asked[0][-1] == "--name=20_tag-1a,21-2b"
+
+
+@pytest.mark.parametrize(("name", "found"), [("100% é #2 'q' \"&", ""), ("a %u", "%u"), ("%j", "%j"), ("a\\b", "\\")])
+def test_a_folder_that_slurm_would_read_otherwise_is_refused(tmp_path, monkeypatch, name, found):
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    workspace = Workspace(str(tmp_path / name / "made"))
+    with pytest.raises(StudyError, match=re.escape(f"holds {found}, which Slurm reads")) if found else nullcontext():
+        slurm.refuse(Slurm(), workspace.shared("slurm"))
 
 
 def test_a_silent_squeue_is_not_an_empty_queue(tmp_path, monkeypatch):

@@ -87,6 +87,14 @@ def test_a_touched_figure_and_the_runs_of_other_profiles_change_nothing(made):
     assert sign(made) == before
 
 
+def test_what_jupyterlab_and_file_browsers_leave_behind_changes_nothing(made):
+    before = sign(made)
+    for name in ("results/demo/.ipynb_checkpoints/index-checkpoint.html", "clone/sourcematters/.DS_Store"):
+        (made / name).parent.mkdir(exist_ok=True)
+        (made / name).write_text("1")
+    assert sign(made) == before
+
+
 def edit(name):
     def change(folder):
         path = folder / name

@@ -1,13 +1,16 @@
 """The index page, read back as a browser would."""
 
+import os
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat
 import pytest
 
 from sourcematters import checksums
+from sourcematters.study import Study
 from sourcematters.study import page as pages
 
 
@@ -170,6 +173,37 @@ def test_a_damaged_table_is_passed_over_and_said(study, name, damage, capsys):
     text = page(study).text
     assert "phantoms" not in text and "epochs" not in text
     assert f"{name}: does not match its checksum" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["demo", "Łódź é 100% #2 & 'it'?", '"q" <b>;[x]: y'])
+def test_a_link_from_a_notebook_leads_to_the_page(tmp_path, name):
+    index = tmp_path / name / "results" / "index.html"
+    for beside in (tmp_path / name / "notebooks", index.parent / "notebooks", tmp_path / "elsewhere"):
+        found = Page(pages.link(index, beside))
+        (href,) = found.links
+        assert href.isascii() and not set(href) & set(" #?:&\"'<>")
+        assert Path(os.path.normpath(beside / unquote(href))) == index
+        assert str(index.parent) in found.text and "b" not in found.tags
+
+
+def test_every_notebook_ends_with_that_link():
+    paths = sorted(Path(__file__).parents[2].glob("notebooks/*.ipynb"))
+    assert len(paths) >= 12
+    for path in paths:
+        assert nbformat.read(path, as_version=4).cells[-1].source == "study.page()", path.name
+
+
+def test_a_study_links_its_page_from_where_the_notebook_is_seen(root, monkeypatch):
+    for name in ("SOURCEMATTERS_HEADLESS", "not set"):
+        monkeypatch.delenv("SOURCEMATTERS_HEADLESS", raising=False)
+        monkeypatch.setenv(name, "1")
+        monkeypatch.chdir(root / "notebooks")
+        study = Study("demo")
+        (href,) = Page(study.page().data).links
+        by_hand = name == "not set"
+        assert href == ("../results/demo/index.html" if by_hand else "../index.html")
+        assert study.results == root / "results" / "demo"
+        assert (study.results / "index.html").exists() == by_hand, "by hand nobody else writes it"
 
 
 def test_an_empty_study_has_a_page_too(study):

@@ -164,6 +164,29 @@ def test_paths_start_where_they_were_written(root, tmp_path, monkeypatch):
     assert study(("splits", "published")).settings.splits == "published"
 
 
+def test_a_path_may_hold_what_yaml_would_read_otherwise(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a #2: 100%.csv", "[old].csv", "'quoted'.csv", "caf\u00e9.csv"):
+        (tmp_path / name).touch()
+        for text in (name, str(tmp_path / name)):
+            assert study(("data", text)).settings.data == str(tmp_path / name)
+            assert settings.read_changes([("own.data", text)]) == {"own": {"data": str(tmp_path / name)}}
+    assert study(("data", "cafe\u0301.csv")).settings.data == str(tmp_path / "caf\u00e9.csv")
+    assert study(("data", "/not there #2")).settings.data == "/not there #2"
+    assert settings.read_changes([("weights.mine", "./a #2.pt")]) == {"weights": {"mine": str(tmp_path / "a #2.pt")}}
+    assert settings.read_changes([("weights.mine.mean", "[.5, .5, .5]")])["weights"]["mine"]["mean"] == [
+        ".5",
+        ".5",
+        ".5",
+    ]
+
+
+@pytest.mark.parametrize("name", ["line\nbreak", "latin\udce9", "tab\there"])
+def test_a_name_that_no_file_can_hold_is_refused(root, tmp_path, name):
+    with pytest.raises(StudyError, match=r"no path of a file or folder \(it holds .*; rename it\)"):
+        Study("demo", {}, tmp_path / name)
+
+
 def test_weights_are_found_from_where_they_were_written(root, tmp_path, monkeypatch):
     write_profile(root, "weights: {a: data/a.pt, b: {path: data/b.pt, mean: [1, 1, 1]}, c: bare}\n")
     assert study().settings.weights == {
