@@ -23,10 +23,10 @@ is_ready() {
     ! { [ -e "$venv/without-gpu" ] && may_use_gpu; }
 }
 
-# Whether a GPU is here, or in the nodes that this machine sends jobs to, or in what will run this container.
+# Whether a GPU is here, or where this machine sends jobs to; NVIDIA_VISIBLE_DEVICES, as in containers, overrules that.
 may_use_gpu() {
-  [[ $OSTYPE != linux* || ! ${NVIDIA_VISIBLE_DEVICES:-none} =~ ^(none|void)$ ]] || [ -e /dev/nvidiactl ] ||
-    command -v nvidia-smi sbatch qsub bsub >/dev/null
+  case ${NVIDIA_VISIBLE_DEVICES:-} in none | void) return 1 ;; ?*) return ;; esac
+  [[ $OSTYPE != linux* ]] || [ -e /dev/nvidiactl ] || command -v nvidia-smi sbatch qsub bsub >/dev/null
 }
 
 # The first Python that the pins hold for, and that can make environments.
@@ -49,13 +49,13 @@ pip_install() {
   .venv/bin/python -m pip install --disable-pip-version-check --only-binary :all: "$@" >"$log" 2>&1
 }
 
-# PyTorch's own build without GPU, of a tenth of the size, where its index answers.
+# PyTorch's own build without GPU, of 0.7 GB and not 5.2, where its index answers.
 install_torch_without_gpu() {
   local index=https://download.pytorch.org/whl/cpu
   if pip_install --retries 0 --timeout 15 --index-url "$index" --no-deps -c constraints.txt torch torchvision; then
     touch "$venv/without-gpu"
   else
-    say "no GPU is seen here, but PyTorch without its 5 GB for one cannot be had from $index: taking the usual one."
+    say "no GPU is seen here, but PyTorch without its 4.5 GB for one cannot be had from $index: taking the usual one."
   fi
 }
 

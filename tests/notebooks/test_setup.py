@@ -288,20 +288,27 @@ without_gpu = pytest.mark.skipif(
 
 @without_gpu
 def test_without_a_gpu_torch_comes_from_its_index_without_gpu_until_one_is_there(project):
-    project.call(NVIDIA_VISIBLE_DEVICES="none")
+    project.call(NVIDIA_VISIBLE_DEVICES="")
     index = "--index-url https://download.pytorch.org/whl/cpu --no-deps -c constraints.txt torch torchvision"
     assert project.installed == ["venv", f"torch: {index}", f"pip from {project.root}: {EVERYTHING}"]
-    project.call(NVIDIA_VISIBLE_DEVICES="none")
+    project.call(NVIDIA_VISIBLE_DEVICES="")
     assert len(project.installed) == 3
     project.add(project.bin / "nvidia-smi")
-    project.call(NVIDIA_VISIBLE_DEVICES="none")
-    project.call(NVIDIA_VISIBLE_DEVICES="none")
+    project.call(NVIDIA_VISIBLE_DEVICES="")
+    project.call(NVIDIA_VISIBLE_DEVICES="")
     assert project.installed[3:] == ["clear", f"pip from {project.root}: {EVERYTHING}"]
+
+
+def test_a_container_for_machines_without_gpu_stays_as_it_is_where_one_is(project):
+    project.add(project.bin / "nvidia-smi")
+    for _ in range(2):
+        project.call(NVIDIA_VISIBLE_DEVICES="none")
+    assert [line.split()[0] for line in project.installed] == ["venv", "torch:", "pip"]
 
 
 @without_gpu
 def test_where_torchs_index_is_silent_the_usual_one_is_taken_and_that_is_said(project):
-    said, code = project.call(NVIDIA_VISIBLE_DEVICES="none", NO_TORCH_INDEX="1")
+    said, code = project.call(NVIDIA_VISIBLE_DEVICES="", NO_TORCH_INDEX="1")
     assert code == 0 and "no GPU is seen here" in said and "taking the usual one" in said
     assert not (project.root / ".venv" / "without-gpu").exists()
     project.add(project.bin / "nvidia-smi")
@@ -312,7 +319,7 @@ def test_where_torchs_index_is_silent_the_usual_one_is_taken_and_that_is_said(pr
 @pytest.mark.parametrize("submit", ["sbatch", "qsub", "bsub"])
 def test_where_jobs_are_sent_to_a_cluster_torch_is_the_usual_one(project, submit):
     project.add(project.bin / submit)
-    project.call(NVIDIA_VISIBLE_DEVICES="none")
+    project.call(NVIDIA_VISIBLE_DEVICES="")
     assert [line.split()[0] for line in project.installed] == ["venv", "pip"]
 
 
