@@ -18,16 +18,16 @@ sys.exit(not os.path.samefile(os.path.dirname(os.path.dirname(sourcematters.__fi
 
 # What .venv was installed from: kept in it as a file, and compared.
 source_text() { printf '%s\n' "$root"; cat "$root/pyproject.toml" "$root/constraints.txt"; }
-is_ready() {
-  source_text | cmp -s - "$venv/installed-from" && holds_us "$venv/bin/python" &&
-    ! { [ -e "$venv/without-gpu" ] && may_use_gpu; }
-}
+is_ready() { source_text | cmp -s - "$venv/installed-from" && holds_us "$venv/bin/python" && ! lacks_gpu; }
 
 # Whether a GPU is here, or where this machine sends jobs to; NVIDIA_VISIBLE_DEVICES, as in containers, overrules that.
 may_use_gpu() {
   case ${NVIDIA_VISIBLE_DEVICES:-} in none | void) return 1 ;; ?*) return ;; esac
   [[ $OSTYPE != linux* ]] || [ -e /dev/nvidiactl ] || command -v nvidia-smi sbatch qsub bsub >/dev/null
 }
+
+# Whether .venv was made where no GPU was, and now one may be used.
+lacks_gpu() { [ -e "$venv/without-gpu" ] && may_use_gpu; }
 
 # The first Python that the pins hold for, and that can make environments.
 find_python() {
@@ -94,8 +94,8 @@ set_up() {
   local base log=$venv/install.log
   base=$(find_python) || exit
   say "setting up .venv with $base: some minutes and up to 7 GB, once (progress: $log)"
-  # A stopped installation can leave packages that pip takes for whole, and a build without GPU stays: begin anew.
-  if [ -e "$venv/unfinished" ] || [ -e "$venv/without-gpu" ]; then set -- --clear; fi
+  # A stopped installation can leave packages that pip takes for whole, and it keeps a build without GPU: begin anew.
+  if [ -e "$venv/unfinished" ] || lacks_gpu; then set -- --clear; fi
   "$base" -m venv "$@" "$venv" || die "$base could not make $venv; see above."
   rm -f "$venv/installed-from" "$log"
   touch "$venv/unfinished"

@@ -293,10 +293,13 @@ def test_without_a_gpu_torch_comes_from_its_index_without_gpu_until_one_is_there
     assert project.installed == ["venv", f"torch: {index}", f"pip from {project.root}: {EVERYTHING}"]
     project.call(NVIDIA_VISIBLE_DEVICES="")
     assert len(project.installed) == 3
+    (project.root / "constraints.txt").write_text("# changed")
+    project.call(NVIDIA_VISIBLE_DEVICES="")
+    assert [line.split()[0] for line in project.installed[3:]] == ["venv", "torch:", "pip"]
     project.add(project.bin / "nvidia-smi")
     project.call(NVIDIA_VISIBLE_DEVICES="")
     project.call(NVIDIA_VISIBLE_DEVICES="")
-    assert project.installed[3:] == ["clear", f"pip from {project.root}: {EVERYTHING}"]
+    assert project.installed[6:] == ["clear", f"pip from {project.root}: {EVERYTHING}"]
 
 
 def test_a_container_for_machines_without_gpu_stays_as_it_is_where_one_is(project):
