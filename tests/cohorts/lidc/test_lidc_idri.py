@@ -252,15 +252,17 @@ def test_the_task_decides_who_reads_a_folder(release, tmp_path, depth):
 
 
 def test_of_a_folder_without_ct_the_recipe_for_ct_is_shown(tmp_path, capsys):
-    for name in ("empty", "file.zip", "nothing"):
+    for name in ("empty", "nothing"):
         if name == "empty":
             (tmp_path / name).mkdir()
-        elif name == "file.zip":
-            zipfile.ZipFile(tmp_path / name, "w").close()
         assert __main__.main(["verify", str(tmp_path / name), "--task", "lung-mass-ct"]) == 2
         said = capsys.readouterr().err
         assert "LIDC-IDRI" in said and "ChestX-ray14" not in said
         assert ("no such folder" in said) == (name == "nothing")
+    with zipfile.ZipFile(tmp_path / "file.zip", "w") as archive:
+        archive.writestr("LIDC-IDRI-0001/1.dcm", "")
+    assert __main__.main(["verify", str(tmp_path / "file.zip"), "--task", "lung-mass-ct"]) == 2
+    assert "it is a zip archive of LIDC-IDRI-0001/1.dcm" in capsys.readouterr().err
     with pytest.raises(StudyError, match="file.zip: it is a file. Give the folder"):
         series.index(tmp_path / "file.zip")
 
