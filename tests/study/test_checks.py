@@ -81,7 +81,7 @@ BAD = {
     ),
     "weights that are a web page": (
         ["-p", "sources", "[mine, random]", "-p", "weights", "{{mine: {folder}/page.pt}}"],
-        ["10_prepare, 20_tag, 24_gender: {folder}/page.pt: is not a file of plain tensors"],
+        ["10_prepare, 20_tag, 24_gender: {folder}/page.pt: is a web page, no checkpoint"],
     ),
     "weights that are not there": (
         ["-p", "sources", "[mine]", "-p", "weights", "{{mine: {folder}/none.pt}}"],
@@ -216,7 +216,7 @@ def test_a_notebook_by_hand_is_told_everything_too(study_of, monkeypatch):
     monkeypatch.delenv("SOURCEMATTERS_HEADLESS", raising=False)
     changes = {"sources": ["mine", "random"], "weights": {"mine": str(study_of / "page.pt")}, "device": "warp"}
     study = Study("demo", changes)
-    with pytest.raises(StudyError, match=r"(?s)^2 things are .*page.pt: is not a file.*device 'warp'"):
+    with pytest.raises(StudyError, match=r"(?s)^2 things are .*page.pt: is a web page.*device 'warp'"):
         study.run("tag")
     assert {path.suffix for path in made(study.results.parent)} <= {".csv", ".sha256"}, "what is known of files only"
 
