@@ -10,7 +10,9 @@ import pytest
 from tiny_study import write_notebook, write_profile
 
 from sourcematters import __main__, confounders
+from sourcematters.cohorts import readers
 from sourcematters.cohorts.lidc import lidc_xml
+from sourcematters.sources import registry
 from sourcematters.study import settings
 
 
@@ -26,10 +28,12 @@ def shared_data() -> Path:
 @pytest.fixture(autouse=True)
 def no_plugin_stays(tmp_path_factory):
     """What a test's own modules registered is forgotten after it: others count what the package has."""
-    before, made = dict(confounders.known()), str(tmp_path_factory.getbasetemp())
+    registries = (confounders.known(), readers._READERS, registry._published)
+    before, made = [dict(each) for each in registries], str(tmp_path_factory.getbasetemp())
     yield
-    confounders.known().clear()
-    confounders.known().update(before)
+    for each, kept in zip(registries, before, strict=True):
+        each.clear()
+        each.update(kept)
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None)).startswith(made):
             del sys.modules[name]

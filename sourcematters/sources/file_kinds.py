@@ -50,6 +50,8 @@ def _no_checkpoint(path: Path, head: bytes) -> tuple[str, str]:
     """What else than a checkpoint a file is, and what to do; twice "" for nothing known."""
     if not head:
         return "empty", "Fetch it again."
+    if head[8:9] == b"{":  # safetensors, before which stands the length of its header: any eight bytes
+        return "", ""
     if head.startswith(ZIP):
         return _no_checkpoint_in(_listed(path))
     for start, said in BEGINNINGS.items():

@@ -185,6 +185,6 @@ def test_what_nobody_else_put_into_words_the_command_line_does(command, tmp_path
 
 def test_no_room_for_temporary_files_is_said(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/no/such", "/sys"])
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/no/such", "/dev/null/in-it"])
     with pytest.raises(StudyError, match=r"No usable temporary directory .*/no/such.* set TMPDIR"), files.scratch():
         pass

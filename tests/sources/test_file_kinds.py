@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sourcematters import sources
 from sourcematters.errors import StudyError
@@ -70,3 +71,14 @@ def test_tensorflows_folders_are_named(there, asked, tmp_path):
     (tmp_path / there).touch()
     with pytest.raises(StudyError, match="is a TensorFlow model, no checkpoint. Load it in Keras"):
         sources.resolve("mine", "resnet50", weights={"mine": str(tmp_path / asked)})
+
+
+@pytest.mark.parametrize("length", [0x80, 0x108, 0x880, 0x1080])
+def test_a_safetensors_file_is_one_whatever_the_length_of_its_header(tmp_path, length):
+    """The length stands first: 128 begins as a pickle does, 264 as a protocol buffer."""
+    path, tensors = tmp_path / "a.safetensors", {"conv1.weight": torch.ones(2)}
+    save_file(tensors, path, metadata={"why": ""})
+    short = int.from_bytes(path.read_bytes()[:8], "little")
+    save_file(tensors, path, metadata={"why": "x" * (length - short)})
+    assert path.read_bytes()[:8] == length.to_bytes(8, "little")
+    assert torch.equal(sources.read_tensors(path)["conv1.weight"], torch.ones(2))
