@@ -120,7 +120,7 @@ def _folders(workspace: Workspace, found: Complaints) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             beside = folder / ".writable"
             beside.touch()
-            beside.unlink()
+            beside.unlink(missing_ok=True)  # another study that begins now may have been faster
 
 
 def _settings(need: Need, workspace: Workspace, found: Complaints) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -14,7 +15,8 @@ from sourcematters.cohorts import tables
 from sourcematters.demo.ct_phantoms import uid
 from sourcematters.errors import StudyError
 from sourcematters.runs import grids
-from sourcematters.study import notebooks
+from sourcematters.runs.run_folder import Workspace
+from sourcematters.study import checks, notebooks
 from sourcematters.study.study import Study
 from sourcematters.training import image_bank, trials
 
@@ -234,3 +236,18 @@ def test_runs_that_are_done_are_not_checked_again(study_of, here, monkeypatch):
     study.run("tag")
     monkeypatch.setattr("sourcematters.study.checks.check", None)
     assert len(study.run("tag").table) == 3
+
+
+def test_of_two_studies_that_begin_at_once_neither_minds_what_the_other_deletes(tmp_path, monkeypatch):
+    """Both look whether the folder can be written to, with a file of one name."""
+    touch = Path.touch
+
+    def touch_and_lose(path):
+        touch(path)
+        path.unlink()
+
+    monkeypatch.setattr(Path, "touch", touch_and_lose)
+    found = checks.Complaints()
+    checks._folders(Workspace(str(tmp_path / "results" / "demo")), found)
+    found.refuse()
+    assert (tmp_path / "results" / "demo").is_dir()
