@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 
 from sourcematters import seeds
-from sourcematters.checked import Checked, unknown
+from sourcematters.checked import Checked, cut, unknown
 from sourcematters.confounders.taxonomy import leaves
 from sourcematters.errors import StudyError
 
@@ -137,8 +137,8 @@ class Confounder(Checked):
 
     @model_validator(mode="after")
     def _has_a_name_a_leaf_and_an_effect(self) -> Self:
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
-            raise ValueError(f"name {self.name!r}: use small letters, digits and _, as in file names.")
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", self.name):
+            raise ValueError(f"name {cut(self.name)!r}: use up to 40 small letters, digits and _, as in file names.")
         if self.leaf not in leaves():
             raise ValueError(unknown("leaf of MICCAT", self.leaf, leaves()))
         if not self.sampled and self.base == self.carrier:
@@ -159,6 +159,10 @@ class Confounder(Checked):
     def label(self) -> str:
         """E.g. `noise: poisson_noise(n0=2e+07) against original`."""
         return f"{self.name}: {self.carrier.label} against {self.base.label}"
+
+    def stronger(self) -> Self | None:
+        """The same with a greater effect, to be proposed where this one cannot be seen; None where nothing is known."""
+        return None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -9,7 +9,7 @@ which images are trained on. What differs between folds is who validates and wha
 spread tells of these two, and of no other draw of carriers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -114,6 +114,30 @@ def sets(
             frames += _sample(rows, part, names, sampled, p_art) if sampled else _draw(rows, names, p_art)
     columns = ["row", "image_id", "patient_id", "label", "part", "carries"]
     return pd.concat(frames)[columns].sort_values(["part", "row"], kind="stable").reset_index(drop=True)
+
+
+def carriers(sets: pd.DataFrame) -> dict[str, int]:
+    """Of the training part of `sets`: how many images, how many are positive, and how many carry."""
+    train = sets[sets["part"] == "train"]
+    return {
+        "train_n": len(train),
+        "train_positives": int(train["label"].sum()),
+        "carriers": int(train["carries"].sum()),
+    }
+
+
+def refuse_alike(counted: Mapping[float, Mapping[str, int]]) -> None:
+    """Raise StudyError where `carriers` are as many at two strengths, or none at one above 0; `counted` is by p_art."""
+    known: dict[int, float] = {}
+    for p, of in sorted(counted.items()):
+        number, positives = of["carriers"], of["train_positives"]
+        twin = known.setdefault(number, p)
+        if twin != p or (p > 0 and not number):
+            what = f"p_art {twin:g} and {p:g} are the same study" if twin != p else f"p_art {p:g} is the study without"
+            raise StudyError(
+                f"{what}: {number} of the {positives} positive training images carry the confounder. Leave one out, or "
+                f"choose strengths that are more than {1 / positives:.2g} apart."
+            )
 
 
 def values_of(cohort: pd.DataFrame, sampled: Attribute) -> pd.Series:

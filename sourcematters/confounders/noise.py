@@ -90,6 +90,7 @@ _DOMAINS: dict[str, tuple[Draw, np.dtype, dict[str, float]]] = {
     # Pixels are the same for all slices; in LIDC-IDRI they have 0.5 to 1.0 mm.
     "projection": (projection_noise, HOUNSFIELD, {"views": 360, "pixel_mm": 0.7}),
 }
+LEAST_MORE = 0.05  # of the low noise, by which the high noise is larger; in the paper .15
 Photons = Annotated[float, Field(gt=0, le=1e15)]  # numpy draws Poisson counts as 64-bit integers
 
 
@@ -119,6 +120,10 @@ class Noise(_Noisy):
     title = "noise vs none"
     n0: Photons = Field(2e7, description="photons per pixel; per ray in domain projection")
 
+    def stronger(self) -> Self:
+        """Twice the noise."""
+        return self.replaced(n0=self.n0 / 4)
+
     @property
     def carrier(self) -> Alteration:
         """The noise."""
@@ -138,7 +143,17 @@ class NoiseHighVsLow(_Noisy):
     def _fewer_photons_are_noisier(self) -> Self:
         if not self.high < self.low:
             raise ValueError(f"high = {self.high:g} photons must be fewer than low = {self.low:g}: fewer are noisier.")
+        # Each image is drawn anew with either, so pixels differ even where nothing tells carriers from the others.
+        if (more := (self.low / self.high) ** 0.5 - 1) < LEAST_MORE:
+            raise ValueError(
+                f"high = {self.high:g} photons give {more:.2g} of low's noise more: a network can hardly tell. Choose "
+                f"at most {self.low / (1 + LEAST_MORE) ** 2:.3g}, which gives {LEAST_MORE:.0%} more."
+            )
         return self
+
+    def stronger(self) -> Self:
+        """Twice the high noise."""
+        return self.replaced(high=self.high / 4)
 
     @property
     def base(self) -> Alteration:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sourcematters.cohorts.pixels import window
 from sourcematters.confounders import Hounsfield, apply, key_for, make
 from sourcematters.errors import StudyError
-from sourcematters.results.style import NATURAL, NORMAL, RADIOLOGY, SMALL, frame, picture
+from sourcematters.results.style import NATURAL, NORMAL, RADIOLOGY, SMALL, frame, literal, picture
 from sourcematters.training.image_bank import LUNG
 
 DOMAINS = {"hounsfield": ("noise in the image", NATURAL), "projection": ("noise in the projections", RADIOLOGY)}
@@ -86,5 +86,5 @@ def noise_domains(hu: Hounsfield, *, n0: float, seed: int, note: str = "") -> tu
     spectra.legend(frameon=False, fontsize=SMALL, loc="upper left", handlelength=3.2)
     frame(spectra)
     photons = f"N\u2080 = {n0:.2g} photons per pixel (image) and per ray (projections)"
-    figure.suptitle(f"{note}\n{photons}".lstrip(), fontsize=NORMAL)
+    figure.suptitle(f"{literal(note)}\n{photons}".lstrip(), fontsize=NORMAL)
     return figure, table

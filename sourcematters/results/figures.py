@@ -12,16 +12,29 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from sourcematters import files
 from sourcematters.errors import StudyError
 from sourcematters.results import published
-from sourcematters.results.style import BASELINE, CHANCE, NORMAL, SMALL, Style, frame, styles, title_of
+from sourcematters.results.style import (
+    BASELINE,
+    CHANCE,
+    NORMAL,
+    SMALL,
+    Style,
+    frame,
+    literal,
+    styles,
+    title_of,
+    written,
+)
 
 ROWS = {"ood": "o.o.d. test", "iid": "i.i.d. test"}
 PUBLISHED = "published state of the art"
 CLEAN = "clean test (thin)"
+UNLEARNED = "did not learn, in some fold"
 
 Labels = tuple[str, Mapping[str, str]]
 """A column of the table, and what to print for each of its values, in the order in which they are drawn."""
@@ -72,7 +85,7 @@ def robustness(
     return _panels(
         data,
         rows=("test_set", {test_set: f"{label}\nAUC" for test_set, label in ROWS.items()}),
-        columns=("confounder", {name: title_of(name) + f"\n{tasks[name]}" * several for name in names}),
+        columns=("confounder", {name: title_of(name) + f"\n{written(tasks[name], 30)}" * several for name in names}),
         levels={(row, name): baseline[task] for row in ROWS for name, task in tasks.items() if task in baseline},
         empty="no such test, or too few images",
         clean=clean,
@@ -90,7 +103,7 @@ def by_task(*, data: pd.DataFrame, confounders: Iterable[str], baseline: Mapping
     tasks = list(dict.fromkeys(data["task"]))
     return _panels(
         data,
-        rows=("task", {task: f"{task}\n{ROWS['ood']}\nAUC" for task in tasks}),
+        rows=("task", {task: f"{written(task)}\n{ROWS['ood']}\nAUC" for task in tasks}),
         columns=("confounder", {name: title_of(name) for name in names}),
         levels={(task, name): baseline[task] for task in tasks if task in baseline for name in names},
         empty="no such runs",
@@ -189,12 +202,14 @@ def _panels(
     folds = "ours: " * theirs + ("one fold, 95 % interval: test patients only" if most == 1 else several)
     figure.supxlabel(f"strength of the correlation, $p_\\mathrm{{art}}$\n{folds}", fontsize=SMALL + 0.5)
     # One legend above all panels, under the note: the sources first, then the reference lines.
-    handles = {h.get_label(): h for axes in figure.axes for h in axes.get_legend_handles_labels()[0]}
-    ordered = sorted(handles.values(), key=lambda handle: handle.get_label() in ("chance", PUBLISHED, CLEAN))
+    every = [handle for axes in figure.axes for handle in axes.get_legend_handles_labels()[0]]
+    # A source may be called as a reference line is.
+    handles = {(not isinstance(handle, ErrorbarContainer), handle.get_label()): handle for handle in every}
+    ordered = [handles[key] for key in sorted(handles, key=lambda key: key[0])]
     figure.legend(
         handles=[*ordered[0::3], *ordered[1::3], *ordered[2::3]],  # matplotlib fills column by column, people read rows
         ncols=3, loc="outside upper center", frameon=False, handlelength=3.2, fontsize=SMALL + 0.5,
-        title="\n".join(filter(None, ["; ".join(shared), note])),
+        title="\n".join(filter(None, [literal("; ".join(shared)), literal(note)])),
         title_fontproperties={"weight": "bold", "size": NORMAL},
     )  # fmt: skip
     return figure
@@ -205,7 +220,14 @@ def _say(axes: Axes, caution: str, title: str) -> None:
     lines = textwrap.wrap(caution, 34)
     axes.set_title(title, fontsize=NORMAL, weight="bold", pad=6 + 1.3 * SMALL * len(lines))
     axes.text(
-        0.5, 1.02, "\n".join(lines), transform=axes.transAxes, ha="center", va="bottom", fontsize=SMALL, style="italic"
+        0.5,
+        1.02,
+        literal("\n".join(lines)),
+        transform=axes.transAxes,
+        ha="center",
+        va="bottom",
+        fontsize=SMALL,
+        style="italic",
     )
 
 
@@ -223,11 +245,16 @@ def _curves(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None
         high = (curve["ci_high"].clip(0, 1) - curve["mean"]).clip(lower=0)
         axes.errorbar(
             curve["p_art"] + aside[source], curve["mean"], yerr=[low, high],
-            label=source, color=look.color, marker=look.marker, linestyle=look.linestyle, linewidth=1.3,
+            label=written(source), color=look.color, marker=look.marker, linestyle=look.linestyle, linewidth=1.3,
             markersize=4, markerfacecolor="white" if look.hollow else look.color,
             markeredgecolor=look.color if look.hollow else "white", markeredgewidth=0.8 if look.hollow else 0.5,
             elinewidth=0.9, capsize=1.8, clip_on=False, zorder=3,
         )  # fmt: skip
+        if (weak := curve[curve.get("unlearned", curve["mean"] * 0) > 0]).size:
+            axes.plot(
+                weak["p_art"] + aside[source], weak["mean"], label=UNLEARNED, color="#707070", marker="x",
+                markersize=7, linestyle="", clip_on=False, zorder=5,
+            )  # fmt: skip
     if "published" not in panel:
         return
     for source, curve in panel.drop_duplicates(["published_source", "p_art"]).groupby("source", sort=False):

@@ -13,8 +13,9 @@ from scipy.ndimage import uniform_filter
 
 from sourcematters.confounders import ORIGINAL, Confounder, Pixels, key_for
 from sourcematters.errors import StudyError
-from sourcematters.results.style import NORMAL, OTHERS, SMALL, picture, title_of
+from sourcematters.results.style import NORMAL, OTHERS, SMALL, literal, picture, title_of
 from sourcematters.training.image_bank import altered_grey
+from sourcematters.training.reach import Reach
 
 ZOOM = 8
 PER_CLASS = 8
@@ -48,19 +49,25 @@ def effects(
     return made
 
 
-def gallery_table(*, effects: Iterable[Effect]) -> pd.DataFrame:
-    """What the gallery shows: one row a confounder, changes absolute in grey levels, their mean over all pixels."""
+def gallery_table(*, effects: Iterable[Effect], reaches: Sequence[Reach] = ()) -> pd.DataFrame:
+    """What the gallery shows: one row a confounder, changes absolute in grey levels, their mean over all pixels.
+
+    With `reaches`, one a confounder, also how far it reaches the network: columns input_* (`reach.Reach`).
+    """
     rows = []
     for confounder, _, _, mask, difference in effects:
         change = np.abs(difference)
         labels = (confounder.name, confounder.base.label, confounder.carrier.label)
         rows.append((*labels, mask.sum(), np.count_nonzero(change), change.mean(), change.max()))
     changes = ["masked_pixels", "changed_pixels", "mean_change", "largest_change"]
-    return pd.DataFrame(rows, columns=["confounder", "others", "carriers", *changes])
+    table = pd.DataFrame(rows, columns=["confounder", "others", "carriers", *changes])
+    return table.join(pd.DataFrame(list(reaches), columns=Reach._fields).add_prefix("input_")) if reaches else table
 
 
-def gallery(*, effects: Sequence[Effect], note: str = "") -> Figure:
+def gallery(*, effects: Sequence[Effect], reaches: Sequence[Reach] = (), size: int = 0, note: str = "") -> Figure:
     """Fig. 2: a row a drawn confounder; without it, with it, the difference, and both magnified.
+
+    With `reaches`, one a row, each says what of it is left at the network's input of `size` px.
 
     The difference is signed, amplified by the factor printed under it. The magnified detail is the part, 1/`ZOOM` of
     the shorter side, that changes most; its contrast is stretched, alike on both sides.
@@ -88,8 +95,13 @@ def gallery(*, effects: Sequence[Effect], note: str = "") -> Figure:
 
         carrier, base = effect.confounder.carrier, effect.confounder.base
         drawn = carrier.label if base == ORIGINAL else f"{carrier.label} against {base.label}"
-        without.set_ylabel(f"{title_of(effect.confounder.name)}\n{textwrap.fill(drawn, 32)}", fontsize=SMALL - 0.5)
-    figure.suptitle(note, fontsize=NORMAL, weight="bold")
+        without.set_ylabel(
+            f"{title_of(effect.confounder.name)}\n{literal(textwrap.fill(drawn, 32))}", fontsize=SMALL - 0.5
+        )
+    for (_, carrying, *_), found in zip(grid, reaches, strict=False):
+        text = f"at {size} px: {found.changed_pixels:.2g} of pixels,\nup to {found.largest_change:g} grey levels"
+        carrying.set_xlabel(text if found.enough else f"at {size} px: NOT SEEN", fontsize=SMALL - 0.5)
+    figure.suptitle(literal(note), fontsize=NORMAL, weight="bold")
     return figure
 
 
@@ -123,5 +135,5 @@ def sheet(*, cohort: pd.DataFrame, bank: NDArray[np.uint8], note: str = "") -> F
             picture(axes, bank[row])
     for axes in figure.axes:
         axes.set(xticks=[], yticks=[], frame_on=False)
-    figure.suptitle(note, fontsize=NORMAL, weight="bold")
+    figure.suptitle(literal(note), fontsize=NORMAL, weight="bold")
     return figure

@@ -3,6 +3,7 @@
 Okabe and Ito's colours (https://jfly.uni-koeln.de/color/) for the colour-blind, markers and lines for grey prints.
 """
 
+import textwrap
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -65,6 +66,22 @@ def title_of(confounder: str) -> str:
     """What figures call a confounder; one with a name of its own is called by that."""
     registered = confounders.known()
     return registered[confounder].title if confounder in registered else confounder.replace("_", " ")
+
+
+def literal(text: str) -> str:
+    """`text` as it is: what people name is no formula (`$`), and holds nothing that a font has no sign for."""
+    shown = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
+    return shown.replace("$", r"\$")
+
+
+def written(name: str, width: int = 24) -> str:
+    """A name as legends and titles have it: in lines of `width` letters, and there even if it begins with _.
+
+    Matplotlib leaves out of a legend what begins so
+    (https://matplotlib.org/stable/api/_as_gen/matplotlib.axes.Axes.legend.html).
+    """
+    lines = textwrap.wrap(" ".join(name.split()), width) or ["(no name)"]
+    return literal((" " if lines[0].startswith("_") else "") + "\n".join(lines))
 
 
 def picture(axes: Axes, image: NDArray[Any], *, low: float = 0, high: float = 255, **options: Any) -> AxesImage:

@@ -1,6 +1,5 @@
 """A grid of runs: plan it, run what is missing, collect its table."""
 
-import itertools
 import os
 import platform
 import sys
@@ -14,11 +13,12 @@ import pandas as pd
 
 from sourcematters import metrics
 from sourcematters.cohorts import Cohort
-from sourcematters.confounders import Confounder, design
+from sourcematters.confounders import Confounder
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
 from sourcematters.processes import apart, cores, over_processes, progress
-from sourcematters.runs import mixtures, plans, provenance
+from sourcematters.runs import guards, mixtures, plans, provenance
+from sourcematters.runs.doubts import doubt
 from sourcematters.runs.run_folder import (
     Execution,
     Workspace,
@@ -35,7 +35,7 @@ from sourcematters.seeds import uniform
 from sourcematters.sources import Source, resolve
 from sourcematters.training import image_bank, trials
 from sourcematters.training.image_bank import Rendering
-from sourcematters.training.recipe import Training
+from sourcematters.training.recipe import Preprocessing, Training
 
 PROOF_IMAGES, PROOF_FEWEST = 128, 32  # of development patients, half of each label: what a proof of life looks at
 PROOF_SIZE = 128  # px; of larger images it looks at fewer: ResNet50 takes a CPU core 35 s for 32 of 512 px
@@ -55,6 +55,8 @@ def plan(
     seed: int = 0,
     device: str = "auto",
     smallest_test: int = 1,
+    force: bool = False,
+    workers: int = 1,
 ) -> list[RunSpec]:
     """Register the cohort, find the sources and return every run of the grid; print which test sets are too small.
 
@@ -66,21 +68,25 @@ def plan(
     seed               of everything drawn, see `RunSpec`
     device             what the runs will be made on, for precision auto only
     smallest_test      images of each class that a test set must have: a smaller i.i.d. or clean test is left out
+    force              go on where `guards` finds that the study would be empty or misleading; its cautions say so
+    workers            processes that look at images for `guards`
 
-    Raises StudyError for an unknown source, an empty or repeated axis, p_art outside 0..1, or a cohort too small
-    for the folds, for a confounder or for an o.o.d. test: before anything is trained.
+    Raises StudyError for an unknown source, an empty or repeated axis, p_art outside 0..1, a cohort too small for the
+    folds, for a confounder or for an o.o.d. test, and for what `guards` finds: before anything is trained.
     """
-    small: list[str] = []
-    for confounder, fold, strength in itertools.product(confounders, range(folds), p_art):
-        sets = design.sets(cohort.table, confounder, p_art=strength, fold=fold, seed=seed)
-        small += design.small_tests(cohort.table, confounder, sets, smallest=smallest_test)
-    for sentence in dict.fromkeys(small):
-        print(sentence)
+    counted: dict[Confounder | None, guards.Counts] = {
+        each: guards.strengths(cohort, each, p_art=p_art, folds=folds, seed=seed, smallest=smallest_test)
+        for each in confounders
+    }
+    look: dict[str, Any] = {"seed": seed, "force": force, "workers": workers}
+    seen: dict[Confounder | None, tuple[dict[str, float], str]] = {
+        each: guards.seen(cohort.table, each, training, **look) for each in confounders
+    }
     if training.precision == "auto":
         from sourcematters.training import devices
 
         training = training.replaced(precision=devices.best_precision(devices.choose(device)))
-    return grid(
+    planned = grid(
         data=cohort.name,
         task=cohort.task,
         cohort=register(cohort, workspace),
@@ -94,16 +100,28 @@ def plan(
         caution=cohort.caution,
         smallest_test=smallest_test,
     )
+    specs = []
+    for spec in planned:
+        columns, unseen = seen[spec.confounder]
+        came_out = {**counted[spec.confounder][spec.fold, spec.p_art], **columns}
+        specs.append(_saying(spec, unseen).replaced(came_out=tuple(came_out.items())))
+    return specs
+
+
+def _saying(spec: RunSpec, caution: str) -> RunSpec:
+    return spec.replaced(caution="; ".join(filter(None, (spec.caution, caution))))
 
 
 def plan_table(specs: Sequence[RunSpec]) -> pd.DataFrame:
-    """One row a run: run_id, data, task, confounder, p_art, source, backbone, fold, smallest_test, caution.
+    """One row a run: run_id, data, task, confounder, p_art, source, backbone, fold, smallest_test, what came out
+    (`guards.COLUMNS`; input_* are NaN of a sampled confounder), caution.
 
     The last column joins what a figure must say of the cohort and of the source; "" for nothing.
     """
     cautions = ["; ".join(filter(None, (spec.caution, spec.source.caution))) for spec in specs]
     rows = [{"run_id": spec.id, **spec.row, "smallest_test": spec.smallest_test} for spec in specs]
-    return pd.DataFrame(rows).assign(caution=cautions)
+    came_out = pd.DataFrame([dict(spec.came_out) for spec in specs], columns=guards.COLUMNS)
+    return pd.concat([pd.DataFrame(rows), came_out], axis=1).assign(caution=cautions)
 
 
 def run(
@@ -116,6 +134,7 @@ def run(
     executor: str = "local",
     slurm: Mapping[str, Any] | None = None,
     recompute: bool = False,
+    force: bool = False,
 ) -> pd.DataFrame:
     """Execute the runs that are not done yet and return the results table of all of them.
 
@@ -127,6 +146,7 @@ def run(
     workers           processes; 0 means one a core, or as many as fill a GPU (`devices.runs_at_once`)
     executor, slurm   local, or slurm for jobs of a cluster with these options; banks and weights are still made here
     device, recompute  as in `Execution`
+    force             go on with images that `guards.flaws` refuses, of which every figure then says so
 
     Raises StudyError naming the failed runs and where their tracebacks are, for an unknown executor or option, for
     `recompute` of compiled networks, and for precision tf32 on a device without it.
@@ -135,6 +155,7 @@ def run(
     means: dict[str, Any] = dict(recompute=recompute, device=device, executor=executor, slurm=slurm or {})
     options = check_means(recipes, workspace, **means)
     execution = Execution(device, recompute)
+    specs = _looked_through(specs, workspace, force=force, workers=workers)
     table = plan_table(specs)
     plans.write(workspace, name, table)
     todo = [spec for spec in specs if not usable(spec, workspace)]
@@ -156,6 +177,20 @@ def run(
             ended = over_processes(work, todo, at_once)
         _watch(ended, workspace, done=len(specs) - len(todo), total=len(specs))
     return collect(table, workspace)
+
+
+def _looked_through(specs: Sequence[RunSpec], workspace: Workspace, *, force: bool, workers: int) -> list[RunSpec]:
+    """The same runs, whose caution tells also of images that are blank or in two parts. Their banks are built."""
+    folder, found = workspace.shared("bank"), dict[tuple[str, Preprocessing], str]()
+    told = []
+    for spec in specs:
+        how = Preprocessing(**spec.training.model_dump(include=set(Preprocessing.model_fields)))
+        key = spec.cohort, how
+        if key not in found:
+            cohort = open_registered(spec.cohort, workspace)
+            found[key] = guards.flaws(spec.data, cohort, how, folder, force=force, workers=workers)
+        told.append(_saying(spec, found[key]))
+    return told
 
 
 def check_means(
@@ -276,7 +311,8 @@ def _prove(sources: Sequence[Source], backbone: str, shown: Mapping[str, Any]) -
 def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
     """The tidy results of the runs in a plan: one row a run and test set, metrics recomputed from predictions.
 
-    Columns: those of `plan_table`, then test_set, n, positives, patients, learned (`metrics.learned`), auc, auc_keras.
+    Columns: those of `plan_table`, then test_set, n, positives, patients, learned (0 if there is a doubt), doubt
+    (`doubts.doubt`), auc, auc_keras.
     An i.i.d. or clean test with fewer than the plan's `smallest_test` images of a class is left out. Raises StudyError
     naming a run that is not done, or a file that is not what was written.
     """
@@ -284,10 +320,11 @@ def collect(table: pd.DataFrame, workspace: Workspace) -> pd.DataFrame:
         raise StudyError(missing)
     frames = []
     for row in table.to_dict("records"):
-        tests = metrics.by_test_set(predictions(workspace.shared("runs") / row["run_id"]))
-        tests = metrics.counted(tests, row["smallest_test"])
-        frames.append(tests.assign(**row, learned=int(metrics.learned(tests, row["p_art"]))))
-    columns = [*table.columns, "test_set", *metrics.SIZE, "learned", *metrics.METRICS]
+        scored = predictions(folder := workspace.shared("runs") / row["run_id"])
+        tests = metrics.counted(metrics.by_test_set(scored), row["smallest_test"])
+        why = doubt(folder, scored, tests, row)
+        frames.append(tests.assign(**row, learned=int(not why), doubt=why))
+    columns = [*table.columns, "test_set", *metrics.SIZE, "learned", "doubt", *metrics.METRICS]
     return pd.concat(frames, ignore_index=True)[columns]
 
 

@@ -82,19 +82,17 @@ def refuse(plans: Mapping[str, pd.DataFrame], workspace: Workspace) -> None:
 
 
 def unlearned(results: pd.DataFrame) -> list[str]:
-    """A sentence that names the runs that did not learn (`metrics.learned`), each with its folds; none if all did."""
+    """A sentence that names the runs that did not learn (`doubts.doubt`), with folds and why; none if all did."""
     runs = results.drop_duplicates("run_id")
     failed = runs[runs["learned"] == 0]
-    groups = failed.groupby([*PANEL, "source", "p_art"], sort=False)["fold"]
+    groups = failed.groupby([*PANEL, "source", "p_art"], sort=False)
     names = [
-        f"{task}, {confounder}, {source} at p_art {p:g}, fold {', '.join(map(str, folds))}"
-        for (task, confounder, source, p), folds in groups
+        f"{task}, {confounder}, {source} at p_art {p:g}, fold {', '.join(map(str, part['fold']))} "
+        f"({'; '.join(part['doubt'].unique())})"
+        for (task, confounder, source, p), part in groups
     ]
-    more = f"; and {len(names) - NAMED} more (`learned` is 0 in tables/all_runs.csv)" if len(names) > NAMED else ""
-    sentence = (
-        f"{len(failed)} of {len(runs)} runs did not learn: on a test that is drawn as their training set was they rank "
-        f"no better than guessing might. {'; '.join(names[:NAMED])}{more}."
-    )
+    more = f"; and {len(names) - NAMED} more (`doubt` in tables/all_runs.csv)" if len(names) > NAMED else ""
+    sentence = f"{len(failed)} of {len(runs)} runs did not learn: {'; '.join(names[:NAMED])}{more}."
     return [sentence] if names else []
 
 

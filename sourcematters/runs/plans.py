@@ -11,9 +11,12 @@ import pandas as pd
 from sourcematters import checksums, metrics
 from sourcematters.errors import StudyError
 from sourcematters.files import read_json
+from sourcematters.runs import guards
+from sourcematters.runs.doubts import doubt
 from sourcematters.runs.run_folder import STATES, Workspace, state
 from sourcematters.runs.slurm import in_queue
 
+NAMES = ("run_id", "data", "task", "confounder", "source", "backbone", "caution")
 MEND = (
     "Run the notebook that makes these runs again (20 to 25): it writes the plan anew and trains nothing twice. "
     "A plan that is not wanted is deleted with its .sha256."
@@ -30,7 +33,9 @@ def write(workspace: Workspace, name: str, table: pd.DataFrame) -> None:
 def read(path: Path) -> pd.DataFrame:
     """The plan at `path`. Raises StudyError unless it is what was written."""
     checksums.demand(path, MEND)
-    return pd.read_csv(path, keep_default_na=False)
+    # Names are text, whatever they look like: a task may be called nan, or 1.
+    text, blank = dict.fromkeys(NAMES, str), {column: [""] for column in guards.COLUMNS}
+    return pd.read_csv(path, keep_default_na=False, na_values=blank, dtype=text)
 
 
 def paths(folder: Path) -> list[Path]:
@@ -61,10 +66,10 @@ def status(folder: str | Path) -> str:
         queued = in_queue(shared / "slurm")
     except StudyError as error:
         notes.append(str(error))
-    runs, frames, columns = shared / "runs", [], ["run_id", "p_art", "smallest_test"]
+    runs, frames, columns = shared / "runs", [], ["run_id", "p_art", "smallest_test", "train_n", "train_positives"]
     for path in kept:
         try:
-            frames.append(read(path)[columns].assign(plan=f"{path.parents[1].name}/{path.stem}"))
+            frames.append(read(path).reindex(columns=columns).assign(plan=f"{path.parents[1].name}/{path.stem}"))
         except StudyError as error:
             notes.append(str(error))
     table = pd.concat([pd.DataFrame(columns=[*columns, "plan"]), *frames], ignore_index=True)
@@ -82,18 +87,21 @@ def status(folder: str | Path) -> str:
         left = datetime.timedelta(seconds=round((len(table) - len(done)) * seconds / running))
         notes.insert(0, f"time left: about {left} ({seconds:.0f} s a run so far, {running} at a time)")
     finished = table[table["state"] == "done"].drop_duplicates("run_id")
-    if weak := [run["run_id"] for run in finished.to_dict("records") if not _learned(run, runs)]:
-        notes.append(f"did not learn: {len(weak)} of {len(finished)} runs done, e.g. {runs / weak[0]}")
+    if weak := [(run["run_id"], why) for run in finished.to_dict("records") if (why := _doubt(run, runs))]:
+        run_id, why = weak[0]
+        notes.append(f"did not learn: {len(weak)} of {len(finished)} runs done, e.g. {runs / run_id} ({why})")
     return "\n".join([*([counts.to_string()] if frames else []), *notes])
 
 
-def _learned(run: dict[str, Any], runs: Path) -> bool:
-    """Of its metrics.json, whether a run learned; True where that is damaged: another call says so."""
+def _doubt(run: dict[str, Any], runs: Path) -> str:
+    """Of its files, why a run did not learn; "" where they are damaged: another call says so."""
+    folder = runs / run["run_id"]
     try:
-        tests = pd.DataFrame(read_json(runs / run["run_id"] / "metrics.json"))
-        return metrics.learned(metrics.counted(tests, run["smallest_test"]), run["p_art"])
+        scored = pd.read_csv(folder / "predictions.csv", keep_default_na=False)
+        tests = pd.DataFrame(read_json(folder / "metrics.json"))
+        return doubt(folder, scored, metrics.counted(tests, run["smallest_test"]), run)
     except (OSError, StudyError, KeyError, TypeError, ValueError):
-        return True
+        return ""
 
 
 def _seconds(path: Path) -> float | None:

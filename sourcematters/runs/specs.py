@@ -15,7 +15,7 @@ from sourcematters.errors import StudyError
 from sourcematters.sources import Source
 from sourcematters.training.recipe import REVISIONS, Training
 
-BESIDE = ("caution", "smallest_test")  # how a run's results are shown, which its identity does not depend on
+BESIDE = ("caution", "smallest_test", "came_out")  # how its results are shown: its identity does not depend on them
 
 
 class RunSpec(Checked):
@@ -36,6 +36,9 @@ class RunSpec(Checked):
     split_seed: int = Field(42, description="of the folds")
     caution: str = Field("", description="what every figure must say of the cohort; no part of the identity")
     smallest_test: int = Field(1, ge=1, description="images of each class, else a test is left out; no part of it")
+    came_out: tuple[tuple[str, int | float], ...] = Field(
+        (), description="how many carry, and whether it is seen; no part"
+    )
 
     @property
     def row(self) -> dict[str, Any]:

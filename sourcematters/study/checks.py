@@ -4,7 +4,6 @@ Tables of cohorts are opened, one image of each is drawn on, local weights are l
 ends. What can only be known by doing it stays: whether every image decodes, whether a download succeeds.
 """
 
-import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,7 +21,7 @@ from sourcematters.confounders import ORIGINAL, Attribute, Confounder, design
 from sourcematters.errors import StudyError
 from sourcematters.files import explained
 from sourcematters.results import statistics, style
-from sourcematters.runs import grids, plans
+from sourcematters.runs import grids, guards, plans
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.study.settings import Settings
 from sourcematters.training import trials
@@ -115,12 +114,18 @@ def check(needs: Sequence[Need], workspace: Workspace) -> Complaints:
 
 def _folders(workspace: Workspace, found: Complaints) -> None:
     results = Path(workspace.results)
-    with found.noting(), explained(results):
-        for folder in (results.parent, results):
-            folder.mkdir(parents=True, exist_ok=True)
-            beside = folder / ".writable"
-            beside.touch()
-            beside.unlink(missing_ok=True)  # another study that begins now may have been faster
+    with found.noting():
+        try:
+            with explained(results):
+                for folder in (results.parent, results):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    beside = folder / ".writable"
+                    beside.touch()
+                    beside.unlink(missing_ok=True)  # another study that begins now may have been faster
+        except OSError as error:  # such as in /proc
+            raise StudyError(
+                f"{results}: no folder can be made there ({error.strerror}). Choose another one (--results FOLDER)."
+            ) from error
 
 
 def _settings(need: Need, workspace: Workspace, found: Complaints) -> None:
@@ -158,11 +163,15 @@ def _cohort(needs: Sequence[Need], workspace: Workspace, found: Complaints) -> i
     said: dict[Any, str] = {}
     banks = set[Rendering]()
     for need in needs:
-        for key, work in [*_sets(cohort, need), *_pictures(path, image_id, need)]:
+        one_image, wrong = _pictures(path, image_id, need), False
+        for key, work in [*_sets(cohort, need), *one_image]:
             if key not in said:
                 said[key] = _sentence(work)
             if said[key]:
                 found.add(said[key], need.where)
+                wrong = True
+        if not wrong and need.uses("runs") and (sentence := _sentence(partial(_refuse_unseen, cohort, need))):
+            found.add(sentence, need.where)
         banks |= set(_renderings(need)) if need.uses("bank") else set()
     folder, missing = workspace.shared("bank"), 0
     for bank in banks:
@@ -184,11 +193,16 @@ def _sets(cohort: Cohort, need: Need) -> Work:
         yield (sampled,), partial(design.values_of, cohort.table, sampled)
     if not need.uses("sets") or _sentence(partial(design.values_of, cohort.table, sampled) if sampled else str):
         return
-    for fold, strength in itertools.product(range(asked.folds), asked.p_art):
-        work = partial(design.sets, cohort.table, confounder, p_art=strength, fold=fold, seed=asked.seed)
-        yield (sampled, fold, strength, asked.seed), work
+    for fold in range(asked.folds):
+        yield (sampled, fold, asked.p_art, asked.seed), partial(_sets_of_fold, cohort, need, fold)
     if need.uses("runs"):  # the test part is the same in every fold
         yield ("smallest", confounder, asked.smallest_test), partial(_refuse_small_test, cohort, need)
+
+
+def _sets_of_fold(cohort: Cohort, need: Need, fold: int) -> None:
+    how = {"fold": fold, "seed": need.settings.seed}
+    made = {p: design.sets(cohort.table, need.confounder, p_art=p, **how) for p in need.settings.p_art}
+    design.refuse_alike({p: design.carriers(sets) for p, sets in made.items()})
 
 
 def _refuse_small_test(cohort: Cohort, need: Need) -> None:
@@ -197,6 +211,13 @@ def _refuse_small_test(cohort: Cohort, need: Need) -> None:
         make := partial(design.sets, table, need.confounder, p_art=asked.p_art[0], fold=0, seed=asked.seed)
     ):
         design.small_tests(table, need.confounder, make(), smallest=asked.smallest_test)
+
+
+def _refuse_unseen(cohort: Cohort, need: Need) -> None:
+    asked, confounder = need.settings, need.confounder
+    if confounder:
+        how: dict[str, Any] = {"seed": asked.seed, "force": asked.force, "workers": asked.workers}
+        guards.seen(cohort.table, confounder, asked.training, **how)
 
 
 def _pictures(path: str, image_id: str, need: Need) -> Work:

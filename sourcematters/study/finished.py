@@ -62,11 +62,13 @@ class FinishedRuns:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """Mean AUC over folds with its interval, size of the test and `caution`, one row a group of `metrics.GROUP`."""
-        cautions = self.table.groupby(metrics.GROUP, as_index=False)["caution"].first()
-        return self._sized(
-            statistics.summarise(self.table, self.runs, parts=self.parts).merge(cautions, on=metrics.GROUP)
-        )
+        """Mean AUC over folds with its interval, size of the test, `caution` and in how many folds it did not learn.
+
+        One row a group of `metrics.GROUP`.
+        """
+        of_group = self.table.assign(unlearned=1 - self.table["learned"]).groupby(metrics.GROUP, as_index=False)
+        said = of_group.agg({"caution": "first", "unlearned": "sum"})
+        return self._sized(statistics.summarise(self.table, self.runs, parts=self.parts).merge(said, on=metrics.GROUP))
 
     def _sized(self, table: pd.DataFrame) -> pd.DataFrame:
         """`table` with the size of its test sets (`metrics.SIZE`); of the o.o.d. test where a row is not of one."""

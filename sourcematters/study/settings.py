@@ -17,7 +17,7 @@ import yaml
 from pydantic import Field
 
 from sourcematters import confounders
-from sourcematters.checked import flat, unknown
+from sourcematters.checked import Printed, cut, flat, unknown
 from sourcematters.cohorts import Request
 from sourcematters.cohorts.readers import Choice, reader_of
 from sourcematters.errors import StudyError
@@ -26,6 +26,7 @@ from sourcematters.training.recipe import Training
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = {"ct": "the notebooks on CT (11, 23)", "own": "notebook 25, which runs any confounder"}
+MOST_VALUES = 10_000  # of a profile
 Strength = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -33,7 +34,7 @@ class Settings(Choice, Training):
     """What a study does: the cohort (`Choice`), the fine-tuning (`Training`), and the grid of runs."""
 
     plugins: tuple[str, ...] = Field((), description="modules or .py files that add confounders, data or sources")
-    sources: tuple[str, ...] = Field(
+    sources: tuple[Annotated[Printed, Field(min_length=1)], ...] = Field(
         ("imagenet", "radimagenet", "random"), min_length=1, description="pretrained weights to compare"
     )
     weights: dict[str, Any] = Field({}, description='your own files: {"name": "path/to/file.safetensors"}')
@@ -41,7 +42,7 @@ class Settings(Choice, Training):
     p_art: tuple[Strength, ...] = Field(
         (0, 0.1, 0.2, 0.5, 0.8, 1), min_length=1, description="shares of positives that carry the confounder"
     )
-    folds: int = Field(5, ge=1, description="repeats with other training and validation patients")
+    folds: int = Field(5, ge=1, le=1000, description="repeats with other training and validation patients")
     confounder: str = Field("gender", description="what notebook 25 runs: any name of --list")
     device: str = Field("auto", description="auto, cpu, cuda or mps")
     recompute: bool = Field(False, description="half the memory in training, a quarter more time; changes no number")
@@ -50,6 +51,7 @@ class Settings(Choice, Training):
     state_of_the_art: dict[str, Strength] = Field({}, description="published AUC of a task, a dotted line in figures")
     reference: str = Field("", description="compare this source with each other one; empty compares every pair")
     smallest_test: int = Field(10, ge=1, description="images of each class that a test set must have to be counted")
+    force: bool = Field(False, description="go on where a study would be empty or misleading; every figure says so")
     permutations: int = Field(9999, ge=1, description="up to so many permutations all are tried, else so many drawn")
     notebooks: tuple[str, ...] = Field((), description="the notebooks to run; empty: all")
 
@@ -77,9 +79,13 @@ def read_profile(name: str) -> tuple[str, dict[str, Any]]:
         raise StudyError(f"{path}: no such profile file." if by_path else unknown("profile", name, known))
     try:
         text = path.read_text(encoding="utf-8")
-        tree, values = yaml.compose(text, yaml.SafeLoader), yaml.load(text, yaml.BaseLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: not readable as YAML ({error}).") from error
+        tree = yaml.compose(text, yaml.SafeLoader)
+        _refuse_endless(tree)
+        values = yaml.load(text, yaml.BaseLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, OSError) as error:
+        raise StudyError(f"{path}: not readable as YAML ({cut(str(error))}).") from error
+    except RecursionError:
+        raise StudyError(f"{path}: not readable as YAML (brackets within brackets, too deep to be settings).") from None
     if values is not None and not isinstance(values, dict):
         raise StudyError(f"{path}: a profile is lines of the form `setting: value`.")
     if twice := sorted(set(_repeated_keys(tree))):
@@ -88,6 +94,19 @@ def read_profile(name: str) -> tuple[str, dict[str, Any]]:
     if (named := values.pop("profile", path.stem)) != path.stem:
         raise StudyError(f"{path}: it calls itself profile {named!r}; a profile is called as its file is.")
     return path.stem, located(values, ROOT)
+
+
+def _refuse_endless(tree: yaml.Node | None) -> None:
+    """Raise ValueError for YAML whose aliases hold one another so often that it is no list of settings any more."""
+    waiting, seen = [tree], 0
+    while waiting:
+        node, seen = waiting.pop(), seen + 1
+        if seen > MOST_VALUES:
+            raise ValueError(f"with its aliases it has more than {MOST_VALUES:,} values, or holds itself")
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            waiting += [part for pair in node.value for part in pair]
 
 
 def _repeated_keys(tree: yaml.Node | None) -> Iterator[str]:
@@ -107,7 +126,7 @@ def read_changes(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
             # A path may be anything: what follows a blank and # is no comment in it.
             is_path = set(name.split(".")) & set(_FILES) and (os.path.exists(text) or text.strip()[:1] not in "[{\"'")
             value: Any = text if is_path else yaml.load(text, yaml.BaseLoader)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             value = text  # so may a title
         for part in reversed(name.split(".")):
             value = {part: value}
@@ -144,7 +163,8 @@ def placed(name: str | Path, base: Path = Path()) -> Path:
         if odd := re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", str(path)):
             raise ValueError(f"it holds {odd[0]!r}; rename it")
     except (RuntimeError, OSError, ValueError) as error:  # no such user; a name that is too long; a zero in it
-        raise StudyError(f"{str(name)[:80]!r}: no path of a file or folder ({error}).") from error
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise StudyError(f"{str(name)[:80]!r}: no path of a file or folder ({reason}).") from error
     return path
 
 
@@ -256,5 +276,5 @@ def as_table(asked: Mapping[str, Any], profile: Mapping[str, Any]) -> pd.DataFra
 
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value))
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        return cut(", ".join(map(_text, value)))
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else cut(str(value))

@@ -28,12 +28,12 @@ from sourcematters.results import ct_figures, diagrams, galleries
 from sourcematters.runs import grids, mixtures
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.runs.specs import RunSpec, grid
-from sourcematters.sources import Source
+from sourcematters.sources import Source, plain
 from sourcematters.study import checks, page
 from sourcematters.study import settings as configuration
 from sourcematters.study.finished import FinishedRuns, save_figure, save_table
 from sourcematters.study.settings import SECTIONS, Settings, merged, read_profile, split_section
-from sourcematters.training import image_bank
+from sourcematters.training import image_bank, reach
 from sourcematters.training.image_bank import Rendering
 from sourcematters.training.recipe import Preprocessing
 
@@ -121,6 +121,13 @@ class Study:
     def _rendering(self) -> Rendering:
         return Rendering(**self.settings.model_dump(include=set(Preprocessing.model_fields)))
 
+    @property
+    def unused_weights(self) -> str:
+        """A sentence on weights that no source asks for; "" if all are used."""
+        plains = {plain(name) for name in self.settings.sources}
+        unused = [name for name in self.settings.weights if name not in plains]
+        return f"note: weights of {', '.join(unused)} are not used: add them to sources" if unused else ""
+
     # Preparation
 
     @stoppable()
@@ -153,6 +160,8 @@ class Study:
     def prepare_sources(self) -> pd.DataFrame:
         """Bring the pretrained weights onto this machine, once, and return one row about each source."""
         asked = self.settings
+        if unused := self.unused_weights:
+            print(unused)
         shown = {"cohort": self.cohort.table, "rendering": self._rendering}
         cards = grids.prepare_sources(
             asked.sources, asked.backbone, self.workspace, weights=asked.weights, workers=asked.workers, **shown
@@ -173,7 +182,9 @@ class Study:
         return save_figure(self.workspace, "calibration", figure, shifted)
 
     def show(self, *names: str, save_as: str = "") -> Image | pd.DataFrame:
-        """What confounders do to the first positive image; of a sampled one, how many images are in each group.
+        """What confounders do to the first positive image, and how far they reach the network (`training.reach`).
+
+        Of a sampled one, how many images are in each group.
 
         Without a name, the confounder of the settings. `save_as` names the figure, NAME_artefact if empty.
         """
@@ -185,9 +196,13 @@ class Study:
         path, image_id = study.cohort.table.query("label == 1")[["path", "image_id"]].iloc[0]
         how: dict[str, Any] = {"seed": study.settings.seed, "window": study.settings.window}
         effects = galleries.effects(image=read(path), image_id=image_id, confounders=chosen, **how)
-        figure = galleries.gallery(effects=effects, note=study.cohort.caution)
+        measured = {"seed": study.settings.seed, "workers": study.settings.workers}
+        reaches = [reach.of_cohort(study.cohort.table, each, study.settings.training, **measured) for each in chosen]
+        figure = galleries.gallery(
+            effects=effects, reaches=reaches, size=study.settings.size, note=study.cohort.caution
+        )
         name = save_as or f"{chosen[0].name}_artefact"
-        table = galleries.gallery_table(effects=effects).assign(caution=study.cohort.caution)
+        table = galleries.gallery_table(effects=effects, reaches=reaches).assign(caution=study.cohort.caution)
         return save_figure(self.workspace, name, figure, table)
 
     def noise_domains(self) -> Image:
@@ -217,7 +232,7 @@ class Study:
     def specs(self, name: str) -> list[RunSpec]:
         """Every run of one confounder's grid; registers the cohort and finds the sources."""
         study = self.about(name)
-        own = {key: getattr(study.settings, key) for key in ("sources", "weights", "device")}
+        own = {key: getattr(study.settings, key) for key in ("sources", "weights", "device", "force", "workers")}
         return grids.plan(study.cohort, self.workspace, **own, **self._grid(name))
 
     def run(self, *names: str, save_as: str = "") -> FinishedRuns:
@@ -228,7 +243,7 @@ class Study:
         """
         names, asked = names or (self.settings.confounder,), self.settings
         name = save_as or self.confounder(names[0]).name
-        how = {key: getattr(asked, key) for key in ("workers", "device", "executor", "slurm", "recompute")}
+        how = {key: getattr(asked, key) for key in ("workers", "device", "executor", "slurm", "recompute", "force")}
         specs: list[RunSpec] = []
 
         def how_far() -> str:

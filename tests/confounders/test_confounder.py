@@ -193,5 +193,5 @@ def test_a_confounder_has_an_effect_a_leaf_and_a_name():
         Nothing()
     with pytest.raises(StudyError, match="unknown leaf of MICCAT `tags`. Did you mean tag?"):
         confounders.Tag(leaf="tags")
-    with pytest.raises(StudyError, match="name 'Tag!': use small letters"):
+    with pytest.raises(StudyError, match="name 'Tag!': use up to 40 small letters"):
         confounders.Tag(name="Tag!")

@@ -340,3 +340,55 @@ def test_folds_that_a_cohort_brings_are_taken():
     assert drawn["part"].isin(["train", "val"]).sum() == sum(p in ("train", "val") for p in given)
     with pytest.raises(StudyError, match="brings no fold 0: it has 1"):
         design.fold_parts(cohort, fold=0)
+
+
+def counted(**carriers):
+    """By strength, as `p1=(3, 18)`: at .01 three of 18 positives carry."""
+    return {
+        int(name[1:]) / 100: {"train_n": 40, "train_positives": of, "carriers": number}
+        for name, (number, of) in carriers.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("strengths", "said"),
+    [
+        (counted(p0=(0, 18), p50=(9, 18), p100=(18, 18)), ""),
+        (counted(p0=(0, 18), p6=(1, 18)), ""),
+        (counted(p50=(9, 18)), ""),
+        (counted(p0=(0, 18)), ""),
+        (counted(p0=(0, 18), p1=(0, 18)), "p_art 0 and 0.01 are the same study: 0 of the 18 .* more than 0.056 apart"),
+        (counted(p1=(0, 18)), "p_art 0.01 is the study without: 0 of the 18"),
+        (counted(p50=(9, 18), p51=(9, 18)), "p_art 0.5 and 0.51 are the same study: 9 of the 18"),
+        (counted(p99=(18, 18), p100=(18, 18)), "p_art 0.99 and 1 are the same study: 18 of the 18"),
+    ],
+)
+def test_strengths_that_the_same_images_carry_are_one_study(strengths, said):
+    if not said:
+        return design.refuse_alike(strengths)
+    with pytest.raises(StudyError, match=said):
+        design.refuse_alike(strengths)
+
+
+@pytest.mark.parametrize("p_art", [0, 0.3, 1])
+def test_carriers_are_counted_in_training_alone(p_art):
+    table = make_cohort()
+    made = design.sets(table, confounders.Tag(), p_art=p_art, fold=0, seed=0)
+    train = made[made["part"] == "train"]
+    positives = int((train["label"] == 1).sum())
+    expected = {"train_n": len(train), "train_positives": positives, "carriers": round(p_art * positives)}
+    assert design.carriers(made) == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 99), patients=st.integers(48, 80), images=st.integers(1, 3), p=st.floats(0, 1),
+    sampled=st.booleans(),
+)  # fmt: skip
+def test_no_set_has_an_image_twice_or_one_of_another_part(seed, patients, images, p, sampled):
+    table = make_cohort(patients, images)
+    confounder = confounders.Gender() if sampled else confounders.Tag()
+    made = design.sets(table, confounder, p_art=p, fold=0, seed=seed)
+    assert not made.duplicated(["part", "image_id"]).any()
+    parts = design.fold_parts(table, fold=0, strata=["sex"] if sampled else []).loc[made["row"]].to_numpy()
+    assert (parts == made["part"].replace({"iid": "test", "ood": "test", "clean": "test"}).to_numpy()).all()

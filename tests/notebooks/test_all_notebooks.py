@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 
 from sourcematters import metrics
-from sourcematters.runs import grids
+from sourcematters.runs import grids, guards
 from sourcematters.study import execute, notebooks
 
 SMALL = {
@@ -94,7 +94,8 @@ def test_the_dry_run_foretold_every_run(study, small):
     for notebook in plan.notebooks:
         if specs := notebooks.outline(plan, notebook):
             # The name of the data, and what to say of it, are known when it is opened; the label is the table's.
-            unknown = ["run_id", "data", "caution", "confounder"]
+            # How many carry, and what is seen of it, too.
+            unknown = ["run_id", "data", "caution", "confounder", *guards.COLUMNS]
             foretold = grids.plan_table(specs).drop(columns=unknown)
             stem = stems.get(notebook.name, notebook.name[3:])
             made = pd.read_csv(folder / "plans" / f"{stem}.csv").drop(columns=unknown)

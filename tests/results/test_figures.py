@@ -265,3 +265,31 @@ def test_by_task_draws_one_backbone():
     data = pd.concat([summary(), summary().assign(backbone="densenet121")])
     with pytest.raises(StudyError, match="noise has more than one backbone"):
         figures.by_task(data=data, confounders=["noise"], baseline={})
+
+
+def legend_of(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_every_source_stands_in_the_legend_whatever_it_is_called(tmp_path):
+    strange = {"imagenet": "_mine", "radimagenet": r"$\frac$", "random": "chance"}
+    data = summary(["tag"])
+    data = data.assign(source=data["source"].map(strange), task=r"$mass_", caution=r"phantoms, $\frac$ of them")
+    figure = figures.robustness(data=data, note="50$ and $x")
+    figures.save(figure, tmp_path / "a", data)  # mathtext would raise here
+    texts = legend_of(figure)
+    assert {text.strip().replace("\\", "") for text in texts} == {"_mine", "$frac$", "chance"}
+    assert texts.count("chance") == 2, "the source and the line"
+
+
+def test_runs_that_did_not_learn_are_crossed_out():
+    data = summary(["tag"])
+    weak = (data["source"] == "random") & (data["p_art"] <= 0.1)
+    grid = panels(figures.robustness(data=data.assign(unlearned=2 * weak)), 1)
+    for row, test_set in enumerate(["ood", "iid"]):
+        (crosses,) = [line for line in grid[row, 0].lines if line.get_marker() == "x"]
+        expected = panel_rows(data[weak], "tag", test_set, "random")["mean"]
+        assert crosses.get_ydata() == pytest.approx(expected.to_numpy())
+    figure = figures.robustness(data=data.assign(unlearned=0 * weak))
+    assert figures.UNLEARNED not in legend_of(figure)
+    assert legend_of(figures.robustness(data=data.assign(unlearned=2 * weak))).count(figures.UNLEARNED) == 1

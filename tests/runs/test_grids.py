@@ -19,8 +19,9 @@ from sklearn.metrics import roc_auc_score
 from tiny_runs import TINY, files_of, make_cohort, plan, seem_done
 
 from sourcematters import confounders, metrics, plugins
+from sourcematters.confounders import design
 from sourcematters.errors import StudyError
-from sourcematters.runs import grids, plans, run_folder, slurm
+from sourcematters.runs import grids, guards, plans, run_folder, slurm
 from sourcematters.runs.plans import status
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.training import devices, memory
@@ -461,3 +462,35 @@ def test_a_library_error_of_a_run_is_told_with_its_name_and_ours_as_it_is(cohort
         told = run_folder.attempt(spec, workspace, run_folder.Execution())
         assert told.startswith(f"{spec.id}: {words} (")
         assert slurm._failure(spec, workspace) == told, "a job leaves the same words in the traceback"
+
+
+def test_the_plan_tells_what_came_out_of_the_design(serial, cohort):
+    workspace, specs, table = serial
+    planned = grids.plan_table(specs)
+    for spec, row in zip(specs, planned.to_dict("records"), strict=True):
+        how = {"p_art": spec.p_art, "fold": spec.fold, "seed": spec.seed}
+        train = design.sets(cohort.table, spec.confounder, **how).query("part == 'train'")
+        counts = len(train), int(train["label"].sum()), int(train["carries"].sum())
+        assert (row["train_n"], row["train_positives"], row["carriers"]) == counts
+        assert row["carriers"] == round(spec.p_art * row["train_positives"])
+    drawn = planned[planned["confounder"] != "gender"]
+    assert (drawn["input_seen_in"] == 1).all() and (drawn["input_images"] == 40).all()
+    assert set(guards.COLUMNS) <= set(table.columns) and set(table["doubt"].eq("")) == set(table["learned"] == 1)
+    assert specs[0].replaced(came_out=(), caution="else").id == specs[0].id, "no part of what a run is"
+
+
+def test_images_in_two_parts_are_refused_or_stand_beside_every_number(cohort, tmp_path, capsys):
+    table = cohort.table.copy()
+    test, dev = table.index[table["split"] == "test"], table.index[table["split"] == "dev"]
+    table.loc[test[0], "path"] = table.loc[dev[0], "path"]
+    few, workspace = replace(cohort, table=table), Workspace(str(tmp_path / "few"))
+    results = grids.run(plan(few, workspace, folds=1), workspace, name="a", workers=1)
+    assert set(results["caution"]) == {"1 of 16 test images are also in training"}
+    table.loc[test[1:4], "path"] = table.loc[dev[1:4], "path"].to_numpy()
+    many, workspace = replace(cohort, table=table), Workspace(str(tmp_path / "many"))
+    specs = plan(many, workspace, folds=1)
+    with pytest.raises(StudyError, match="made: 4 of 16 test images are in the development part too.*set force"):
+        grids.run(specs, workspace, name="a", workers=1)
+    assert not workspace.own("plans").exists()
+    results = grids.run(specs, workspace, name="a", workers=1, force=True)
+    assert set(results["caution"]) == {"4 of 16 test images are also in training"}

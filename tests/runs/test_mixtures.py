@@ -96,9 +96,13 @@ def test_that_another_task_has_another_cohort_goes_without_saying(workspace):
 
 
 def test_runs_that_did_not_learn_are_named(workspace):
-    table = planned(workspace).assign(learned=1)
+    table = planned(workspace).assign(learned=1, doubt="")
     assert mixtures.unlearned(table) == []
     weak = (table["p_art"] == 0) | ((table["p_art"] == 1) & (table["fold"] == 1))
-    (sentence,) = mixtures.unlearned(pd.concat([table.assign(learned=1 - weak)] * 2))  # two tests of a run
+    (sentence,) = mixtures.unlearned(
+        pd.concat([table.assign(learned=1 - weak, doubt=weak.map({True: "why", False: ""}))] * 2)
+    )  # two tests of a run
     assert sentence.startswith("3 of 6 runs did not learn: ")
-    assert sentence.endswith("mass, tag, random at p_art 0, fold 0, 1; mass, tag, random at p_art 1, fold 1.")
+    assert sentence.endswith(
+        "mass, tag, random at p_art 0, fold 0, 1 (why); mass, tag, random at p_art 1, fold 1 (why)."
+    )

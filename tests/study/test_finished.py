@@ -41,7 +41,7 @@ def test_the_answer_names_task_and_size_and_the_runs_that_did_not_learn(tmp_path
     assert all(line.startswith("mass, tag, random: ") for line in answers)
     assert any("n = 30, 20 positive" in line for line in answers)
     assert last.startswith("2 of 4 runs did not learn")
-    assert last.endswith("mass, tag, random at p_art 0, fold 0, 1.")
+    assert last.endswith("mass, tag, random at p_art 0, fold 0, 1 (one score for all images (0.500)).")
     assert table[["task", "n", "positives", "patients"]].to_numpy().tolist() == [["mass", 30, 20, 25]]
 
 
