@@ -62,7 +62,7 @@ def _in_utf8() -> None:
 def _run(options: argparse.Namespace) -> int:
     from sourcematters.study import execute, freshness, notebooks, settings
 
-    given = [("executor", options.executor)] * bool(options.executor) + options.p
+    given = [("executor", options.executor)] * bool(options.executor) + [_pair(words) for words in options.p]
     plan = notebooks.plan(options.profile, given, options.only, options.results)
     if plan.note:
         print(plan.note, file=sys.stderr)
@@ -91,6 +91,18 @@ def _run(options: argparse.Namespace) -> int:
         freshness.stamp(plan.folder, signature())
     print(f"figures and notebooks: {index}")
     return 0
+
+
+def _pair(words: Sequence[str]) -> tuple[str, str]:
+    """What one -p sets: NAME VALUE, or NAME=VALUE, which may begin with a hyphen."""
+    name, separator, value = words[0].partition("=")
+    if len(words) == 2:
+        return words[0], words[1]
+    if len(words) == 1 and separator:
+        return name, value
+    raise StudyError(
+        f"-p {' '.join(words)}: give -p NAME VALUE, or -p NAME=VALUE where the value begins with a hyphen."
+    )
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -129,8 +141,8 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run the study's notebooks", allow_abbrev=False)
     run.set_defaults(command=_run)
     run.add_argument("--profile", default="demo", metavar="NAME|FILE", help="which settings (default: demo)")
-    example = "change a setting: -p epochs 5, -p tag.height 64, -p gender.size 256"
-    run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help=example)
+    example = "change a setting: -p epochs 5, -p tag.height 64, -p gender.size 256, -p task=-x"
+    run.add_argument("-p", nargs="+", action="append", default=[], metavar=("NAME", "VALUE"), help=example)
     run.add_argument("--only", action="append", default=[], metavar="NOTEBOOK", help="only this one, as 20 or 20_tag")
     run.add_argument(
         "--executor",

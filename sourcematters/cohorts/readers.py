@@ -24,7 +24,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field
 
-from sourcematters.checked import Checked, unknown
+from sourcematters.checked import Checked, Printed, unknown
 from sourcematters.cohorts.cohort import Cohort, remarks
 from sourcematters.errors import StudyError
 
@@ -36,7 +36,7 @@ class Choice(Checked):
     """What people choose about a cohort; a reader uses what its data have a choice of."""
 
     data: Place = Field("", description="what to read: a folder, a table, or a word of a plugin's (see DATA)")
-    task: str = Field("", description="what label 1 is to be, such as a finding (see DATA)")
+    task: Printed = Field("", description="what label 1 is to be, such as a finding (see DATA)")
     view: str = Field("", description="the one projection to keep, such as PA; empty keeps all")
     splits: Place = Field("own", description="parts and folds: own, published, or a folder with the authors' files")
     patients: int = Field(200, ge=1, description="how many patients to draw, where they are drawn")
@@ -111,6 +111,8 @@ def open_cohort(request: Request) -> Cohort:
 
     Raises StudyError for data that no reader claims, and for a task, view or splits that the data do not have.
     """
+    if not request.data:
+        raise StudyError(f"data is not set. `data` can be\n{_what_reads(request.task)}")
     if reader := reader_of(request.data, request.task):
         _check_choices(reader, request)
         cohort = reader.open(request)

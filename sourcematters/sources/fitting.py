@@ -22,6 +22,9 @@ Shapes = Mapping[str, Sequence[int]]
 FIRST = ("state_dict", "model", "teacher")
 
 
+LARGEST = 1e10  # of a weight: four layers of such leave 32 bits
+
+
 def load_exactly(
     model: "torch.nn.Module", state: "State", backbone: str, *, origin: str, rename: Mapping[str, str] | None = None
 ) -> str:
@@ -205,6 +208,7 @@ def demand_weights(state: "State", own: "State", origin: str) -> None:
     kinds = {
         "no real numbers (integers of a quantized network, complex or sparse)": due.keys() - real.keys(),
         "not finite (NaN, or beyond 32 bits)": {k for k, v in real.items() if not v.is_meta and not _finite(v)},
+        f"out of range (beyond {LARGEST:g})": {k for k, v in real.items() if not v.is_meta and _beyond(v)},
     }
     for what, wrong in kinds.items():
         if wrong:
@@ -212,6 +216,10 @@ def demand_weights(state: "State", own: "State", origin: str) -> None:
             raise StudyError(f"{origin}: {len(wrong)} of its {len(due)} tensors are {what}: {names}. Use another file.")
     if real and not any(value.is_meta or value.any() for value in real.values() if value.ndim > 1):
         raise StudyError(f"{origin}: all of its weights are zero. Use another file.")
+
+
+def _beyond(value: "torch.Tensor") -> bool:
+    return bool((value.float().abs() > LARGEST).any())
 
 
 def _finite(value: "torch.Tensor") -> bool:

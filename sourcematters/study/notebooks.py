@@ -129,7 +129,9 @@ def plan(
     if {"results", "profile"} & set(changes):
         raise StudyError("-p results, -p profile: give --results FOLDER and --profile NAME instead.")
     study = Study(profile, changes)
-    if results:
+    if results is not None:
+        if not str(results).strip():
+            raise StudyError("--results is empty: give a folder, or leave it out for results in the repository.")
         study = Study(profile, changes, configuration.placed(results) / study.results.name)
     available = notebooks()
     chosen = selected(available, only or study.settings.notebooks or [notebook.name for notebook in available])
@@ -138,7 +140,13 @@ def plan(
     by_path = configuration.placed(profile)
     parameters = {"profile": str(by_path.resolve()) if by_path.is_file() else profile, "results": str(study.results)}
     kept = tuple(notebook for notebook in chosen if notebook not in unasked)
-    return Plan(study.results, study, kept, parameters | changes, _on_left_out(unasked))
+    return Plan(
+        study.results,
+        study,
+        kept,
+        parameters | changes,
+        "\n".join(filter(None, (_on_left_out(unasked), study.unused_weights))),
+    )
 
 
 def _is_on_other_data(notebook: Notebook, study: Study) -> bool:
