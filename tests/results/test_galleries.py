@@ -103,9 +103,9 @@ def test_a_gallery_says_what_is_left_at_the_networks_input(shown):
     found = [Reach(40, 1.0, 0.0123, 0.5, 163), Reach(40, 0.2, 0.01, 0.1, 2), Reach(40, 1.0, 0.9, 2.0, 12)]
     grid = np.array(drawn(shown, reaches=found, size=64).axes).reshape(3, 5)
     assert [row[1].get_xlabel() for row in grid] == [
-        "at 64 px: 0.012 of pixels,\nup to 163 grey levels",
+        "at 64 px: 1.2 % of pixels,\nup to 163 grey levels",
         "at 64 px: NOT SEEN",
-        "at 64 px: 0.9 of pixels,\nup to 12 grey levels",
+        "at 64 px: 90 % of pixels,\nup to 12 grey levels",
     ]
     table = galleries.gallery_table(effects=galleries.effects(**shown), reaches=found)
     assert table["input_seen_in"].tolist() == [1.0, 0.2, 1.0] and table["input_largest_change"].tolist() == [163, 2, 12]
