@@ -8,6 +8,7 @@ import contextlib
 import io
 import re
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -505,6 +506,59 @@ def test_weights_in_files(tmp_path, network, name):
     assert outcome(lambda: mine.load("test_resnet", size=32) is not None, *words) == kind
 
 
+KERNEL = "conv1/conv1/kernel:0"
+
+
+def replaced(file, make):
+    del file[KERNEL]
+    make()
+
+
+KERAS = {
+    "another network": (lambda file: None, "does not hold Keras's weights"),
+    "layer_names a number": (lambda file: file.attrs.__setitem__("layer_names", 5), "layer_names holds no names"),
+    "layer_names a table": (lambda file: file.attrs.__setitem__("layer_names", np.zeros((3, 3))), "holds no names"),
+    "weight_names a number": (lambda file: file["conv1"].attrs.__setitem__("weight_names", 2.5), "weight_names holds"),
+    "no layer_names": (lambda file: file.attrs.__delitem__("layer_names"), "no layers in it"),
+    "a layer that is not there": (lambda file: file.attrs.__setitem__("layer_names", [b"nix"]), "'nix' doesn't exist"),
+    "a group for a tensor": (lambda file: replaced(file, lambda: file.create_group(KERNEL)), "holds no real numbers"),
+    "text for numbers": (
+        lambda file: replaced(file, lambda: file.create_dataset(KERNEL, data=np.array([b"abc"]))),
+        "holds no real numbers",
+    ),
+    "10^12 numbers": (
+        lambda file: replaced(
+            file, lambda: file.create_dataset(KERNEL, shape=(10**6, 10**6), dtype="f4", chunks=(1024, 1024))
+        ),
+        "does not hold Keras's weights",
+    ),
+    "a link out of it": (
+        lambda file: replaced(file, lambda: file.__setitem__(KERNEL, h5py.ExternalLink("/etc/passwd", "x"))),
+        "is in another file (/etc/passwd)",
+    ),
+    "a link to itself": (lambda file: file.__setitem__("loop", h5py.SoftLink("/loop")), "does not hold"),
+    "a layer that links to itself": (
+        lambda file: (
+            file.__setitem__("loop", h5py.SoftLink("/loop")),
+            file.attrs.__setitem__("layer_names", [b"loop"]),
+        ),
+        "too many links",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KERAS)
+def test_keras_files(tmp_path, name):
+    damage, *words = KERAS[name]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["layer_names"] = [b"conv1"]
+        file.create_group("conv1").attrs["weight_names"] = [b"conv1/kernel:0"]
+        file["conv1/conv1/kernel:0"] = np.zeros((3, 3, 1, 4), np.float32)
+        damage(file)
+    find = lambda: sources.resolve("mine", "resnet50", weights={"mine": str(tmp_path / "a.h5")}, folder=tmp_path)  # noqa: E731
+    assert outcome(lambda: find().load("resnet50", size=32), "a.h5", *words) == REFUSED
+
+
 # What a study would say of images that it should not have
 
 
@@ -575,5 +629,5 @@ def test_names_on_figures(name, shown):
 
 
 def test_the_rows_are_many_enough():
-    every = (SETTINGS, OWN, PROFILES, PLACES, COMMANDS, TABLES, PICTURES, WEIGHTS, TENSORS, IMAGES, NAMES)
+    every = (SETTINGS, OWN, PROFILES, PLACES, COMMANDS, TABLES, PICTURES, WEIGHTS, TENSORS, KERAS, IMAGES, NAMES)
     assert sum(map(len, every)) >= 200

@@ -99,7 +99,9 @@ def gallery(*, effects: Sequence[Effect], reaches: Sequence[Reach] = (), size: i
             f"{title_of(effect.confounder.name)}\n{literal(textwrap.fill(drawn, 32))}", fontsize=SMALL - 0.5
         )
     for (_, carrying, *_), found in zip(grid, reaches, strict=False):
-        text = f"at {size} px: {100 * found.changed_pixels:.2g} % of pixels,\nup to {found.largest_change:g} grey levels"
+        text = (
+            f"at {size} px: {100 * found.changed_pixels:.2g} % of pixels,\nup to {found.largest_change:g} grey levels"
+        )
         carrying.set_xlabel(text if found.enough else f"at {size} px: NOT SEEN", fontsize=SMALL - 0.5)
     figure.suptitle(literal(note), fontsize=NORMAL, weight="bold")
     return figure

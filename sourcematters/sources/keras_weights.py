@@ -207,7 +207,7 @@ def _parts(file: Any, path: str | Path) -> dict[str, dict[str, Any]]:
     nameless = False
 
     def add(model: str, layer: str, kind: str, array: Any) -> None:
-        if array.dtype.kind != "f" or array.is_virtual or array.external:
+        if not isinstance(array, h5py.Dataset) or array.dtype.kind != "f" or array.is_virtual or array.external:
             raise StudyError(
                 f"{path}: {layer}/{kind} holds no real numbers of its own. Give the file as Keras saved it."
             )
@@ -248,6 +248,8 @@ def _parts(file: Any, path: str | Path) -> dict[str, dict[str, Any]]:
 
 def _texts(group: Any, attribute: str) -> list[str]:
     names = group.attrs.get(attribute, ())
+    if not all(isinstance(name, bytes | str) for name in (names if np.ndim(names) == 1 else [None])):
+        raise ValueError(f"{attribute} holds no names")
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 

@@ -24,6 +24,8 @@ from sourcematters.errors import StudyError
 from sourcematters.runs import grids, guards, plans, run_folder, slurm
 from sourcematters.runs.plans import status
 from sourcematters.runs.run_folder import Workspace
+from sourcematters.study.finished import FinishedRuns
+from sourcematters.study.settings import Settings
 from sourcematters.training import devices, memory
 from sourcematters.training.image_bank import Rendering
 from sourcematters.training.recipe import Training
@@ -494,3 +496,24 @@ def test_images_in_two_parts_are_refused_or_stand_beside_every_number(cohort, tm
     assert not workspace.own("plans").exists()
     results = grids.run(specs, workspace, name="a", workers=1, force=True)
     assert set(results["caution"]) == {"4 of 16 test images are also in training"}
+
+
+@pytest.mark.parametrize("called", ["nan", "None", "1", "1e5", "NA", "true"])
+def test_names_are_read_back_as_the_text_that_they_are(cohort, tmp_path, called):
+    workspace = Workspace(str(tmp_path / "made"))
+    specs = plan(replace(cohort, name=called, task=called), workspace, folds=1)
+    for spec in specs:
+        seem_done(workspace.run(spec))
+    plans.write(workspace, "tag", grids.plan_table(specs))
+    planned = plans.read(workspace.own("plans/tag.csv"))
+    assert planned["task"].tolist() == planned["data"].tolist() == [called] * 2
+    pd.testing.assert_frame_equal(planned, grids.plan_table(specs))
+
+
+def test_a_study_of_a_task_called_nan_has_all_its_tables(cohort, tmp_path):
+    workspace = Workspace(str(tmp_path / "made"))
+    grids.run(plan(replace(cohort, task="nan"), workspace, folds=1), workspace, name="tag", workers=1)
+    table, missing = grids.collect_plans(workspace)
+    runs = FinishedRuns(table, workspace, Settings(smallest_test=1), "all_runs", list)
+    assert missing == [] and runs.table1().shape[1] == 1 and len(runs.by_source()) == 1
+    assert runs.overview() is not None and (runs.summary["task"] == "nan").all()

@@ -32,6 +32,7 @@ MARKS = {
 }
 """Of each element that marks a finding: its kind, the names of its name, its outlines and their points."""
 MAX_BYTES = 16 * 2**20  # of one file; the largest of the release has 2.2 MB
+MAX_TOTAL = 2**31  # bytes of all files, unpacked; the release has 174 million
 
 UID = re.compile("[0-9.]{1,64}"), "a DICOM UID"
 PIXEL = re.compile("[0-9]{1,3}|10[01][0-9]|102[0-3]"), "a pixel from 0 to 1023"  # the release reaches x = 534
@@ -147,13 +148,19 @@ def _files(source: Path) -> Iterator[tuple[str, bytes | Exception]]:
             except (zipfile.BadZipFile, OSError, ValueError) as error:
                 raise StudyError(f"{source}: neither a folder nor a readable zip file ({error}).\n{RECIPE}") from error
             files = {name: zipfile.Path(archive, name) for name in archive.namelist()}
+        unpacked = 0
         for name in sorted(name for name in files if name.lower().endswith(".xml")):
             try:
                 with files[name].open("rb") as stream:
-                    yield name, stream.read(MAX_BYTES + 1)  # what a zip's directory says of sizes may be wrong
+                    data = stream.read(MAX_BYTES + 1)  # what a zip's directory says of sizes may be wrong
             # RuntimeError: encrypted, or an unknown compression; ValueError: a broken header.
             except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError) as error:
                 yield name, error
+                continue
+            unpacked += len(data)
+            if unpacked > MAX_TOTAL:
+                raise StudyError(f"{source}: its XML files are over {MAX_TOTAL:,} bytes, as the release's never are.")
+            yield name, data
 
 
 def _refuse(error: OSError) -> None:

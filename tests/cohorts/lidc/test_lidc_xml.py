@@ -250,6 +250,13 @@ def test_an_encrypted_member_is_named(tmp_path):
     assert "encrypted" in only_problem(path)[1]
 
 
+def test_a_zip_of_many_bombs_is_refused_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(lidc_xml, "MAX_TOTAL", 3 * len(GOOD))
+    assert lidc_xml.read(zipped(tmp_path / "x.zip", a=GOOD, b=GOOD, c=GOOD)).files == 3
+    with pytest.raises(StudyError, match=r"x.zip: its XML files are over [0-9,]+ bytes"):
+        lidc_xml.read(zipped(tmp_path / "x.zip", a=GOOD, b=GOOD, c=GOOD, d=GOOD))
+
+
 def test_a_zip_bomb_is_refused_whatever_size_it_claims(tmp_path):
     path = zipped(tmp_path / "x.zip", a=" " * (lidc_xml.MAX_BYTES + 10))
     assert path.stat().st_size < 2**16
