@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from tiny_runs import make_cohort
-from tiny_study import write_notebook, write_profile
+from tiny_study import PROFILE, write_notebook, write_profile
 
 from sourcematters import sources
 from sourcematters.cohorts import Cohort, Request, open_cohort, pixels, tables
@@ -28,19 +28,6 @@ from sourcematters.training import trials
 from sourcematters.training.recipe import Preprocessing
 
 REFUSED, SAID, TAKEN = "refused", "said", "taken"
-
-PROFILE = """data: {data}
-task: brightness
-sources: [random]
-backbone: test_resnet
-p_art: [0, 1]
-folds: 2
-size: 32
-epochs: 1
-smallest_test: 4
-device: cpu
-tag: {{height: 300}}
-"""
 
 
 def outcome(work, *words):

@@ -4,6 +4,21 @@ import nbformat
 
 PARAMETERS = 'profile = "demo"\nresults = ""'
 
+PROFILE = """data: {data}
+task: brightness
+sources: [random]
+backbone: test_resnet
+p_art: [0, 1]
+folds: 2
+size: 32
+epochs: 1
+smallest_test: 4
+device: cpu
+tag: {{height: 300}}
+denoising: {{diameter: 30}}
+"""
+"""Settings of a study on `tiny_runs.make_cohort`, whose table is to be put into `data`."""
+
 
 def write_notebook(root, name, *sources, title="Tag", cost="Cost: 1 s", parameters=PARAMETERS):
     cells = [nbformat.v4.new_markdown_cell(f"# {title}\n\nWhat it shows.\n\n**{cost}**")]

@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from dicom_files import write_slice
 from tiny_runs import make_cohort
-from tiny_study import write_notebook, write_profile
+from tiny_study import PROFILE, write_notebook, write_profile
 
 from sourcematters.cohorts import tables
 from sourcematters.demo.ct_phantoms import uid
@@ -19,20 +19,6 @@ from sourcematters.runs.run_folder import Workspace
 from sourcematters.study import checks, notebooks
 from sourcematters.study.study import Study
 from sourcematters.training import image_bank, trials
-
-PROFILE = """data: {data}
-task: brightness
-sources: [random]
-backbone: test_resnet
-p_art: [0, 1]
-folds: 2
-size: 32
-epochs: 1
-smallest_test: 4
-device: cpu
-tag: {{height: 300}}
-denoising: {{diameter: 30}}
-"""
 
 
 @pytest.fixture
