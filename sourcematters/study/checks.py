@@ -240,6 +240,7 @@ def _renderings(need: Need) -> list[Rendering]:
     asked = need.settings
     how = asked.model_dump(include=set(Preprocessing.model_fields)) | ({} if need.uses("bank") else {"crop": 0})
     drawn = [need.confounder.base, need.confounder.carrier] if need.confounder else [ORIGINAL]
+    drawn += [ORIGINAL] if need.uses("runs") else []  # in which copies and blanks are looked for
     return [Rendering(alteration=alteration, seed=asked.seed, **how) for alteration in dict.fromkeys(drawn)]
 
 
