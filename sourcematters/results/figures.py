@@ -36,6 +36,8 @@ PUBLISHED = "published state of the art"
 CLEAN = "clean test (thin)"
 UNLEARNED = "did not learn, in some fold"
 
+LETTERS = 12  # of a bold line, that fit into an inch
+
 Labels = tuple[str, Mapping[str, str]]
 """A column of the table, and what to print for each of its values, in the order in which they are drawn."""
 
@@ -206,10 +208,13 @@ def _panels(
     # A source may be called as a reference line is.
     handles = {(not isinstance(handle, ErrorbarContainer), handle.get_label()): handle for handle in every}
     ordered = [handles[key] for key in sorted(handles, key=lambda key: key[0])]
+    abreast = 3 if size[0] > 5 else 2
+    said = [line for text in ("; ".join(shared), note) for line in text.splitlines()]
     figure.legend(
-        handles=[*ordered[0::3], *ordered[1::3], *ordered[2::3]],  # matplotlib fills column by column, people read rows
-        ncols=3, loc="outside upper center", frameon=False, handlelength=3.2, fontsize=SMALL + 0.5,
-        title="\n".join(filter(None, [literal("; ".join(shared)), literal(note)])),
+        # Matplotlib fills column by column, people read rows.
+        handles=[handle for start in range(abreast) for handle in ordered[start::abreast]],
+        ncols=abreast, loc="outside upper center", frameon=False, handlelength=3.2, fontsize=SMALL + 0.5,
+        title="\n".join(literal(textwrap.fill(line, round(LETTERS * size[0]))) for line in said),
         title_fontproperties={"weight": "bold", "size": NORMAL},
     )  # fmt: skip
     return figure

@@ -293,3 +293,16 @@ def test_runs_that_did_not_learn_are_crossed_out():
     figure = figures.robustness(data=data.assign(unlearned=0 * weak))
     assert figures.UNLEARNED not in legend_of(figure)
     assert legend_of(figures.robustness(data=data.assign(unlearned=2 * weak))).count(figures.UNLEARNED) == 1
+
+
+@pytest.mark.parametrize("names", [["tag"], ["tag", "noise"], ["tag", "noise", "gender"]])
+def test_legend_and_cautions_fit_into_the_figure(names):
+    said = "phantoms, not patients; natural-standin is not ImageNet; radiology-standin is not RadImageNet"
+    data = summary(names).replace({"source": {"imagenet": "natural-standin", "radimagenet": "radiology-standin"}})
+    figure = figures.robustness(
+        data=data.assign(caution=said, unlearned=1, n=62, positives=31), note="size 64, 128 (tag)"
+    )
+    FigureCanvasAgg(figure).draw()
+    drawn = figure.legends[0].get_window_extent()
+    assert drawn.x0 >= 0 and drawn.x1 <= figure.bbox.width and drawn.y1 <= figure.bbox.height
+    assert figure.legends[0].get_title().get_text().replace("\n", " ").startswith(said)
