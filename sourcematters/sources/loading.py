@@ -28,6 +28,7 @@ def read_tensors(path: str | Path) -> dict[str, "torch.Tensor"]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    broken = (SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError)
     state: Any
     try:
         refuse_what_is_no_checkpoint(path)
@@ -42,7 +43,17 @@ def read_tensors(path: str | Path) -> dict[str, "torch.Tensor"]:
             f"{path}: is not a file of plain tensors, and loading it would run code from the file. Save "
             "`model.state_dict()` with safetensors.torch.save_file or torch.save, and use that."
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    # torch's reader of plain tensors runs a machine of its own, which a damaged file breaks in any way.
+    except (
+        SafetensorError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+    ) as error:
         raise StudyError(f"{path}: damaged or not a checkpoint ({reason(error)}). Fetch or save it again.") from error
     if not (tensors := dict(_tensors(state))):
         raise StudyError(f"{path}: holds {type(state).__name__}, not a state_dict of tensors.")

@@ -29,6 +29,11 @@ def test_damaged_inputs_give_a_result_or_a_sentence(kind):
     assert len(set(map(bytes, (fuzz.damaged(fuzz.sound(kind)[0], fuzz.random.Random(n)) for n in range(9))))) == 9
 
 
+@pytest.mark.parametrize("number", [420, 898, 2662])
+def test_what_broke_torchs_own_reader_of_checkpoints_is_one_sentence(number):
+    assert fuzz.trial("weights", number)[0] == "refused"
+
+
 letters = st.text(alphabet=st.sampled_from("ab01:,;.-[]{}&*#'\"!|>%@? \n\t\r\0é\ud800\ufeff\u2028"), max_size=60)
 words = st.sampled_from(
     ["size", "data", "task", "p_art", "tag", "ct", "weights", "sources", "slurm", "image_id", "path", "patient_id",
