@@ -28,7 +28,6 @@ def read_tensors(path: str | Path) -> dict[str, "torch.Tensor"]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    broken = (SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError)
     state: Any
     try:
         refuse_what_is_no_checkpoint(path)
