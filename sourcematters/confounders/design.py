@@ -23,6 +23,8 @@ from sourcematters.errors import StudyError
 from sourcematters.metrics import TEST_SETS
 from sourcematters.seeds import derive, uniform
 
+# Of each class in the parts that a network is made from; of fewer it is said.
+FEWEST = {"train": (10, "a network learns little from so few"), "val": (5, "which epoch is kept rests on few")}
 WRITTEN = {"iid": "i.i.d.", "ood": "o.o.d.", "clean": "clean"}
 
 
@@ -114,6 +116,17 @@ def sets(
             frames += _sample(rows, part, names, sampled, p_art) if sampled else _draw(rows, names, p_art)
     columns = ["row", "image_id", "patient_id", "label", "part", "carries"]
     return pd.concat(frames)[columns].sort_values(["part", "row"], kind="stable").reset_index(drop=True)
+
+
+def few_to_learn_from(sets: pd.DataFrame) -> list[str]:
+    """A sentence for the training and the validation part of `sets`, if a class has fewer than `FEWEST` images."""
+    found = []
+    for part, (fewest, why) in FEWEST.items():
+        labels = sets.loc[sets["part"] == part, "label"]
+        positives, negatives = int((labels == 1).sum()), int((labels == 0).sum())
+        if min(positives, negatives) < fewest:
+            found.append(f"the {part} part has {positives} positive and {negatives} negative images: {why}.")
+    return found
 
 
 def carriers(sets: pd.DataFrame) -> dict[str, int]:

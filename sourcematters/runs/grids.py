@@ -35,7 +35,7 @@ from sourcematters.seeds import uniform
 from sourcematters.sources import Source, resolve
 from sourcematters.training import image_bank, trials
 from sourcematters.training.image_bank import Rendering
-from sourcematters.training.recipe import Preprocessing, Training
+from sourcematters.training.recipe import Training
 
 PROOF_IMAGES, PROOF_FEWEST = 128, 32  # of development patients, half of each label: what a proof of life looks at
 PROOF_SIZE = 128  # px; of larger images it looks at fewer: ResNet50 takes a CPU core 35 s for 32 of 512 px
@@ -181,16 +181,11 @@ def run(
 
 def _looked_through(specs: Sequence[RunSpec], workspace: Workspace, *, force: bool, workers: int) -> list[RunSpec]:
     """The same runs, whose caution tells also of images that are blank or in two parts. Their banks are built."""
-    folder, found = workspace.shared("bank"), dict[tuple[str, Preprocessing], str]()
-    told = []
-    for spec in specs:
-        how = Preprocessing(**spec.training.model_dump(include=set(Preprocessing.model_fields)))
-        key = spec.cohort, how
-        if key not in found:
-            cohort = open_registered(spec.cohort, workspace)
-            found[key] = guards.flaws(spec.data, cohort, how, folder, force=force, workers=workers)
-        told.append(_saying(spec, found[key]))
-    return told
+    folder, found = workspace.shared("bank"), dict[tuple[str, Training], str]()
+    for name, digest, training in dict.fromkeys((spec.data, spec.cohort, spec.training) for spec in specs):
+        cohort = open_registered(digest, workspace)
+        found[digest, training] = guards.flaws(name, cohort, training, folder, force=force, workers=workers)
+    return [_saying(spec, found[spec.cohort, spec.training]) for spec in specs]
 
 
 def check_means(

@@ -27,7 +27,8 @@ Counts = Mapping[tuple[int, float], Mapping[str, float]]
 
 
 def strengths(cohort: Cohort, confounder: Confounder, *, p_art: Any, folds: int, seed: int, smallest: int) -> Counts:
-    """`design.carriers` by fold and strength; prints which tests are left out, having fewer than `smallest` of a class.
+    """`design.carriers` by fold and strength; prints which tests are left out, having fewer than `smallest` of a class,
+    and which sets are too small to learn from.
 
     Raises StudyError for a cohort that is too small for the folds, the confounder or an o.o.d. test of `smallest`, and
     for two strengths at which the same images carry.
@@ -39,6 +40,7 @@ def strengths(cohort: Cohort, confounder: Confounder, *, p_art: Any, folds: int,
         for p in p_art:
             sets = design.sets(cohort.table, confounder, p_art=p, fold=fold, seed=seed)
             small += design.small_tests(cohort.table, confounder, sets, smallest=smallest)
+            small += [f"{confounder.name}, fold {fold}: {sentence}" for sentence in design.few_to_learn_from(sets)]
             counted[p] = design.carriers(sets)
         design.refuse_alike(counted)
         found |= {(fold, p): of for p, of in counted.items()}

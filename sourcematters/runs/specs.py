@@ -37,7 +37,7 @@ class RunSpec(Checked):
     caution: str = Field("", description="what every figure must say of the cohort; no part of the identity")
     smallest_test: int = Field(1, ge=1, description="images of each class, else a test is left out; no part of it")
     came_out: tuple[tuple[str, int | float], ...] = Field(
-        (), description="how many carry, and whether it is seen; no part"
+        (), description="how many carry, and how far it reaches the network; no part of the identity"
     )
 
     @property

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 Shapes = Mapping[str, Sequence[int]]
 # Of several networks in a file the first of these is taken, then whichever comes first; a running average (ema) last.
 FIRST = ("state_dict", "model", "teacher")
-
-
 LARGEST = 1e10  # of a weight: four layers of such leave 32 bits
 
 

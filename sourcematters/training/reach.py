@@ -6,12 +6,13 @@ curve is then as flat as that of a network that no confounder misleads, and mean
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sourcematters import checksums
 from sourcematters.confounders import Confounder
 from sourcematters.errors import StudyError
 from sourcematters.processes import over_processes
@@ -23,6 +24,7 @@ IMAGES = 40  # of a cohort are looked at, or all of them
 TRIED = 10  # of these, for each size and strength that might show
 ROUNDING = 1  # grey level: what changes by no more is not seen
 SEEN = 0.9  # share of the images in which it must be seen
+Image = tuple[str, str, tuple[Any, ...]]  # path, id, and the stamp of the file
 LARGEST, STEPS = 1024, 24  # px; how often a confounder is made stronger: what is tried before giving up
 
 
@@ -71,18 +73,28 @@ def of_cohort(
     chosen = cohort[["path", "image_id"]].iloc[np.sort(np.argsort(rank, kind="stable")[:images])]
     base = Rendering(alteration=confounder.base, seed=seed, **how.model_dump(include=set(Preprocessing.model_fields)))
     both = (base, base.replaced(alteration=confounder.carrier))
-    return _measured(tuple(chosen.itertuples(index=False, name=None)), both, workers)
+    images_now = tuple((path, image_id, _stamp(path)) for path, image_id in chosen.itertuples(index=False, name=None))
+    return _measured(images_now, both, workers)
+
+
+def _stamp(path: str) -> tuple[Any, ...]:
+    """What tells a file that was replaced; () where there is none, of which reading it tells."""
+    try:
+        return tuple(checksums.stamp(path))
+    except OSError:
+        return ()
 
 
 @lru_cache(maxsize=256)  # whoever asks before the first run asks again for each plan
-def _measured(images: tuple[tuple[str, str], ...], both: tuple[Rendering, Rendering], workers: int) -> Reach:
+def _measured(images: tuple[Image, ...], both: tuple[Rendering, Rendering], workers: int) -> Reach:
     done = dict(over_processes(partial(_pair, both=both), images, workers, alone=ALONE_SECONDS))
     without, carrying = zip(*(done[image] for image in images), strict=True)
     return reach(np.stack(without), np.stack(carrying))
 
 
-def _pair(image: tuple[str, str], both: tuple[Rendering, Rendering]) -> list[NDArray[np.uint8]]:
-    return render(*image, both)
+def _pair(image: Image, both: tuple[Rendering, Rendering]) -> list[NDArray[np.uint8]]:
+    path, image_id, _ = image
+    return render(path, image_id, both)
 
 
 def complaint(found: Reach, cohort: pd.DataFrame, confounder: Confounder, how: Preprocessing, *, seed: int) -> str:

@@ -392,3 +392,15 @@ def test_no_set_has_an_image_twice_or_one_of_another_part(seed, patients, images
     assert not made.duplicated(["part", "image_id"]).any()
     parts = design.fold_parts(table, fold=0, strata=["sex"] if sampled else []).loc[made["row"]].to_numpy()
     assert (parts == made["part"].replace({"iid": "test", "ood": "test", "clean": "test"}).to_numpy()).all()
+
+
+def test_few_images_to_learn_from_are_said():
+    labels = {"train": [1] * 10 + [0] * 9, "val": [1] * 5 + [0] * 5, "ood": [1, 0]}
+    sets = pd.DataFrame([(part, label) for part, of in labels.items() for label in of], columns=["part", "label"])
+    train = "the train part has 10 positive and 9 negative images: a network learns little from so few."
+    assert design.few_to_learn_from(sets) == [train]
+    fewer = sets.drop(sets.index[(sets["part"] == "val") & (sets["label"] == 1)][0])
+    val = "the val part has 4 positive and 5 negative images: which epoch is kept rests on few."
+    assert design.few_to_learn_from(fewer) == [train, val]
+    more = pd.concat([sets, pd.DataFrame({"part": ["train"], "label": [0]})])
+    assert design.few_to_learn_from(more) == []

@@ -98,3 +98,13 @@ def test_which_images_are_looked_at_depends_on_seed_and_identity_alone(cohort):
 def test_of_a_sampled_confounder_there_is_nothing_to_see(cohort):
     sampled = Attribute(name="site", leaf="medical device", attribute="site", value="1", other="2")
     assert guards.seen(cohort, sampled, Preprocessing(), seed=0) == ({}, "")
+
+
+def test_an_image_that_was_replaced_is_looked_at_again(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.full((64, 64), 100, np.uint8)).save(path)
+    table = pd.DataFrame({"image_id": ["a"], "path": [str(path)]})
+    how = Preprocessing(size=64)
+    first = reach.of_cohort(table, Tag(height=300), how, seed=0)
+    Image.fromarray(np.full((64, 64), 255, np.uint8)).save(path)  # on which a white letter shows nowhere
+    assert first.enough and reach.of_cohort(table, Tag(height=300), how, seed=0).changed_pixels == 0
