@@ -15,7 +15,10 @@ The converted network is exact when it is fine-tuned too:
 import contextlib
 import io
 import itertools
+import os
 import re
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -176,6 +179,17 @@ def _padding_left_out(module: "torch.nn.Module", inputs: tuple["torch.Tensor"]) 
     return pooled / torch.nn.functional.avg_pool2d(inside, kernel_size=3, stride=1, padding=1)
 
 
+TRY_SECONDS = 60  # the names in a sound file are read within one
+TRY = """
+import io, sys, h5py
+found = []
+with h5py.File(sys.argv[1] or io.BytesIO(sys.stdin.buffer.read()), "r") as file:
+    file.visititems(lambda name, part: found.append(part))
+    for part in (file, *found):
+        list(part.attrs.items())
+"""
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """The HDF5 file at `path`, or in the zip at `path`. Raises StudyError for what is neither, or damaged."""
@@ -190,10 +204,26 @@ def _opened(path: Path) -> Iterator[Any]:
                 if archive.getinfo(INSIDE).file_size > UNPACKED * path.stat().st_size:
                     raise StudyError(f"{path}: would unpack to over {UNPACKED} times its size. Fetch it again.")
                 source = io.BytesIO(archive.read(INSIDE))
+        _refuse_what_ends_not(path, source)
         with h5py.File(source, "r") as file:
             yield file
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError, SystemError) as error:
         raise StudyError(f"{path}: damaged or not an HDF5 file ({reason(error)}). Fetch it again.") from error
+
+
+def _refuse_what_ends_not(path: Path, source: Any) -> None:
+    """Raise StudyError if HDF5 reads the names in a file for ever, or crashes of it, as of some damaged ones."""
+    # Another process tries it: this one could not be stopped.
+    outside = isinstance(source, Path)
+    command = [sys.executable, "-c", TRY, str(source.resolve()) if outside else ""]
+    there = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    given = b"" if outside else source.getvalue()
+    try:
+        tried = subprocess.run(command, input=given, env=there, capture_output=True, timeout=TRY_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise StudyError(f"{path}: damaged: reading the names in it does not end. Fetch it again.") from None
+    if tried.returncode < 0:
+        raise StudyError(f"{path}: damaged: reading the names in it crashes. Fetch it again.")
 
 
 def _parts(file: Any, path: str | Path) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sourcematters.errors import StudyError
+from sourcematters.sources import keras_weights
 
 EACH = 60  # of a kind here; as many as one likes by the script
 
@@ -32,6 +33,11 @@ def test_damaged_inputs_give_a_result_or_a_sentence(kind):
 @pytest.mark.parametrize("number", [420, 898, 2662])
 def test_what_broke_torchs_own_reader_of_checkpoints_is_one_sentence(number):
     assert fuzz.trial("weights", number)[0] == "refused"
+
+
+def test_what_broke_hdf5_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(keras_weights, "TRY_SECONDS", 5)  # it reads 2217 for ever
+    assert [fuzz.trial("Keras file", number)[0] for number in (1494, 2217, 2725, 9606)] == ["refused"] * 4
 
 
 letters = st.text(alphabet=st.sampled_from("ab01:,;.-[]{}&*#'\"!|>%@? \n\t\r\0é\ud800\ufeff\u2028"), max_size=60)

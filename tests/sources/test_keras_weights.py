@@ -356,3 +356,23 @@ def test_a_file_of_keras_3_that_names_no_layers_is_refused(tmp_path):
     write_keras_3(tmp_path / "a.weights.h5", keras("densenet121")[0], named=False)
     with pytest.raises(StudyError, match=r"names no layers.*model.save\('NAME.h5'\)"):
         resolve("densenet121", tmp_path / "a.weights.h5", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tried", "said"),
+    [("while True: pass", "reading the names in it does not end"), ("import os; os.abort()", "in it crashes")],
+)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_what_hdf5_cannot_read_is_refused_in_this_process(tried, said, zipped, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras_weights, "TRY", tried)
+    monkeypatch.setattr(keras_weights, "TRY_SECONDS", 1)
+    path = tmp_path / ("a.keras" if zipped else "a.h5")
+    with h5py.File(tmp_path / "model.weights.h5", "w") as file:
+        file.attrs["layer_names"] = [b"conv1"]
+    if zipped:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.write(tmp_path / "model.weights.h5", "model.weights.h5")
+    else:
+        (tmp_path / "model.weights.h5").rename(path)
+    with pytest.raises(StudyError, match=f"{path.name}: damaged: .*{said}"):
+        sources.resolve("mine", "resnet50", weights={"mine": path}, folder=tmp_path)
