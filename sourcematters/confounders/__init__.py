@@ -37,5 +37,5 @@ __all__ = [
 ]  # fmt: skip
 
 # Whatever else lies here registers itself by being imported.
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+for _module in pkgutil.walk_packages(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)

@@ -31,6 +31,7 @@ from sourcematters import sources  # noqa: E402
 from sourcematters.cohorts import Request, open_cohort, pixels  # noqa: E402
 from sourcematters.cohorts.lidc import lidc_xml  # noqa: E402
 from sourcematters.errors import StudyError  # noqa: E402
+from sourcematters.sources import keras_weights  # noqa: E402
 from sourcematters.study.study import Study  # noqa: E402
 
 SECONDS, MEMORY = 20, 2 * 2**30
@@ -210,6 +211,7 @@ def trial(kind: str, number: int) -> tuple[str, float]:
 
 def _several(task: tuple[str, range]) -> list[tuple[int, str, float]]:
     kind, numbers = task
+    keras_weights.TRY_SECONDS = 10  # a study waits longer, for slow disks
     trial(kind, 0)  # what it imports and keeps does not count: torch alone maps several
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
     resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, resource.RLIM_INFINITY))

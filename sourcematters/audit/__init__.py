@@ -1,0 +1,1 @@
+"""The audit: what is confounded in data at hand, and whether a finished model leans on confounders."""

@@ -1,0 +1,1 @@
+"""A finished model: loaded, asked for scores with and without each confounder, and what these say."""
