@@ -1,0 +1,139 @@
+"""What numbers say of a network and a confounder, in one of four verdicts and a sentence, and nothing beyond them.
+
+An effect is a fall of the AUC: of a fine-tuned network its reliance (`results.statistics`), of a finished model its
+lean (`audit.model.effects`). It is called leaning if it is larger than `SMALL`, beyond what chance and the number of
+tests explain: an alteration moves any network's scores a little, and who looks at enough images will find it.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from sourcematters.metrics import DETECTED
+
+LEANS, NO_SIGN, NOT_VISIBLE, TOO_LITTLE = "leans on it", "no sign of leaning", "not visible", "too little data to tell"
+SMALL = 0.05  # of an AUC: a fall that nobody would act on
+MISSED = 0.2  # of an AUC: where one of so much would be missed, or is not excluded, nothing is said
+ALPHA = 0.05
+
+
+class Finding(NamedTuple):
+    """What was measured of one network, or several of a source, and one confounder.
+
+    `effect` with its 95 % interval is a fall of the AUC, below 0 where the confounder is taken for a sign of health;
+    `p`, corrected, is of one within `SMALL` of 0; `detectable` is the smallest that would be called leaning four times
+    in five. `unseen` says why it cannot be seen, `few` why there is too little to tell; empty if neither is so.
+    """
+
+    who: str
+    confounder: str
+    effect: float
+    low: float
+    high: float
+    p: float
+    detectable: float
+    n: int
+    positives: int
+    unseen: str = ""
+    few: str = ""
+
+
+def beyond_small(effect: float, error: float, df: float = np.inf) -> float:
+    """p, two-sided, of an effect within `SMALL` of 0, from its standard error and degrees of freedom."""
+    if not np.isfinite(effect) or not np.isfinite(error):
+        return np.nan
+    if error == 0:
+        return 0.0 if abs(effect) > SMALL else 1.0
+    return float(min(1, 2 * stats.t.sf((abs(effect) - SMALL) / error, df)))
+
+
+def detectable(error: float, df: float = np.inf) -> float:
+    """The smallest effect that is called leaning four times in five, by one test alone."""
+    return float(SMALL + sum(stats.t.ppf(q, df) for q in DETECTED) * error)
+
+
+def corrected(p: Sequence[float], primary: int | None = None) -> list[float]:
+    """`p` by Holm, over all of them but the `primary` one, which was declared before; NaN is no test."""
+    from statsmodels.stats.multitest import multipletests  # takes a second to import
+
+    values = np.array(p, float)
+    tested = np.flatnonzero(np.isfinite(values) & (np.arange(len(values)) != primary))
+    if len(tested):
+        values[tested] = multipletests(values[tested], method="holm")[1]
+    return values.tolist()
+
+
+def verdict(found: Finding) -> str:
+    """Which of the four it is: an effect beyond chance comes before a control that saw nothing."""
+    if found.few or not np.isfinite(found.p):
+        return TOO_LITTLE
+    if found.p < ALPHA and abs(found.effect) > SMALL:
+        return LEANS
+    if found.unseen:
+        return NOT_VISIBLE
+    excluded = max(abs(found.low), abs(found.high)) <= MISSED
+    return NO_SIGN if found.detectable <= MISSED and excluded else TOO_LITTLE
+
+
+def sentence(found: Finding) -> str:
+    """The verdict with effect, interval and n."""
+    what, size = verdict(found), f"n = {found.n:,}, {found.positives:,} positive"
+    measured = f"{found.effect:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    if what == LEANS:
+        sign = "disease" if found.effect > 0 else "health"
+        return (
+            f"{found.who} leans on {found.confounder}, as a sign of {sign}: it alone moves the AUC by "
+            f"{abs(found.effect):.2f} [{min(abs(found.low), abs(found.high)):.2f}, "
+            f"{max(abs(found.low), abs(found.high)):.2f}] (p {p_in_words(found.p)}; {size})."
+        )
+    if what == NO_SIGN:
+        return (
+            f"{found.who} shows no sign of leaning on {found.confounder}: {measured}, and a fall of "
+            f"{found.detectable:.2f} would have been seen ({size})."
+        )
+    if what == NOT_VISIBLE:
+        return f"{found.confounder} is not visible to {found.who}: {found.unseen}. That it does nothing says nothing."
+    seen = f"it moves the AUC by {measured}" if np.isfinite(found.effect) else "no effect was measured"
+    why = found.few or f"a fall of {found.detectable:.2f} is the least that would be seen"
+    return f"too little data to tell whether {found.who} leans on {found.confounder}: {seen}; {why} ({size})."
+
+
+def p_in_words(p: float) -> str:
+    """E.g. `below .001`, `.016`."""
+    return "below .001" if p < 0.001 else f"{p:.3f}".lstrip("0")
+
+
+def on_top(findings: Iterable[Finding]) -> str:
+    """One sentence on all of them: what is leaned on, strongest first; else what was looked at, and how well."""
+    by: dict[str, list[Finding]] = {}
+    for found in findings:
+        by.setdefault(verdict(found), []).append(found)
+    if not by:
+        return "Nothing was tried."
+    leaned = sorted(by.get(LEANS, []), key=lambda found: -abs(found.effect))
+    counted = [
+        f"{len(by[what])} {words}"
+        for what, words in (
+            (NO_SIGN, "without a sign of it"),
+            (NOT_VISIBLE, "not visible"),
+            (TOO_LITTLE, "with too little data to tell"),
+        )
+        if what in by
+    ]
+    rest = f" ({', '.join(counted)})" if counted else ""
+    if leaned:
+        names = ", ".join(f"{found.confounder} ({abs(found.effect):.2f})" for found in leaned[:4])
+        more = f" and {len(leaned) - 4} more" if len(leaned) > 4 else ""
+        whose = {found.who for found in leaned}
+        who = f"{whose.pop()} leans" if len(whose) == 1 else f"{', '.join(sorted(whose))} lean"
+        return f"{who} on {names}{more}{rest}."
+    return f"No leaning was found on any of {sum(map(len, by.values()))} confounders{rest}."
+
+
+def as_table(findings: Iterable[Finding]) -> pd.DataFrame:
+    """One row a finding: its fields, `verdict` and `sentence`."""
+    rows = [{**found._asdict(), "verdict": verdict(found), "sentence": sentence(found)} for found in findings]
+    return pd.DataFrame(rows, columns=[*Finding._fields, "verdict", "sentence"])
