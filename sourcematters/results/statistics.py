@@ -239,14 +239,18 @@ def told(table: pd.DataFrame) -> list[str]:
     return said
 
 
-BY_SOURCE = ["clean", "shift", "shift_low", "shift_high", "reliance", "reliance_low", "reliance_high", "problem"]
+BY_SOURCE = [
+    "clean", "shift", "shift_low", "shift_high", "reliance", "reliance_low", "reliance_high", "reliance_error",
+    "reliance_df", "problem",
+]  # fmt: skip
 
 
 def by_source(results: pd.DataFrame, runs: Path, parts: Parts | None = None) -> pd.DataFrame:
     """What the confounder does to each source: `SOURCE`, folds, strengths, patients, `BY_SOURCE`; a row a source.
 
     clean is the mean AUC of networks that never saw the confounder, on the clean test; shift what they gain or lose
-    where it misleads, reliance what those lose that learned it; 95 % intervals as in `summarise`. What a table lacks
+    where it misleads, reliance what those lose that learned it; 95 % intervals as in `summarise`, and of the reliance
+    its standard error and degrees of freedom. What a table lacks
     for one of them (a strength of 0, one above it, the clean test) is said in `problem`, and it is NaN.
     """
     results = of_tests(results, "auc", ("ood", "clean"))
@@ -257,7 +261,7 @@ def by_source(results: pd.DataFrame, runs: Path, parts: Parts | None = None) -> 
         unseen = group[group["p_art"] == 0]
         both = unseen[unseen.groupby("fold")["fold"].transform("size") == 2]
         cleans = both[both["test_set"] == "clean"]
-        clean, shift, reliance = math.nan, [math.nan] * 3, [math.nan] * 3
+        clean, shift, reliance = math.nan, [math.nan] * 3, [math.nan] * 5
         if cleans.empty:
             said = "; ".join(filter(None, (said, "no clean test at p_art 0: no shift")))
         else:
@@ -266,7 +270,8 @@ def by_source(results: pd.DataFrame, runs: Path, parts: Parts | None = None) -> 
             shift, problem = [found.value, *found.interval], "; ".join(filter(None, (problem, found.problem)))
         if len(weights):
             found = _over_folds(kept, weights, parts)
-            reliance, problem = [found.value, *found.interval], "; ".join(filter(None, (problem, found.problem)))
+            reliance = [found.value, *found.interval, found.error, found.df]
+            problem = "; ".join(filter(None, (problem, found.problem)))
         counts = kept["fold"].nunique(), kept["p_art"].nunique(), _patients(group, parts)
         said = "; ".join(dict.fromkeys(filter(None, (*problem.split("; "), said))))
         rows.append((*names, *counts, clean, *shift, *reliance, said))

@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from sourcematters.metrics import DETECTED
+from sourcematters.training.reach import SEEN
 
 LEANS, NO_SIGN, NOT_VISIBLE, TOO_LITTLE = "leans on it", "no sign of leaning", "not visible", "too little data to tell"
 SMALL = 0.05  # of an AUC: a fall that nobody would act on
@@ -39,11 +40,12 @@ class Finding(NamedTuple):
     positives: int
     unseen: str = ""
     few: str = ""
+    measure: str = "lean"  # or reliance, which below 0 is no leaning
 
 
 def beyond_small(effect: float, error: float, df: float = np.inf) -> float:
     """p, two-sided, of an effect within `SMALL` of 0, from its standard error and degrees of freedom."""
-    if not np.isfinite(effect) or not np.isfinite(error):
+    if not (np.isfinite(effect) and np.isfinite(error)) or np.isnan(df):
         return np.nan
     if error == 0:
         return 0.0 if abs(effect) > SMALL else 1.0
@@ -70,18 +72,25 @@ def verdict(found: Finding) -> str:
     """Which of the four it is: an effect beyond chance comes before a control that saw nothing."""
     if found.few or not np.isfinite(found.p):
         return TOO_LITTLE
-    if found.p < ALPHA and abs(found.effect) > SMALL:
+    fall = found.effect if found.measure == "reliance" else abs(found.effect)
+    if found.p < ALPHA and fall > SMALL:
         return LEANS
     if found.unseen:
         return NOT_VISIBLE
-    excluded = max(abs(found.low), abs(found.high)) <= MISSED
+    excluded = (found.high if found.measure == "reliance" else max(abs(found.low), abs(found.high))) <= MISSED
     return NO_SIGN if found.detectable <= MISSED and excluded else TOO_LITTLE
 
 
 def sentence(found: Finding) -> str:
     """The verdict with effect, interval and n."""
     what, size = verdict(found), f"n = {found.n:,}, {found.positives:,} positive"
-    measured = f"{found.effect:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    known = bool(np.isfinite(found.low) and np.isfinite(found.high))
+    measured = f"{found.effect:.2f}" + f" [{found.low:.2f}, {found.high:.2f}]" * known
+    if what == LEANS and found.measure == "reliance":
+        return (
+            f"{found.who} leans on {found.confounder}: having learned it, it ranks worse where it misleads, by an AUC "
+            f"of {measured} (p {p_in_words(found.p)}; {size})."
+        )
     if what == LEANS:
         sign = "disease" if found.effect > 0 else "health"
         return (
@@ -96,9 +105,32 @@ def sentence(found: Finding) -> str:
         )
     if what == NOT_VISIBLE:
         return f"{found.confounder} is not visible to {found.who}: {found.unseen}. That it does nothing says nothing."
-    seen = f"it moves the AUC by {measured}" if np.isfinite(found.effect) else "no effect was measured"
+    seen = f"the effect is {measured}" if np.isfinite(found.effect) else "no effect was measured"
     why = found.few or f"a fall of {found.detectable:.2f} is the least that would be seen"
     return f"too little data to tell whether {found.who} leans on {found.confounder}: {seen}; {why} ({size})."
+
+
+def of_sources(table: pd.DataFrame, results: pd.DataFrame) -> list[Finding]:
+    """A finding for each row of `statistics.by_source`, sized; p is corrected over all of them.
+
+    `results` are its runs (`grids.collect`): networks that did not learn, or did not get to see the confounder, say
+    nothing of leaning.
+    """
+    rows, keys = list(table.itertuples()), ["task", "confounder", "backbone", "source"]
+    p = corrected([beyond_small(row.reliance, row.reliance_error, row.reliance_df) for row in rows])
+    groups, found = dict(list(results.groupby(keys))), list[Finding]()
+    for row, of in zip(rows, p, strict=True):
+        runs = groups[tuple(getattr(row, key) for key in keys)].drop_duplicates("run_id")
+        unlearned, few, unseen = int((runs["learned"] == 0).sum()), row.problem if np.isnan(of) else "", ""
+        if unlearned:
+            few = f"{unlearned} of {len(runs)} networks rank no better than guessing"
+        if "input_seen_in" in runs and runs["input_seen_in"].min() < SEEN:
+            unseen = f"it changes a pixel of {runs['input_seen_in'].min():.0%} of the images at the network's input"
+        name = f"{row.confounder} ({row.task})"
+        interval = row.reliance, row.reliance_low, row.reliance_high
+        smallest = detectable(row.reliance_error, row.reliance_df)
+        found.append(Finding(row.source, name, *interval, of, smallest, row.n, row.positives, unseen, few, "reliance"))
+    return found
 
 
 def p_in_words(p: float) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sourcematters import checksums, metrics
 from sourcematters.checked import unknown
 from sourcematters.errors import StudyError
-from sourcematters.results import figures, published, statistics, table1
+from sourcematters.results import figures, published, statistics, table1, verdicts
 from sourcematters.runs import mixtures
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.runs.specs import RunSpec
@@ -110,24 +110,26 @@ class FinishedRuns:
         return save_figure(self.workspace, self.name, figure, self.summary)
 
     def answer(self) -> pd.DataFrame:
-        """Say what the confounder does to each source, apart from what it relies on, and return the numbers."""
+        """Say of each source whether it leans on the confounder (`results.verdicts`), and return the numbers.
+
+        What the confounder does to networks that never saw it is told apart.
+        """
         table = self._sized(statistics.by_source(self.table, self.runs, self.parts))
-        for row in table.itertuples():
-            of, low, high = f"{row.task}, {row.confounder}, {row.source}", row.reliance_low, row.reliance_high
+        findings = verdicts.of_sources(table, self.table)
+        print(verdicts.on_top(findings))
+        for row, finding in zip(table.itertuples(), findings, strict=True):
+            print(verdicts.sentence(finding))
             if np.isfinite(row.shift):
                 print(
-                    f"{of}: AUC {row.clean:.2f} clean, {row.shift:+.2f} where it misleads, never having seen it (shift)"
-                )
-            if np.isfinite(row.reliance):
-                print(
-                    f"{of}: having learned it, {row.reliance:.2f} less ({low:.2f} to {high:.2f}; reliance; "
-                    f"n = {row.n}, {row.positives} positive)"
+                    f"    AUC {row.clean:.2f} clean, {row.shift:+.2f} where it misleads, never having seen it (shift)"
                 )
             if row.problem:
-                print(f"{of}: {row.problem}")
+                print(f"    {row.problem}")
         for sentence in mixtures.unlearned(self.table):
             print(sentence)
-        return table.round(3)
+        words = verdicts.as_table(findings)[["verdict", "sentence"]]
+        save_table(self.workspace, f"{self.name}_answer", pd.concat([table, words], axis=1))
+        return pd.concat([table.round(3), words["verdict"]], axis=1)
 
     # The paper's tables and figures, of all runs of a study
 

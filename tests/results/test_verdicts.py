@@ -1,6 +1,7 @@
 """Four verdicts, and sentences that say no more than the numbers."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import norm, t
 
@@ -86,3 +87,29 @@ def test_the_sentence_on_top_names_what_is_leaned_on_strongest_first():
 def test_the_table_holds_the_words():
     table = verdicts.as_table([found()])
     assert table.loc[0, "verdict"] == LEANS and table.loc[0, "sentence"] == verdicts.sentence(found())
+
+
+def source(reliance, error=0.03, learned=(1, 1), seen=1.0, df=40.0, problem=""):
+    keys = {"task": "Mass", "confounder": "tag", "backbone": "resnet50", "source": "imagenet"}
+    row = keys | {"reliance": reliance, "reliance_low": reliance - 2 * error, "reliance_high": reliance + 2 * error}
+    row |= {"reliance_error": error, "reliance_df": df, "problem": problem, "n": 120, "positives": 60}
+    runs = [{**keys, "run_id": str(k), "learned": each, "input_seen_in": seen} for k, each in enumerate(learned)]
+    return verdicts.of_sources(pd.DataFrame([row]), pd.DataFrame(runs))[0]
+
+
+def test_of_a_source_reliance_tells_and_below_zero_it_is_no_leaning():
+    assert verdicts.sentence(source(0.4)) == (
+        "imagenet leans on tag (Mass): having learned it, it ranks worse where it misleads, by an AUC of 0.40 "
+        "[0.34, 0.46] (p below .001; n = 120, 60 positive)."
+    )
+    assert source(0.4).p == pytest.approx(2 * t.sf(0.35 / 0.03, 40))
+    assert verdicts.verdict(source(-0.4)) == NO_SIGN
+
+
+def test_of_networks_that_did_not_learn_or_see_nothing_is_said():
+    unlearned = source(0.0, learned=(1, 0))
+    assert verdicts.verdict(unlearned) == TOO_LITTLE
+    assert "1 of 2 networks rank no better than guessing" in verdicts.sentence(unlearned)
+    assert verdicts.verdict(source(0.0, seen=0.1)) == NOT_VISIBLE
+    single = source(0.3, df=np.nan, problem="one fold: how much training varies is not known, run more")
+    assert verdicts.verdict(single) == TOO_LITTLE and "one fold" in verdicts.sentence(single)

@@ -37,11 +37,16 @@ def test_a_published_level_must_be_of_a_task_that_was_run(tmp_path):
 
 def test_the_answer_names_task_and_size_and_the_runs_that_did_not_learn(tmp_path, capsys):
     table = of(tmp_path, "tag").answer()
-    *answers, last = capsys.readouterr().out.splitlines()
-    assert all(line.startswith("mass, tag, random: ") for line in answers)
-    assert any("n = 30, 20 positive" in line for line in answers)
+    top, answer, *_, last = capsys.readouterr().out.splitlines()
+    assert top == "No leaning was found on any of 1 confounders (1 with too little data to tell)."
+    assert answer == (
+        "too little data to tell whether random leans on tag (mass): the effect is 0.50; 2 of 4 networks rank no "
+        "better than guessing (n = 30, 20 positive)."
+    )
     assert last.startswith("2 of 4 runs did not learn")
     assert last.endswith("mass, tag, random at p_art 0, fold 0, 1 (one score for all images (0.500)).")
+    kept = pd.read_csv(tmp_path / "made" / "tables" / "runs_answer.csv")
+    assert kept["sentence"].tolist() == [answer] and kept["verdict"].tolist() == table["verdict"].tolist()
     assert table[["task", "n", "positives", "patients"]].to_numpy().tolist() == [["mass", 30, 20, 25]]
 
 
