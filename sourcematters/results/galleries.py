@@ -14,8 +14,9 @@ from scipy.ndimage import uniform_filter
 from sourcematters.confounders import ORIGINAL, Confounder, Pixels, key_for
 from sourcematters.errors import StudyError
 from sourcematters.results.style import NORMAL, OTHERS, SMALL, literal, picture, title_of
-from sourcematters.training.image_bank import altered_grey
+from sourcematters.training.image_bank import altered_grey, at_input
 from sourcematters.training.reach import Reach
+from sourcematters.training.recipe import Preprocessing
 
 ZOOM = 8
 PER_CLASS = 8
@@ -64,20 +65,23 @@ def gallery_table(*, effects: Iterable[Effect], reaches: Sequence[Reach] = ()) -
     return table.join(pd.DataFrame(list(reaches), columns=Reach._fields).add_prefix("input_")) if reaches else table
 
 
-def gallery(*, effects: Sequence[Effect], reaches: Sequence[Reach] = (), size: int = 0, note: str = "") -> Figure:
+def gallery(
+    *, effects: Sequence[Effect], reaches: Sequence[Reach] = (), how: Preprocessing | None = None, note: str = ""
+) -> Figure:
     """Fig. 2: a row a drawn confounder; without it, with it, the difference, and both magnified.
 
-    With `reaches`, one a row, each says what of it is left at the network's input of `size` px.
+    With `how`, a last column is what the network sees of it; with `reaches`, one a row, it says what of it is left.
 
     The difference is signed, amplified by the factor printed under it. The magnified detail is the part, 1/`ZOOM` of
     the shorter side, that changes most; its contrast is stretched, alike on both sides.
     """
     titles = ["without", "with", "difference", f"without, \u00d7 {ZOOM}", f"with, \u00d7 {ZOOM}"]
+    titles += [f"network sees\n({how.size} px)"] if how else []
     figure = Figure(figsize=(7.2, 0.4 + 1.5 * len(effects)), layout="constrained")
     grid = figure.subplots(len(effects), len(titles), squeeze=False)
     for axes, text in zip(grid[0], titles, strict=True):
         axes.set_title(text, fontsize=NORMAL, weight="bold")
-    for (without, carrying, difference, *details), effect in zip(grid, effects, strict=True):
+    for (without, carrying, difference, *others), effect in zip(grid, effects, strict=True):
         change = np.abs(effect.difference)
         strong = np.percentile(change[change > 0], 95) if change.any() else 0
         factor = max(f for f in (1, 2, 4, 8, 16, 32) if f == 1 or f * strong <= 127)
@@ -88,7 +92,7 @@ def gallery(*, effects: Sequence[Effect], reaches: Sequence[Reach] = (), size: i
         top, left = _strongest_part(change, side)
         both = np.stack([effect.without, effect.carrying])
         part = both[:, top : top + side, left : left + side]
-        for whole, detail, image, zoomed in zip((without, carrying), details, both, part, strict=True):
+        for whole, detail, image, zoomed in zip((without, carrying), others, both, part, strict=False):
             picture(whole, image)
             whole.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=OTHERS[3].color, linewidth=0.9))
             picture(detail, zoomed, low=part.min(), high=part.max(), interpolation="nearest")
@@ -98,11 +102,11 @@ def gallery(*, effects: Sequence[Effect], reaches: Sequence[Reach] = (), size: i
         without.set_ylabel(
             f"{title_of(effect.confounder.name)}\n{literal(textwrap.fill(drawn, 32))}", fontsize=SMALL - 0.5
         )
-    for (_, carrying, *_), found in zip(grid, reaches, strict=False):
-        text = (
-            f"at {size} px: {100 * found.changed_pixels:.2g} % of pixels,\nup to {found.largest_change:g} grey levels"
-        )
-        carrying.set_xlabel(text if found.enough else f"at {size} px: NOT SEEN", fontsize=SMALL - 0.5)
+        if how:
+            picture(others[-1], at_input(effect.carrying, how), interpolation="nearest")
+    for (*_, seen), found in zip(grid, reaches, strict=False):
+        text = f"{100 * found.changed_pixels:.2g} % of pixels,\nup to {found.largest_change:g} grey levels"
+        seen.set_xlabel(text if found.enough else "the confounder is\nNOT SEEN", fontsize=SMALL - 0.5)
     figure.suptitle(literal(note), fontsize=NORMAL, weight="bold")
     return figure
 

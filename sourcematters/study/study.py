@@ -199,7 +199,7 @@ class Study:
         measured = {"seed": study.settings.seed, "workers": study.settings.workers}
         reaches = [reach.of_cohort(study.cohort.table, each, study.settings.training, **measured) for each in chosen]
         figure = galleries.gallery(
-            effects=effects, reaches=reaches, size=study.settings.size, note=study.cohort.caution
+            effects=effects, reaches=reaches, how=study.settings.training, note=study.cohort.caution
         )
         name = save_as or f"{chosen[0].name}_artefact"
         table = galleries.gallery_table(effects=effects, reaches=reaches).assign(caution=study.cohort.caution)

@@ -65,20 +65,28 @@ def render(path: str, image_id: str, renderings: Sequence[Rendering]) -> list[ND
         key = key_for(rendering.seed, image_id, rendering.alteration)
         try:
             pixels, _ = altered_grey(image, rendering.alteration, key, rendering.window)
+            rendered.append(at_input(pixels, rendering))
         except StudyError as error:
             raise StudyError(f"{path}: {error}") from error
-        if side := rendering.crop:
-            rows, columns = pixels.shape
-            if side > min(rows, columns):
-                raise StudyError(
-                    f"{path}: {columns} x {rows} px (width x height) are too few for crop {side}. "
-                    "Choose a smaller crop, or 0 for the whole image."
-                )
-            top, left = (rows - side) // 2, (columns - side) // 2
-            pixels = pixels[top : top + side, left : left + side]
-        square, filtering = (rendering.size, rendering.size), INTERPOLATIONS[rendering.interpolation]
-        rendered.append(np.asarray(Image.fromarray(pixels).resize(square, filtering)))
     return rendered
+
+
+def at_input(pixels: NDArray[np.uint8], how: Preprocessing) -> NDArray[np.uint8]:
+    """A grey image (H, W), cropped and resized to what the network gets, (size, size).
+
+    Raises StudyError for one that is smaller than the crop.
+    """
+    if side := how.crop:
+        rows, columns = pixels.shape
+        if side > min(rows, columns):
+            raise StudyError(
+                f"{columns} x {rows} px (width x height) are too few for crop {side}. Choose a smaller crop, or 0 for "
+                "the whole image."
+            )
+        top, left = (rows - side) // 2, (columns - side) // 2
+        pixels = pixels[top : top + side, left : left + side]
+    resized = Image.fromarray(pixels).resize((how.size, how.size), INTERPOLATIONS[how.interpolation])
+    return np.asarray(resized)
 
 
 def altered_grey(

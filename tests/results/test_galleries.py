@@ -3,12 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from sourcematters import confounders
 from sourcematters.errors import StudyError
 from sourcematters.results import galleries
 from sourcematters.training.image_bank import LUNG
 from sourcematters.training.reach import Reach
+from sourcematters.training.recipe import Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +103,16 @@ def test_a_ct_slice_is_altered_in_hounsfield_units_and_shown_in_its_window():
 
 def test_a_gallery_says_what_is_left_at_the_networks_input(shown):
     found = [Reach(40, 1.0, 0.0123, 0.5, 163), Reach(40, 0.2, 0.01, 0.1, 2), Reach(40, 1.0, 0.9, 2.0, 12)]
-    grid = np.array(drawn(shown, reaches=found, size=64).axes).reshape(3, 5)
-    assert [row[1].get_xlabel() for row in grid] == [
-        "at 64 px: 1.2 % of pixels,\nup to 163 grey levels",
-        "at 64 px: NOT SEEN",
-        "at 64 px: 90 % of pixels,\nup to 12 grey levels",
+    how = Preprocessing(size=32)
+    grid = np.array(drawn(shown, reaches=found, how=how).axes).reshape(3, 6)
+    assert grid[0][5].get_title() == "network sees\n(32 px)"
+    assert [row[5].get_xlabel() for row in grid] == [
+        "1.2 % of pixels,\nup to 163 grey levels",
+        "the confounder is\nNOT SEEN",
+        "90 % of pixels,\nup to 12 grey levels",
     ]
+    for row in grid:
+        resized = Image.fromarray(pixels(row[1])).resize((32, 32), Image.Resampling.NEAREST)
+        assert (pixels(row[5]) == np.asarray(resized)).all()
     table = galleries.gallery_table(effects=galleries.effects(**shown), reaches=found)
     assert table["input_seen_in"].tolist() == [1.0, 0.2, 1.0] and table["input_largest_change"].tolist() == [163, 2, 12]
