@@ -1,4 +1,4 @@
-"""The command line: `python -m sourcematters run|verify|status|check`."""
+"""The command line: `python -m sourcematters run|audit|verify|status|check`."""
 
 import argparse
 import os
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sourcematters.errors import StudyError, printable
+
+AUDIT = "40_audit"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,6 +95,39 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _audit(options: argparse.Namespace) -> int:
+    from sourcematters.audit import settings_file
+    from sourcematters.audit.audit import Audit
+    from sourcematters.study import execute, notebooks
+
+    if not options.path.endswith((".yaml", ".yml")):
+        print(settings_file.proposed(options.path), end="")
+        return 0
+    given = [_pair(words) for words in options.p]
+    plan = notebooks.plan(options.path, given, [AUDIT], options.results)
+    if plan.study.settings.budget and not options.yes:
+        Audit(plan.study).plan()
+        if not _agreed("Train these networks?"):
+            given.append(("budget", ""))
+            plan = notebooks.plan(options.path, given, [AUDIT], options.results)
+    try:
+        index = execute.run(plan)
+    except execute.NotebookFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print((plan.folder / "tables" / "audit_answer.txt").read_text(encoding="utf-8"), end="")
+    print(f"figures and tables: {index}")
+    return 0
+
+
+def _agreed(question: str) -> bool:
+    """Whether a person says yes; nobody is asked where no terminal is, and then it is no."""
+    if not sys.stdin.isatty():
+        print(f"{question} Nobody is there to answer: no (--yes says so beforehand).")
+        return False
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
 def _pair(words: Sequence[str]) -> tuple[str, str]:
     """What one -p sets: NAME VALUE, or NAME=VALUE, which may begin with a hyphen."""
     name, separator, value = words[0].partition("=")
@@ -155,6 +190,20 @@ def _parser() -> argparse.ArgumentParser:
     listed = "show all that can be named: notebooks, settings, confounders, data ..."
     run.add_argument("--list", action="store_true", help=listed)
     run.add_argument("--dry-run", action="store_true", help="show every setting and run; nothing runs")
+
+    audit = commands.add_parser(
+        "audit",
+        help="what is confounded in data, and what a finished model leans on",
+        description="With data (a table, a folder, a .npz, a release), print the settings of an audit of them, to be "
+        "edited and saved as audit.yaml; with such a file, run that audit, and write its page, tables and figures. "
+        "docs/audit.md has an example from another person's data to the answer.",
+        allow_abbrev=False,
+    )
+    audit.set_defaults(command=_audit)
+    audit.add_argument("path", help="data to look at, or the settings of an audit (.yaml)")
+    audit.add_argument("-p", nargs="+", action="append", default=[], metavar=("NAME", "VALUE"), help=example)
+    audit.add_argument("--results", metavar="FOLDER", help="write to FOLDER/NAME, the file being NAME.yaml")
+    audit.add_argument("--yes", action="store_true", help="train within the budget without asking")
 
     verify = commands.add_parser("verify", help="open every image of a cohort and report what is wrong")
     verify.set_defaults(command=_verify)

@@ -1,7 +1,7 @@
 """What numbers say of a network and a confounder, in one of four verdicts and a sentence, and nothing beyond them.
 
 An effect is a fall of the AUC: of a fine-tuned network its reliance (`results.statistics`), of a finished model its
-lean (`audit.model.effects`). It is called leaning if it is larger than `SMALL`, beyond what chance and the number of
+lean (`audit.measures.effects`). It is called leaning if it is larger than `SMALL`, beyond what chance and the number of
 tests explain: an alteration moves any network's scores a little, and who looks at enough images will find it.
 """
 
@@ -40,7 +40,7 @@ class Finding(NamedTuple):
     positives: int
     unseen: str = ""
     few: str = ""
-    measure: str = "lean"  # or reliance, which below 0 is no leaning
+    measure: str = "lean"  # or reliance, which below 0 is no leaning; or group, of patients and not of drawn things
 
 
 def beyond_small(effect: float, error: float, df: float = np.inf) -> float:
@@ -69,16 +69,22 @@ def corrected(p: Sequence[float], primary: int | None = None) -> list[float]:
 
 
 def verdict(found: Finding) -> str:
-    """Which of the four it is: an effect beyond chance comes before a control that saw nothing."""
-    if found.few or not np.isfinite(found.p):
+    """Which of the four it is: an effect beyond chance comes before a control that saw nothing.
+
+    No sign of leaning is an interval that lies within `SMALL`, or that holds 0, excludes `MISSED`, and is of a test
+    that would find as much.
+    """
+    if found.few:
         return TOO_LITTLE
     fall = found.effect if found.measure == "reliance" else abs(found.effect)
     if found.p < ALPHA and fall > SMALL:
         return LEANS
     if found.unseen:
         return NOT_VISIBLE
-    excluded = (found.high if found.measure == "reliance" else max(abs(found.low), abs(found.high))) <= MISSED
-    return NO_SIGN if found.detectable <= MISSED and excluded else TOO_LITTLE
+    low = 0.0 if found.measure == "reliance" else found.low  # below 0 it is no leaning
+    within = max(-low, found.high)
+    nothing = low <= 0 <= found.high and within <= MISSED and found.detectable <= MISSED
+    return NO_SIGN if within <= SMALL or nothing else TOO_LITTLE
 
 
 def sentence(found: Finding) -> str:
@@ -90,6 +96,12 @@ def sentence(found: Finding) -> str:
         return (
             f"{found.who} leans on {found.confounder}: having learned it, it ranks worse where it misleads, by an AUC "
             f"of {measured} (p {p_in_words(found.p)}; {size})."
+        )
+    if what == LEANS and found.measure == "group":
+        return (
+            f"{found.who} leans on {found.confounder}, or on what goes with it: where it goes against the disease, the "
+            f"AUC is {2 * abs(found.effect):.2f} lower than where it goes along, of which half is the lean, {measured} "
+            f"(p {p_in_words(found.p)}; {size})."
         )
     if what == LEANS:
         sign = "disease" if found.effect > 0 else "health"
@@ -106,7 +118,7 @@ def sentence(found: Finding) -> str:
     if what == NOT_VISIBLE:
         return f"{found.confounder} is not visible to {found.who}: {found.unseen}. That it does nothing says nothing."
     seen = f"the effect is {measured}" if np.isfinite(found.effect) else "no effect was measured"
-    why = found.few or f"a fall of {found.detectable:.2f} is the least that would be seen"
+    why = found.few or f"more than {SMALL:g} is what counts, and {found.detectable:.2f} what would be found"
     return f"too little data to tell whether {found.who} leans on {found.confounder}: {seen}; {why} ({size})."
 
 

@@ -53,6 +53,20 @@ class Settings(Choice, Training):
     smallest_test: int = Field(10, ge=1, description="images of each class that a test set must have to be counted")
     force: bool = Field(False, description="go on where a study would be empty or misleading; every figure says so")
     permutations: int = Field(9999, ge=1, description="up to so many permutations all are tried, else so many drawn")
+    model: dict[str, Any] = Field(
+        {}, description="a finished model to audit, such as {path: best.ckpt, architecture: resnet50}"
+    )
+    scores: dict[str, str] = Field({}, description="its scores, made elsewhere: {without: a.csv, tag: b.csv}")
+    threshold: float | None = Field(None, gt=0, lt=1, description="probability that is called positive; none: Youden's")
+    scored: Literal["all", "test"] = Field(
+        "all", description="images that a finished model is asked about: all, or the test part"
+    )
+    scored_images: int = Field(1000, ge=20, description="of these at most so many, as many of each class as there are")
+    audited: tuple[str, ...] = Field(
+        (), description="confounders that it is tried with; empty: one of each leaf that can be drawn"
+    )
+    primary: str = Field("", description="the one of them that was declared before; its p is not corrected")
+    budget: str = Field("", description="audit: how long comparing sources may take, such as 30 min; empty: not at all")
     notebooks: tuple[str, ...] = Field((), description="the notebooks to run; empty: all")
 
     def request(self, cache: Path) -> Request:

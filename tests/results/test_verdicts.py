@@ -19,11 +19,13 @@ def found(effect=0.3, error=0.02, **changes):
     (found(), LEANS),
     (found(-0.3), LEANS),
     (found(0.06, 0.001), LEANS),
-    (found(0.04, 0.001), NO_SIGN),  # beyond chance, and within what nobody would act on
+    (found(0.04, 0.004), NO_SIGN),  # beyond chance, and within what nobody would act on
     (found(0.0, 0.02), NO_SIGN),
     (found(0.0, 0.02, unseen="a probe tells it at .50"), NOT_VISIBLE),
     (found(0.3, unseen="a probe tells it at .50"), LEANS),  # what moves the score is seen
     (found(0.0, 0.1), TOO_LITTLE),
+    (found(0.07, 0.02), TOO_LITTLE),  # beyond 0, and perhaps within what nobody would act on
+    (found(np.nan, np.nan, unseen="it changes no pixel"), NOT_VISIBLE),
     (found(0.19, 0.05), LEANS),
     (found(0.14, 0.05), TOO_LITTLE),  # .24 is not excluded
     (found(0.3, few="4 patients with the disease"), TOO_LITTLE),

@@ -1,1 +1,1 @@
-"""A finished model: loaded, asked for scores with and without each confounder, and what these say."""
+"""A finished model: its file opened, whatever it is, as log-odds of label 1."""

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import recall_score, roc_auc_score
 
-from sourcematters.audit.model import groups
+from sourcematters.audit.measures import groups
 
 
 def scored(n=400, lead=0.0, seed=0):

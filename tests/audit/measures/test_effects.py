@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from sourcematters.audit.model import effects
+from sourcematters.audit.measures import effects
 from sourcematters.errors import StudyError
 from sourcematters.metrics import patient_parts
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sourcematters.audit.model.effects import TIMES, Floats, drawn_patients, interval, mean, size_of, weighted_auc
+from sourcematters.audit.measures.effects import TIMES, Floats, drawn_patients, interval, mean, size_of, weighted_auc
 
 OF_GROUP = ["auc", "sensitivity", "specificity", "accuracy_at_half", "gap"]
 AGAINST = ["auc_reversed", "auc_aligned", "lean"]

@@ -1,0 +1,221 @@
+"""An audit, as its notebook and its command speak to it: settings in; what is confounded and what is leaned on, out.
+
+audit = Audit.of(globals())
+audit.data()  # what tells the label before any model is asked
+audit.model()  # is the model fed what it was trained on?
+audit.show()  # what each confounder does, and what the model sees of it
+audit.leaning()  # each image with it beside itself without it
+audit.groups()  # the model in each group of patients
+audit.sources()  # would another pretraining source lean less?
+audit.answer()
+"""
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML, Image
+
+from sourcematters import checksums
+from sourcematters.audit import comparison, pictures
+from sourcematters.audit.data import attributes, image_statistics, shortcuts, words
+from sourcematters.audit.data.pictures import already_confounded
+from sourcematters.audit.measured import Measured
+from sourcematters.audit.measures import controls, sanity
+from sourcematters.cohorts.pixels import read
+from sourcematters.errors import StudyError, stoppable
+from sourcematters.results import galleries, verdicts
+from sourcematters.results.verdicts import LEANS, Finding
+from sourcematters.study.finished import save_figure, save_table
+from sourcematters.study.study import Study
+from sourcematters.training import image_bank
+
+NO_MODEL = "No model is given: set model to {path: FILE, architecture: NAME}, or scores to tables made elsewhere."
+USUAL = "tag"  # what sources are compared on where nothing else was asked for or found
+
+
+class Audit:
+    """What can be asked of data and of a finished model; tables and figures are kept in the study's results as audit_*.
+
+    The settings `model` or `scores` name the model; without either, the data are looked at, and sources compared.
+    Raises StudyError for names that are no confounder's.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study, self.asked, self.measured = study, study.settings, Measured(study)
+        controls.named(self.asked.audited)
+        if self.asked.primary and self.asked.primary not in (*self.asked.audited, *self.asked.scores):
+            raise StudyError(f"primary: {self.asked.primary!r} is not among `audited`: name it there, too.")
+        if self.asked.model and self.asked.scores:
+            raise StudyError("model and scores are both given: the scores are of the model, so one of them is enough.")
+
+    @classmethod
+    def of(cls, names: Mapping[str, Any]) -> "Audit":
+        """The audit that a notebook's names describe: `Audit.of(globals())`, right after the parameters cell."""
+        return cls(Study.of(names))
+
+    def _repr_html_(self) -> str:
+        return self.study._repr_html_()
+
+    @property
+    def has_model(self) -> bool:
+        """Whether there is a model, or its scores."""
+        return bool(self.asked.model or self.asked.scores)
+
+    # The data
+
+    @stoppable()
+    def data(self) -> Image:
+        """Say what tells the label before any model is asked, and draw it: attributes, and statistics of the images."""
+        table = self.study.cohort.table
+        found = attributes.associations(table, seed=self.asked.seed)
+        counted = attributes.counts(table)
+        told = shortcuts.shortcuts(table, self._statistics(table), seed=self.asked.seed)
+        for sentence in words.in_words(found, told):
+            print(sentence)
+        for name, kept in (("associations", found), ("counts", counted), ("shortcuts", told)):
+            self._keep(name, kept)
+        return self._draw("data", already_confounded(found, counted, told), told)
+
+    def _statistics(self, table: pd.DataFrame) -> pd.DataFrame:
+        """`image_statistics.of_images`, kept under the digest of the images' content."""
+        folder = self.measured.folder
+        content = image_bank.fingerprints(table, folder / "banks")
+        digest = hashlib.sha256("\n".join([*content.index, *content]).encode()).hexdigest()[:12]
+        path = folder / f"statistics-{digest}.csv"
+        if not checksums.usable(path, "the images are measured again"):
+            checksums.write_csv(path, image_statistics.of_images(table, self.asked.workers))
+        return pd.read_csv(path, dtype={"image_id": str})
+
+    # The model
+
+    @stoppable()
+    def model(self) -> pd.DataFrame | None:
+        """Open the model, say how it was read, and how well it ranks these images: before anything else is asked."""
+        if not self.asked.model:
+            print("The scores were made elsewhere." if self.asked.scores else NO_MODEL)
+            return None
+        model, table = self.measured.model, self.measured.images
+        print(f"{model.name}: {model.how}")
+        if self.asked.scored == "all":
+            print(
+                "All images are asked about. Those that it was trained on make it look better than it is: scored: test."
+            )
+        labels, patients = table["label"].to_numpy(int), table["patient_id"].tolist()
+        found = sanity.sanity(model, self.measured.bank(table), labels, patients)
+        for sentence in found.sentences:
+            print(sentence)
+        row = {"model": model.name, "kind": model.kind, **found.found._asdict(), "positives": found.positives}
+        return self._keep("model", pd.DataFrame([row | {"warnings": " ".join(found.warnings)}])).round(3)
+
+    @stoppable()
+    def show(self) -> Image | None:
+        """Each drawn confounder on the first positive image, and what the model sees of it."""
+        if self.asked.scores:
+            print("What was drawn, only who made the scores can show.")
+            return None
+        found = self.measured.visible
+        path, image_id = self.measured.images.query("label == 1")[["path", "image_id"]].iloc[0]
+        drawn, reaches = [one.confounder for one in found], [one.reach for one in found]
+        how: dict[str, Any] = {"seed": self.asked.seed, "window": self.asked.window}
+        made = galleries.effects(image=read(path), image_id=image_id, confounders=drawn, **how)
+        for one in found:
+            if one.complaint:
+                print(one.complaint)
+        note = self.study.cohort.caution
+        figure = galleries.gallery(effects=made, reaches=reaches, how=self.measured.how, note=note)
+        return self._draw("confounders", figure, galleries.gallery_table(effects=made, reaches=reaches))
+
+    @stoppable()
+    def leaning(self) -> Image | None:
+        """Say of each confounder whether the model leans on it, and draw by how much."""
+        if not self.has_model:
+            print("There is no model that could lean.")
+            return None
+        measured = self.measured
+        self._keep("effects", measured.effects)
+        for finding in measured.findings:
+            print(verdicts.sentence(finding))
+        print(measured.negative_control or "No negative control: only who made the scores can make one.")
+        if self.asked.model:
+            self._keep("probes", measured.probes)
+            self._keep("strengths", measured.strengths)
+        table = verdicts.as_table(measured.findings)
+        strengths = measured.strengths if self.asked.model else None
+        figure = pictures.leaning(table, measured.effects, strengths, note=self.study.cohort.caution)
+        return self._draw("leaning", figure, table)
+
+    @stoppable()
+    def groups(self) -> pd.DataFrame | None:
+        """The model in each group of patients, and where an attribute goes against the disease."""
+        if not self.has_model:
+            return None
+        for finding in self.measured.group_findings:
+            print(verdicts.sentence(finding))
+        columns = (
+            "attribute value n positives auc sensitivity specificity gap gap_low gap_high auc_aligned auc_reversed"
+        )
+        return self._keep("groups", self.measured.by_group)[[*columns.split(), "note"]].round(3)
+
+    # Sources
+
+    @cached_property
+    def compared(self) -> list[str]:
+        """The confounders that sources are compared on: those asked for, or what the model leans on most, or the tag."""
+        leaned = (
+            [finding for finding in self.measured.findings if verdicts.verdict(finding) == LEANS]
+            if self.has_model
+            else []
+        )
+        strongest = sorted(leaned, key=lambda finding: -abs(finding.effect))[:1]
+        return list(self.asked.audited) or [finding.confounder for finding in strongest] or [USUAL]
+
+    def plan(self) -> pd.DataFrame | None:
+        """What of the comparison of sources fits into `budget`, once one run was timed; nothing without a budget."""
+        if not self.asked.budget:
+            return None
+        table, step = comparison.proposed(self.study, self.compared)
+        print(
+            f"{', '.join(self.asked.sources)} on {', '.join(self.compared)}: {step.folds} folds, strengths "
+            f"{', '.join(f'{p:g}' for p in step.p_art)} fit into {self.asked.budget}: {step.fits} fine-tunings, about "
+            f"{step.seconds / 60:.0f} min. A difference in reliance of {step.detectable:.2f} would be found four times "
+            "in five."
+        )
+        return table
+
+    @stoppable()
+    def sources(self) -> Image | None:
+        """Compare the sources on these data within `budget`, endpoints first, and say what came out."""
+        if not self.asked.budget:
+            print("No budget is set, so no sources were compared: budget: 30 min.")
+            return None
+        runs = comparison.run(self.study, self.compared)
+        self._keep("sources_answer", runs.answer())
+        self._keep("sources_compared", runs.compare())
+        return runs.plot()
+
+    # The answer
+
+    def answer(self) -> pd.DataFrame | None:
+        """One sentence on all of it, then one on each confounder and group; kept as audit_answer.csv."""
+        if not self.has_model:
+            print("No model was audited; what is confounded in the data stands above.")
+            return None
+        found: list[Finding] = [*self.measured.findings, *self.measured.group_findings]
+        print(verdicts.on_top(found))
+        for finding in found:
+            print(f"- {verdicts.sentence(finding)}")
+        columns = ["confounder", "verdict", "effect", "low", "high", "p", "n", "positives"]
+        return self._keep("answer", verdicts.as_table(found))[columns].round(3)
+
+    def page(self) -> HTML:
+        """A link to the page of all that was shown so far."""
+        return self.study.page()
+
+    def _keep(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        return save_table(self.study.workspace, f"audit_{name}", table)
+
+    def _draw(self, name: str, figure: Any, table: pd.DataFrame) -> Image:
+        return save_figure(self.study.workspace, f"audit_{name}", figure, table)
