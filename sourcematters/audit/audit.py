@@ -100,9 +100,7 @@ class Audit:
         model, table = self.measured.model, self.measured.images
         print(f"{model.name}: {model.how}")
         if self.asked.scored == "all":
-            print(
-                "All images are asked about. Those that it was trained on make it look better than it is: scored: test."
-            )
+            print("All images are asked about; those that it was trained on flatter it (scored: test leaves them out).")
         labels, patients = table["label"].to_numpy(int), table["patient_id"].tolist()
         found = sanity.sanity(model, self.measured.bank(table), labels, patients)
         for sentence in found.sentences:
@@ -154,21 +152,16 @@ class Audit:
             return None
         for finding in self.measured.group_findings:
             print(verdicts.sentence(finding))
-        columns = (
-            "attribute value n positives auc sensitivity specificity gap gap_low gap_high auc_aligned auc_reversed"
-        )
-        return self._keep("groups", self.measured.by_group)[[*columns.split(), "note"]].round(3)
+        columns = "attribute value n positives auc sensitivity specificity gap gap_low gap_high auc_aligned "
+        return self._keep("groups", self.measured.by_group)[(columns + "auc_reversed note").split()].round(3)
 
     # Sources
 
     @cached_property
     def compared(self) -> list[str]:
-        """The confounders that sources are compared on: those asked for, or what the model leans on most, or the tag."""
-        leaned = (
-            [finding for finding in self.measured.findings if verdicts.verdict(finding) == LEANS]
-            if self.has_model
-            else []
-        )
+        """The confounders that sources are compared on: those asked for, what the model leans on most, or the tag."""
+        found = self.measured.findings if self.has_model else []
+        leaned = [finding for finding in found if verdicts.verdict(finding) == LEANS]
         strongest = sorted(leaned, key=lambda finding: -abs(finding.effect))[:1]
         return list(self.asked.audited) or [finding.confounder for finding in strongest] or [USUAL]
 

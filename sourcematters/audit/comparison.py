@@ -1,4 +1,4 @@
-"""Would another pretraining source lean less? The study's experiment on the data at hand, as much as fits into a time."""
+"""Would another pretraining source lean less? The study's experiment on the data at hand, within a time."""
 
 import time
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def proposed(study: Study, names: Sequence[str]) -> tuple[pd.DataFrame, budget.S
     if largest is None:
         raise StudyError(
             f"budget {study.settings.budget}: the smallest comparison, {steps[0].fits} fine-tunings, takes about "
-            f"{steps[0].seconds / 60:.0f} min. Give it that, or fewer sources or confounders, fewer epochs, a smaller size."
+            f"{steps[0].seconds / 60:.0f} min. Give it that, or fewer sources, confounders or epochs, or a smaller size."
         )
     return budget.as_table(steps, seconds), largest
 
@@ -80,9 +80,8 @@ def run(study: Study, names: Sequence[str]) -> FinishedRuns:
         if runs is not None and (time.monotonic() - began + needed > seconds or last >= largest.fits):
             break
         runs, last = asked.run(*names, save_as=NAME), len({spec.fit.id for spec in specs})
-        print(
-            f"{step[0]} folds, strengths {', '.join(f'{p:g}' for p in step[1])}: {(time.monotonic() - began) / 60:.1f} min"
-        )
+        strengths = ", ".join(f"{p:g}" for p in step[1])
+        print(f"{step[0]} folds, strengths {strengths}: done after {(time.monotonic() - began) / 60:.1f} min")
     assert runs is not None  # the first step is always made
     return runs
 

@@ -39,11 +39,10 @@ class Measured:
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        """At most `scored_images` of the cohort, as many of each class as there are."""
+        """At most `scored_images` of the cohort, as many of each class as there are; all where scores are given."""
         table = self.study.cohort.table
-        return _part(
-            table[table["split"] == "test"] if self.asked.scored == "test" else table, self.asked.scored_images
-        )
+        asked = table[table["split"] == "test"] if self.asked.scored == "test" else table
+        return asked.reset_index(drop=True) if self.asked.scores else _part(asked, self.asked.scored_images)
 
     @cached_property
     def some(self) -> pd.DataFrame:
@@ -114,9 +113,8 @@ class Measured:
         """The logit from which on a decision is positive."""
         if self.asked.threshold is not None:
             return float(logit(self.asked.threshold))
-        return effects.youden(
-            self.images["label"].to_numpy(int), self.images["image_id"].map(self.plain).to_numpy(float)
-        )
+        scores = self.images["image_id"].map(self.plain).to_numpy(float)
+        return effects.youden(self.images["label"].to_numpy(int), scores)
 
     @cached_property
     def effects(self) -> pd.DataFrame:

@@ -20,7 +20,7 @@ WIDTH, ROW, HEAD = 7.2, 0.27, 1.25  # inches
 
 
 def leaning(findings: pd.DataFrame, effects: pd.DataFrame, strengths: pd.DataFrame | None, note: str = "") -> Figure:
-    """A row a confounder, strongest first: its lean with interval and verdict, the AUC without it and where it misleads.
+    """A row a confounder, strongest first: its lean with interval and verdict, the AUC without and where it misleads.
 
     `findings` is `verdicts.as_table`, `effects` and `strengths` are `effects.effects`; strengths has `rung` and `given`
     besides, and makes a second panel of the lean at each strength.
@@ -39,7 +39,8 @@ def leaning(findings: pd.DataFrame, effects: pd.DataFrame, strengths: pd.DataFra
             axes.plot([row.low, row.high], [place, place], color=look["color"], linewidth=1.3)
             axes.plot(row.effect, place, markersize=4.5, linestyle="", **look)
             of = measured.loc[row.confounder]
-            text = f"{of['auc_without']:.2f} \N{RIGHTWARDS ARROW} {of['auc_aligned' if row.effect < 0 else 'auc_reversed']:.2f}"
+            misled = of["auc_aligned" if row.effect < 0 else "auc_reversed"]
+            text = f"{of['auc_without']:.2f} \N{RIGHTWARDS ARROW} {misled:.2f}"
         else:
             axes.plot(0, place, markersize=4.5, linestyle="", **look)
             text = "not scored"
