@@ -56,7 +56,7 @@ def proposed(study: Study, names: Sequence[str]) -> tuple[pd.DataFrame, budget.S
     if largest is None:
         raise StudyError(
             f"budget {study.settings.budget}: the smallest comparison, {steps[0].fits} fine-tunings, takes about "
-            f"{steps[0].seconds / 60:.0f} min. Give it that, or fewer sources, confounders or epochs, or a smaller size."
+            f"{steps[0].seconds / 60:.0f} min. Give it that, or fewer sources, confounders or epochs."
         )
     return budget.as_table(steps, seconds), largest
 
