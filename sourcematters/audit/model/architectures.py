@@ -3,7 +3,8 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sourcematters.checked import nearest
@@ -27,11 +28,13 @@ class Input(NamedTuple):
     where: str
 
 
+@dataclass(frozen=True)
 class Architecture:
-    """A network of one library with its classifier."""
+    """A network of one library with its classifier; `size` in px matters to those of a fixed input size only."""
 
-    def __init__(self, name: str, library: str, size: int | None) -> None:
-        self.name, self.library, self.size = name, library, size
+    name: str
+    library: str
+    size: int | None
 
     def made(self, outputs: int, channels: int = 3, *, auxiliary: bool = False) -> "torch.nn.Module":
         """The network, untrained. Raises what its library does for a size or number of channels that it cannot have."""
@@ -45,15 +48,15 @@ class Architecture:
 
     def shapes(self, outputs: int, channels: int = 3, *, auxiliary: bool = False) -> dict[str, tuple[int, ...]]:
         """Name to shape of its tensors."""
-        state = self.imagined(outputs, channels, auxiliary=auxiliary).state_dict()
+        state = _imagined(self, outputs, channels, auxiliary).state_dict()
         return {key: tuple(value.shape) for key, value in state.items()}
 
-    def imagined(self, outputs: int, channels: int = 3, *, auxiliary: bool = False) -> "torch.nn.Module":
-        """The same network, whose tensors have shapes and no values."""
-        with imagined():
-            return self.made(outputs, channels, auxiliary=auxiliary)
+    @property
+    def empty(self) -> "torch.nn.Module":
+        """The network with two outputs, whose tensors have shapes and no values."""
+        return _imagined(self, 2, 3, False)
 
-    @cached_property
+    @property
     def head(self) -> str:
         """Name of the layer that makes the outputs: the last whose shape their number changes."""
         two, three = self.shapes(2), self.shapes(3)
@@ -62,7 +65,7 @@ class Architecture:
             raise StudyError(f"{self.library}'s {self.name!r} has no classifier: choose another architecture.")
         return changed[-1].removesuffix(".weight")
 
-    @cached_property
+    @property
     def input(self) -> Input:
         """What its published weights were fed; ImageNet's normalization and 224 px where nothing is known."""
         if self.library == "timm":
@@ -97,9 +100,15 @@ def named(name: str, library: str, size: int | None) -> list[Architecture]:
 def relatives(architecture: Architecture) -> Iterator[Architecture]:
     """Networks of the same family, such as resnet34 and resnet50 of resnet18."""
     family = re.split(r"\d", architecture.name.split(".")[0])[0]
-    for name in [each for each in _names(architecture.library) if re.fullmatch(rf"{family}\d+\w?", each)][:RELATIVES]:
+    for name in [each for each in _names(architecture.library) if re.fullmatch(rf"{family}\d+", each)][:RELATIVES]:
         if name != architecture.name:
             yield Architecture(name, architecture.library, architecture.size)
+
+
+@lru_cache(maxsize=32)
+def _imagined(architecture: Architecture, outputs: int, channels: int, auxiliary: bool) -> "torch.nn.Module":
+    with imagined():
+        return architecture.made(outputs, channels, auxiliary=auxiliary)
 
 
 @cache

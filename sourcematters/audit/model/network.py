@@ -86,7 +86,7 @@ class _Reader:
 
     def __init__(self, architecture: Architecture, is_chosen: bool) -> None:
         self.architecture, self.is_chosen = architecture, is_chosen
-        self.empty = architecture.imagined(2)
+        self.empty = architecture.empty
         self.own = {key: tuple(value.shape) for key, value in self.empty.state_dict().items()}
         self.fewest = sum(not key.endswith("num_batches_tracked") for key in self.own) // 2
         name = architecture.name if architecture.library == "timm" else ""
@@ -264,7 +264,7 @@ def _complaint(nearest: _Reading, choice: ModelChoice, origin: str) -> str:
             f'names to "{nearest.architecture.head}.".'
         )
     for relative in relatives(nearest.architecture):
-        last = relative.head
+        last = nearest.architecture.head
         shapes = {key: shape for key, shape in relative.shapes(2).items() if not key.startswith(f"{last}.")}
         found = {k: tuple(v.shape) for k, v in nearest.state.items() if not k.startswith(f"{last}.")}
         if _counted(found) == _counted(shapes):

@@ -57,10 +57,8 @@ def scores(
     for alteration, bank in zip(missing, images, strict=True):
         found = pd.DataFrame({"image_id": table["image_id"].to_numpy(), "logit": model.logits(bank)})
         checksums.write_csv(kept[alteration], found)
-    read = {
-        a: pd.read_csv(path, dtype={"image_id": str}, keep_default_na=False, float_precision="round_trip")["logit"]
-        for a, path in kept.items()
-    }
+    # As text first: Python reads a float exactly.
+    read = {a: pd.read_csv(path, dtype=str, keep_default_na=False)["logit"] for a, path in kept.items()}
     return pd.concat(
         [_rows(table, name, alteration.label, read[alteration].to_numpy(float)) for name, alteration in wanted],
         ignore_index=True,
