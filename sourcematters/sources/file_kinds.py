@@ -12,6 +12,7 @@ TORCH = (
 INSIDE = "model.weights.h5"  # of the zip that Keras 3 makes
 PACKED = ("a packed archive", "Unpack it, and give the file of weights inside.")
 SAVED = ("a TensorFlow model", "Load it in Keras, save it with `model.save('NAME.h5')`, and give that file.")
+ONNX, SCRIPT = "an ONNX model", "a TorchScript archive, which holds code"
 EXPORTED = "Save `model.state_dict()` of the model it was exported from, and give that file."
 BEGINNINGS = {
     b"version https://git-lfs": ("a git-lfs pointer, not the file", "Run `git lfs pull` where it was cloned."),
@@ -20,7 +21,7 @@ BEGINNINGS = {
     b"\x1f\x8b": PACKED, b"BZh": PACKED, b"\xfd7zXZ": PACKED, b"7z\xbc\xaf": PACKED, b"Rar!": PACKED,
     b"GGUF": ("a language model (GGUF)", "Give the weights of an image network."),
     b"\x93NUMPY": ("a NumPy array", "Give a file of named tensors."),
-    **{bytes([8, version, field]): ("an ONNX model", EXPORTED) for version in range(2, 32) for field in (0x12, 0x3A)},
+    **{bytes([8, version, field]): (ONNX, EXPORTED) for version in range(2, 32) for field in (0x12, 0x3A)},
 }  # fmt: skip
 
 
@@ -33,6 +34,16 @@ def beginning(path: str | Path) -> bytes:
 def is_keras(path: Path) -> bool:
     """Whether a file is HDF5, or the zip of a `.keras`."""
     return beginning(path).startswith(HDF5) or INSIDE in _listed(path)
+
+
+def is_onnx(path: Path) -> bool:
+    """Whether a file is an ONNX graph."""
+    return _no_checkpoint(path, beginning(path))[0] == ONNX
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is what torch.jit.save makes: a zip of tensors and code."""
+    return _no_checkpoint(path, beginning(path))[0] == SCRIPT
 
 
 def refuse_what_is_no_checkpoint(path: str | Path) -> None:
@@ -77,7 +88,7 @@ def _no_checkpoint_in(names: dict[str, int]) -> tuple[str, str]:
     if any(name.endswith((".dist-info/METADATA", ".dist-info/RECORD")) for name in names):
         return "a Python package (a wheel)", f"Unpack it like a zip; its largest file is {largest}."
     if any(name.endswith("/constants.pkl") for name in names):
-        return "a TorchScript archive, which holds code", f"{EXPORTED[:-1]}, or that of torch.jit.load(FILE)."
+        return SCRIPT, f"{EXPORTED[:-1]}, or that of torch.jit.load(FILE)."
     if any(name.endswith("/data.pkl") for name in names) or not names:
         return "", ""
     if any(name.endswith((".pt2", "archive_format")) for name in names):

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     State = Mapping[str, torch.Tensor]
 
 Shapes = Mapping[str, Sequence[int]]
+Change = Callable[["State"], "State"]
 # Of several networks in a file the first of these is taken, then whichever comes first; a running average (ema) last.
 FIRST = ("state_dict", "model", "teacher")
 LARGEST = 1e10  # of a weight: four layers of such leave 32 bits
@@ -37,17 +38,13 @@ def load_exactly(
     weights.
     """
     network = _Network(model, backbone)
-    parts = list(_parts(state, network.fewest))
+    candidates = list(parts(state, network.fewest))
     if rename:
-        chosen, left = _renamed(state, rename, origin)
-        parts = [*_parts(chosen, network.fewest), *_parts(left | chosen, network.fewest)]
+        chosen, left = renamed(state, rename, origin)
+        candidates = [*parts(chosen, network.fewest), *parts(left | chosen, network.fewest)]
     tried: list[_Reading] = []
-    for words, change in (
-        ("", dict),
-        ("children by number", network.children_named),
-        ("keys by timm's filter", network.filtered),
-    ):
-        tried += [network.reading(prefix, part, change, words) for prefix, part in parts]
+    for words, change in ways(model, backbone):
+        tried += [network.reading(prefix, part, change, words) for prefix, part in candidates]
         if fitting := [reading for reading in tried if not reading.complaint]:
             break
     else:
@@ -78,7 +75,7 @@ class _Network:
     """What is to be filled."""
 
     def __init__(self, model: "torch.nn.Module", backbone: str) -> None:
-        self.model, self.backbone, self.own = model, backbone, model.state_dict()
+        self.backbone, self.own = backbone, model.state_dict()
         self.fewest = sum(not key.endswith("num_batches_tracked") for key in self.own) // 2
         # Not only the last layer: LeViT and RepViT normalize before it.
         self.classifier = {key.rsplit(".", 1)[0] for key in _shapes(backbone) if key not in self.own}
@@ -86,7 +83,7 @@ class _Network:
         # Where a layer follows the pooling, a head may have been put on either side of it.
         self.features = {getattr(model, name, 0) for name in ("num_features", "head_hidden_size")} - {0, None}
 
-    def reading(self, prefix: str, part: "State", change: Callable[["State"], "State"], words: str) -> _Reading:
+    def reading(self, prefix: str, part: "State", change: Change, words: str) -> _Reading:
         """What `change`, in words, makes of a part of the file."""
         try:
             state = dict(change(part))
@@ -111,31 +108,43 @@ class _Network:
         found |= {key: tuple(shape) for key, shape in rest.items() if key.split(".")[0] not in head}
         return _Reading(prefix, state, done, alike, differences(found, wanted))
 
-    def children_named(self, part: "State") -> "State":
-        """Tensors with the numbers that the network's children have in a row replaced by their names."""
-        names = {str(number): name for number, (name, _) in enumerate(self.model.named_children())}
-        return {re.sub(r"^\d+(?=\.)", lambda found: names.get(found[0], found[0]), key): part[key] for key in part}
 
-    def filtered(self, part: "State") -> "State":
-        """Tensors as timm makes them of a published file, in the layout of its authors and of another input size."""
-        try:
-            return self._timms_filter(dict(part), self.model)
-        except TypeError:  # one that needs no network
-            return self._timms_filter(dict(part))
+def ways(model: "torch.nn.Module", backbone: str) -> list[tuple[str, Change]]:
+    """What may have to be done to a file's names before they are the network's, in words and as a function.
 
-    @cached_property
-    def _timms_filter(self) -> Callable[..., "State"]:
-        # timm chooses it while it makes the network, and hands it to what loads.
-        import timm
-
-        given: dict[str, Any] = {}
-        loads = mock.patch("timm.models._builder.load_pretrained", lambda *_, **options: given.update(options))
-        with loads, _imagined():
-            timm.create_model(self.backbone, pretrained=True, num_classes=0)
-        return given.get("filter_fn") or (lambda state, _: state)
+    `backbone` is "" for a network that is not timm's.
+    """
+    found: list[tuple[str, Change]] = [("", dict), ("children by number", partial(_children_named, model))]
+    return [*found, *([("keys by timm's filter", partial(_filtered, model, backbone))] if backbone else [])]
 
 
-def _parts(state: "State", fewest: int) -> Iterator[tuple[str, "State"]]:
+def _children_named(model: "torch.nn.Module", part: "State") -> "State":
+    """Tensors with the numbers that the network's children have in a row replaced by their names."""
+    names = {str(number): name for number, (name, _) in enumerate(model.named_children())}
+    return {re.sub(r"^\d+(?=\.)", lambda found: names.get(found[0], found[0]), key): part[key] for key in part}
+
+
+def _filtered(model: "torch.nn.Module", backbone: str, part: "State") -> "State":
+    """Tensors as timm makes them of a published file, in the layout of its authors and of another input size."""
+    try:
+        return _timms_filter(backbone)(dict(part), model)
+    except TypeError:  # one that needs no network
+        return _timms_filter(backbone)(dict(part))
+
+
+@lru_cache
+def _timms_filter(backbone: str) -> Callable[..., "State"]:
+    # timm chooses it while it makes the network, and hands it to what loads.
+    import timm
+
+    given: dict[str, Any] = {}
+    loads = mock.patch("timm.models._builder.load_pretrained", lambda *_, **options: given.update(options))
+    with loads, imagined():
+        timm.create_model(backbone, pretrained=True, num_classes=0)
+    return given.get("filter_fn") or (lambda state, _: state)
+
+
+def parts(state: "State", fewest: int) -> Iterator[tuple[str, "State"]]:
     """What lies under each prefix that at least `fewest` names share, without it; the likeliest first."""
     counts = Counter(key[: dot.end()] for key in state for dot in re.finditer(r"\.", key))
 
@@ -148,7 +157,7 @@ def _parts(state: "State", fewest: int) -> Iterator[tuple[str, "State"]]:
         yield prefix, {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
 
 
-def _renamed(
+def renamed(
     state: "State", rename: Mapping[str, str], origin: str
 ) -> tuple[dict[str, "torch.Tensor"], dict[str, "torch.Tensor"]]:
     """What begins with a key of `rename`, the longest one, replaced by its value; and what does not.
@@ -253,12 +262,12 @@ def _shapes(backbone: str, **options: Any) -> dict[str, tuple[int, ...]]:
     """Name to shape of all tensors of timm's network with its classifier."""
     import timm
 
-    with _imagined():
+    with imagined():
         return {key: tuple(value.shape) for key, value in timm.create_model(backbone, **options).state_dict().items()}
 
 
 @contextlib.contextmanager
-def _imagined() -> Iterator[None]:
+def imagined() -> Iterator[None]:
     """Networks made here have shapes and no values; torch's random state stays as it is."""
     import torch
 

@@ -54,9 +54,14 @@ def read_tensors(path: str | Path) -> dict[str, "torch.Tensor"]:
         TypeError,
     ) as error:
         raise StudyError(f"{path}: damaged or not a checkpoint ({reason(error)}). Fetch or save it again.") from error
-    if not (tensors := dict(_tensors(state))):
+    if not (tensors := tensors_of(state)):
         raise StudyError(f"{path}: holds {type(state).__name__}, not a state_dict of tensors.")
     return tensors
+
+
+def tensors_of(state: Any) -> dict[str, "torch.Tensor"]:
+    """The tensors by name in mappings within mappings; what is no tensor is passed over."""
+    return dict(_tensors(state))
 
 
 def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, "torch.Tensor"]]:
