@@ -49,10 +49,4 @@ class Arrow(Artefact):
                 f"arrow: length={self.length:g}, width={self.width:g} do not fit into an image {columns} x {rows} px "
                 f"(width x height) at {tip[0]:.0f}, {tip[1]:.0f}. Choose a shorter one, or a larger `reference`."
             )
-        coverage = polygons(image.shape, [corners])
-        if not coverage.any():
-            raise StudyError(
-                f"arrow: width={self.width:g} covers no pixel of an image {columns} x {rows} px (width x height). "
-                "Choose a wider one, or a smaller `reference`."
-            )
-        return burnt(image, coverage)
+        return burnt(image, polygons(image.shape, [corners]))

@@ -38,7 +38,8 @@ class Ruler(Artefact):
 
     def draw(self, image: Pixels, key: int) -> Drawn:
         """Blend it in; raises StudyError if it does not fit."""
-        shape = image.shape if self.edge in ("right", "left") else image.shape[::-1]
+        upright = self.edge in ("right", "left")
+        shape = image.shape if upright else image.shape[::-1]
         scale = min(shape) / self.field_mm
         high, wide = (side / scale for side in shape)  # mm, along the edge and across
         if OFF + 2 * self.tick_mm > wide / 2 or not self.line_mm < self.step_mm <= 0.8 * high:
@@ -51,7 +52,7 @@ class Ruler(Artefact):
         def bar(start: float, end: float, top: float, bottom: float) -> np.ndarray:  # mm from the edge, mm along it
             x, y = np.array([start, end, end, start]), np.array([top, top, bottom, bottom])
             x = wide - x if self.edge in ("right", "bottom") else x
-            return scale * np.stack((x, y) if shape == image.shape else (y, x), axis=1)
+            return scale * np.stack((x, y) if upright else (y, x), axis=1)
 
         half, first = self.line_mm / 2, 0.1 * high
         places = first + self.step_mm * np.arange(int(0.8 * high / self.step_mm) + 1)
