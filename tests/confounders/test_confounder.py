@@ -16,7 +16,13 @@ from sourcematters.confounders import HOUNSFIELD, ORIGINAL, Confounder, apply, d
 from sourcematters.errors import StudyError
 
 # Parameters for those that have no default. Images are large enough for the default of every other.
-NEEDED = {"attribute": {"attribute": "view", "value": "AP", "other": "PA", "leaf": "patient positioning"}}
+NEEDED = {
+    "attribute": {"attribute": "view", "value": "AP", "other": "PA", "leaf": "patient positioning"},
+    "age_band": {"value": "60-120", "other": "0-40"},
+    "ethnicity": {"value": "A", "other": "B"},
+    "comorbidity": {"attribute": "Cardiomegaly"},
+    "site": {"value": "north", "other": "south"},
+}
 SHAPES = [(400, 400), (391, 500), (520, 380)]
 ALL = [make(name, **NEEDED.get(name, {})) for name in known()] + [make("noise", domain="hounsfield")]
 each_confounder = pytest.mark.parametrize("confounder", ALL, ids=lambda c: f"{c.name}-{c.carrier.name}")
@@ -120,11 +126,12 @@ CONTRACT = [
 def test_the_papers_confounders_are_known():
     assert {"tag", "denoising", "noise", "noise_high_vs_low", "gender", "attribute"} <= set(known())
     assert [c.name for c in ALL if c.base != ORIGINAL] == ["noise_high_vs_low"]
-    assert {c.name for c in ALL if c.sampled} == {"gender", "patient_positioning"}
+    assert {"gender", "patient_positioning"} <= {c.name for c in ALL if c.sampled}
 
 
-def test_only_noise_depends_on_the_key():
-    drawn = {c.name: [apply(c.carrier, image_for(c.carrier, (400, 400)), key)[0] for key in (1, 2)] for c in ALL}
+def test_of_the_papers_only_noise_depends_on_the_key():
+    papers = [c for c in ALL if c.name in ("tag", "denoising", "noise", "noise_high_vs_low", "gender")]
+    drawn = {c.name: [apply(c.carrier, image_for(c.carrier, (400, 400)), key)[0] for key in (1, 2)] for c in papers}
     assert {name for name, (one, two) in drawn.items() if (one != two).any()} == {"noise", "noise_high_vs_low"}
 
 
@@ -150,7 +157,7 @@ def outside(tmp_path, monkeypatch):
 
 def test_one_from_outside_is_known_and_keeps_what_the_others_keep(outside):
     assert known()["scale_bar"] is outside.ScaleBar
-    assert confounders.implemented()["annotation"] == ["scale_bar"]
+    assert confounders.implemented()["annotation"][-1] == "scale_bar"
     bar = make("scale_bar", width=10)
     assert bar.carrier.label == "scale_bar(share=0.5, width=10)"
     for test in CONTRACT:

@@ -30,21 +30,21 @@ def test_each_leaf_says_what_implements_it_or_not_yet():
     assert set(table[table == "not yet"].index) == set(taxonomy.leaves()) - set(confounders.implemented())
     at = {}
     for text in diagrams.miccat().axes[0].texts:
-        at.setdefault(text.get_position()[1], []).append(text.get_text())
+        at.setdefault(text.get_position()[1], []).append(text.get_text().replace("\n", " "))
     for leaf, said in table.items():
         row = next(found for found in at.values() if leaf in found)
         assert said.replace(", ", " \u00b7 ").replace("_", " ") in row
 
 
 def test_a_registered_confounder_is_in_the_figure_and_called_by_its_title(monkeypatch):
-    class Ruler(confounders.Tag):
-        name: str = "ruler"
-        leaf: str = "annotation"
-        title = "ruler at the edge"
+    class Stamp(confounders.Tag):
+        name: str = "stamp"
+        leaf: str = "tag"
+        title = "stamp at the edge"
 
-    monkeypatch.setitem(confounders.known(), "ruler", Ruler)
-    assert diagrams.miccat_table().set_index("leaf").loc["annotation", "confounder"] == "ruler"
-    assert "ruler" in texts(diagrams.miccat()) and title_of("ruler") == "ruler at the edge"
+    monkeypatch.setitem(confounders.known(), "stamp", Stamp)
+    assert diagrams.miccat_table().set_index("leaf").loc["tag", "confounder"] == "tag, stamp"
+    assert "tag \u00b7 stamp" in texts(diagrams.miccat()) and title_of("stamp") == "stamp at the edge"
 
 
 def test_no_text_hides_another_or_leaves_the_page():

@@ -48,6 +48,26 @@ ALTERATIONS = {
     "hounsfield_noise(n0=2e+07)": ("1", "52cf53094489"),
     "projection_noise(n0=2e+07, pixel_mm=0.7, views=360)": ("1", "f14fc8909887"),
     "draw_tag(height=64, letter=R, reference=1024, x=200, y=200)": ("1", "60f93611ffb7"),
+    "heart_size(factor=1.15, field_mm=350, radius_mm=70, x=0.56, y=0.62)": ("1", "a4fc742a5238"),
+    "mirrored_heart": ("1", "175cec0677e9"),
+    "soft_tissue(field_mm=350, scatter=0.3, thickness_mm=30)": ("1", "d8d927f832a5"),
+    "arrow(length=80, reference=1024, width=9)": ("1", "81fc87210079"),
+    "crop_border(colour=black, reference=1024, width=24)": ("1", "0fc59fc0ec13"),
+    "ruler(edge=right, field_mm=350, line_mm=0.8, step_mm=10, tick_mm=5)": ("1", "39e348b4d9c1"),
+    "text_line(corner=top left, height=24, margin=24, number=True, reference=1024, text=PORTABLE ERECT)": (
+        "1",
+        "13059f1a49d3",
+    ),
+    "burnt_in_date(corner=top left, date=, height=24, margin=24, reference=1024)": ("1", "5fbb6a7da746"),
+    "chest_drain(blur_mm=0.15, field_mm=350, french=28)": ("1", "39b44b80ea15"),
+    "ecg_electrodes(blur_mm=0.15, electrodes=3, field_mm=350, pad_mm=35, snap_mm=10, wire_mm=1.4)": (
+        "1",
+        "29a0374c1e39",
+    ),
+    "necklace(bead_mm=3, blur_mm=0.15, field_mm=350, gap_mm=1, pendant_mm=12)": ("1", "2d2dc8da3971"),
+    "pacemaker(blur_mm=0.15, field_mm=350, height_mm=45, lead_mm=2, leads=2, width_mm=50)": ("1", "15b2df7c48dc"),
+    "port(blur_mm=0.15, catheter_mm=2.7, diameter_mm=27, field_mm=350)": ("1", "9e584697741d"),
+    "surgical_clips(blur_mm=0.15, clips=6, field_mm=350, length_mm=8, spread_mm=14, width_mm=2)": ("1", "e59b1cd18372"),
 }
 
 

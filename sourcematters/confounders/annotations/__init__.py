@@ -1,0 +1,1 @@
+"""What people and machines burn into a film after it was taken: arrows, rulers, text, borders."""
