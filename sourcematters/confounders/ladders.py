@@ -26,12 +26,12 @@ def ladder(confounder: Confounder) -> list[Confounder]:
 
 
 def _weaker(confounder: Confounder) -> Confounder | None:
-    """As far from it as `stronger()` is, the other way, on a scale of ratios; None if it knows none."""
+    """As far from it as `stronger()` is, the other way, on a scale of ratios; None if that is not known."""
     changes = {}
-    with suppress(StudyError):
+    with suppress(StudyError, TypeError, ZeroDivisionError):  # text and zero have no ratio
         for name, then in dict(confounder.stronger() or {}).items():
             if (now := getattr(confounder, name)) != then:
-                back = now * now / then
+                back = now / (then / now)
                 changes[name] = round(back) if type(confounder).model_fields[name].annotation is int else back
         return confounder.replaced(**changes) if changes else None
     return None

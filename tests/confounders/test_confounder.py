@@ -123,8 +123,9 @@ def test_the_papers_confounders_are_known():
     assert {c.name for c in ALL if c.sampled} == {"gender", "patient_positioning"}
 
 
-def test_only_noise_depends_on_the_key():
-    drawn = {c.name: [apply(c.carrier, image_for(c.carrier, (400, 400)), key)[0] for key in (1, 2)] for c in ALL}
+def test_of_the_papers_only_noise_depends_on_the_key():
+    papers = [c for c in ALL if c.name in ("tag", "denoising", "noise", "noise_high_vs_low", "gender")]
+    drawn = {c.name: [apply(c.carrier, image_for(c.carrier, (400, 400)), key)[0] for key in (1, 2)] for c in papers}
     assert {name for name, (one, two) in drawn.items() if (one != two).any()} == {"noise", "noise_high_vs_low"}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from sourcematters.confounders.confounder import Artefact, Drawn, Pixels, register
+from sourcematters.confounders.confounder import GREY, Artefact, Drawn, Pixels, register
 from sourcematters.confounders.imaging.scales import whole
 from sourcematters.errors import StudyError
 
@@ -29,10 +29,16 @@ class _Curve(Artefact):
 
     @model_validator(mode="after")
     def _changes_grey(self) -> Self:
-        if (whole(self.curve, GREYS.astype(np.uint8).dtype) == GREYS).all():
+        if (whole(self.curve, GREY) == GREYS).all():
             given = ", ".join(f"{name} = {getattr(self, name):g}" for name in self.parameters())
             raise ValueError(f"{given} leaves every grey level as it is. Choose other values.")
         return self
+
+    def _further(self, name: str, low: float, high: float) -> Self | None:
+        """The same with a ratio to its power 1.5, within its limits; None if it is 1, or at its limit."""
+        now = getattr(self, name)
+        further = float(np.clip(now**1.5, low, high))
+        return self.replaced(**{name: further}) if further != now else None
 
     def draw(self, image: Pixels, key: int) -> Drawn:
         """Look each pixel up; the mask is where the curve changes it."""
@@ -54,7 +60,7 @@ class Gamma(_Curve):
 
     def stronger(self) -> Self | None:
         """Half as far again from 1, on a scale of ratios."""
-        return _further(self, gamma=(0.05, 20))
+        return self._further("gamma", 0.05, 20)
 
     @property
     def curve(self) -> NDArray[np.float64]:
@@ -79,7 +85,7 @@ class WindowShift(_Curve):
     def stronger(self) -> Self | None:
         """Twice the shift, and half as much again of the change in width, on a scale of ratios."""
         moved = self.replaced(level=float(np.clip(2 * self.level, -1, 1)))
-        return _further(moved, width=(0.05, 20)) or (moved if moved.level != self.level else None)
+        return moved._further("width", 0.05, 20) or (moved if moved.level != self.level else None)
 
     @property
     def curve(self) -> NDArray[np.float64]:
@@ -110,20 +116,12 @@ class Exposure(_Curve):
 
     def stronger(self) -> Self | None:
         """Half as far again from the right one, on a scale of ratios."""
-        return _further(self, factor=(1e-3, 1e3))
+        return self._further("factor", 1e-3, 1e3)
 
     @property
     def curve(self) -> NDArray[np.float64]:
         """A shift, by 38 grey levels where the exposure is twice as large."""
         return GREYS - 255 * np.log10(self.factor) / self.decades
-
-
-def _further(curve: _Curve, **limits: tuple[float, float]) -> _Curve | None:
-    """The same with one ratio to its power 1.5, within its limits; None if it is 1, or at its limit."""
-    ((name, (low, high)),) = limits.items()
-    now = getattr(curve, name)
-    further = float(np.clip(now**1.5, low, high))
-    return curve.replaced(**{name: further}) if further != now else None
 
 
 @register

@@ -22,7 +22,7 @@ WATER = np.array([0.2683, 0.2059, 0.1837, 0.1707])
 TITANIUM = np.array([2.214, 0.7661, 0.4052, 0.2721]) * 4.506
 TOLD = 2
 GRID, VIEWS = 256, 360  # streaks are reconstructed on so many px, 1.4 mm in 350, from so many angles over half a turn
-TISSUE = (-200, 3000)  # HU, of where metal is put
+TISSUE, TRIES = (-200, 3000), 4096  # HU of where metal is put, and how many places are tried
 
 
 class Rays(NamedTuple):
@@ -79,15 +79,18 @@ class MetalStreaks(Artefact):
         square = image[top : top + side, left : left + side]
         offset = np.arange(side) - (side - 1) / 2
         away = np.hypot(offset[:, None], offset)
-        possible = np.argwhere((square >= TISSUE[0]) & (square <= TISSUE[1]) & (away < 0.9 * side / 2 - radius))
-        if not len(possible):
-            raise StudyError("metal_streaks: no tissue to put metal in, the image is air. Leave it out.")
-        middles = possible[np.sort((random.random(self.pieces) * len(possible)).astype(int))]  # (pieces, 2)
+        # Places are shares of the image, so that one of another size has its metal where this one has it.
+        tried = (random.random((TRIES, 2)) * side).astype(int)  # rows and columns
+        there = square[tuple(tried.T)]
+        fits = (there >= TISSUE[0]) & (there <= TISSUE[1]) & (away[tuple(tried.T)] < 0.9 * side / 2 - radius)
+        if fits.sum() < self.pieces:
+            raise StudyError("metal_streaks: there is hardly any tissue to put metal in, but air. Leave the image out.")
+        middles = offset[tried[fits][: self.pieces]]  # (pieces, 2)
         metal = np.zeros(square.shape, bool)
         for row, column in middles:
-            metal |= (offset[:, None] - offset[row]) ** 2 + (offset - offset[column]) ** 2 <= radius**2
+            metal |= (offset[:, None] - row) ** 2 + (offset - column) ** 2 <= radius**2
         body = np.where(metal | (away > side / 2), 0, np.maximum(1 + square / 1000, 0))  # of water's attenuation
-        streaks = self._streaks(body, offset[middles], radius, scale, random)
+        streaks = self._streaks(body, middles, radius, scale, random)
         made = np.where(metal, self.hu, square) + streaks
         inside = away <= side / 2 - 1
         altered, mask = image.copy(), np.zeros(image.shape, bool)

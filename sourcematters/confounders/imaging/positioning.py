@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from sourcematters.confounders.confounder import Artefact, Drawn, Pixels, register
-from sourcematters.confounders.imaging.scales import FIELD_MM, per_mm
+from sourcematters.confounders.imaging.scales import FIELD_MM, per_mm, whole
 from sourcematters.errors import StudyError
 
 
@@ -41,8 +41,9 @@ class _Turned(Artefact):
         around = np.pad(image, margin, mode="edge") if self.fill == "edge" else np.pad(image, margin)
         where = np.array([[1, 0, margin], [0, 1, margin], [0, 0, 1]]) @ where
         how = Image.Transform.PERSPECTIVE, (where / where[2, 2]).ravel()[:8].tolist(), Image.Resampling.BICUBIC
-        turned = Image.fromarray(around).transform((columns, rows), *how)
-        return np.asarray(turned).copy(), np.ones(image.shape, bool)
+        # In floating point: of 8-bit pixels Pillow cuts the decimals off, which darkens by half a grey level.
+        turned = Image.fromarray(around.astype(np.float32)).transform((columns, rows), *how)
+        return whole(np.asarray(turned, float), image.dtype), np.ones(image.shape, bool)
 
 
 @register

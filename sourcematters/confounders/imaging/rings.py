@@ -35,7 +35,7 @@ class RingArtefact(Artefact):
 
     hu: float = Field(30, gt=0, le=2000, description="HU, of each ring at its radius, up or down")
     rings: int = Field(3, ge=1, le=50, description="how many")
-    width_mm: float = Field(1, gt=0, description="mm, of the element: half the ring's width at its foot")
+    width_mm: float = Field(1, gt=0, description="mm, of the element, or a pixel where that is more")
     field_mm: float = FIELD_MM
 
     def stronger(self) -> Self | None:
@@ -43,13 +43,14 @@ class RingArtefact(Artefact):
         return self.replaced(hu=2 * self.hu) if self.hu <= 1000 else None
 
     def draw(self, image: Hounsfield, key: int) -> Drawn:
-        """Add the rings; the mask is where they are a HU or more. Raises StudyError for a ring of less than a pixel."""
+        """Add the rings; the mask is where they are a HU or more. Raises StudyError for one too wide."""
         scale, half = per_mm(image, self.field_mm), min(image.shape) / 2
-        if (width := self.width_mm * scale) < 0.5 or width > INNER * half:
+        width = max(self.width_mm * scale, 1)  # px: an image cannot show less
+        if width > INNER * half:
             rows, columns = image.shape
             raise StudyError(
                 f"ring_artefact: width_mm={self.width_mm:g} is {width:.2g} px of an image {columns} x {rows} px (width "
-                f"x height) of {self.field_mm:g} mm. Choose {0.5 / scale:.2g} to {INNER * half / scale:.2g} mm."
+                f"x height) of {self.field_mm:g} mm. Choose at most {INNER * half / scale:.3g} mm."
             )
         random = np.random.default_rng(key)
         radii, signs = random.uniform(INNER, OUTER, self.rings) * half, random.choice((-1, 1), self.rings)
