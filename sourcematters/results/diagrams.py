@@ -31,12 +31,16 @@ def miccat() -> Figure:
     table = miccat_table()
     # A gap between branches and a wider one between levels, so that the groups are seen before they are read.
     gaps = sum(table[of].ne(table[of].shift()).cumsum() - 1 for of in ("level", "branch"))
-    table["y"] = -(np.arange(len(table)) + 0.5 * gaps)
+    texts = table["confounder"].str.replace(", ", " \u00b7 ").str.replace("_", " ")
+    table["text"] = [textwrap.fill(text, 32) for text in texts]
+    height = 1 + 0.55 * table["text"].str.count("\n")  # of a row
+    table["y"] = -(height.cumsum() - (height + 1) / 2 + 0.5 * gaps)
     x_leaf, x_confounder = 4.85, 7.0
 
-    figure = Figure(figsize=(7.8, 5.0))
+    lowest = table["y"].min() - height.iloc[-1] / 2 - 0.3
+    figure = Figure(figsize=(7.8, 0.24 * (2.0 - lowest)))
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(-0.65, 9.3), ylim=(table["y"].min() - 0.8, 2.0))
+    axes.set(xlim=(-0.65, 9.3), ylim=(lowest, 2.0))
     axes.axis("off")
 
     def node(depth: int, text: str, color: str, leaves: pd.Series, next_ys: Iterable[float]) -> float:
@@ -60,8 +64,7 @@ def miccat() -> Figure:
     for leaf in table.itertuples():
         axes.text(x_leaf, leaf.y, leaf.leaf, va="center", fontsize=NORMAL, weight="bold" if leaf.tested else "normal")
         color, style = ("#9AA1A8", "italic") if leaf.confounder == NOT_YET else ("#1D2329", "normal")
-        text = textwrap.fill(leaf.confounder.replace(", ", " \u00b7 ").replace("_", " "), 34)
-        axes.text(x_confounder, leaf.y, text, va="center", fontsize=SMALL + 0.5, color=color, style=style)
+        axes.text(x_confounder, leaf.y, leaf.text, va="center", fontsize=SMALL + 0.5, color=color, style=style)
     for x, text in ((x_leaf, "confounder"), (x_confounder, "implemented here as"), (-0.5, "bold: tested in the paper")):
         axes.text(x, 1.15, text, va="center", fontsize=SMALL + 0.5, color=_SOFT)
     axes.plot([x_leaf, 9.15], [0.7, 0.7], color="#DDE2E6", linewidth=0.8)

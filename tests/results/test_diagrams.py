@@ -30,7 +30,7 @@ def test_each_leaf_says_what_implements_it_or_not_yet():
     assert set(table[table == "not yet"].index) == set(taxonomy.leaves()) - set(confounders.implemented())
     at = {}
     for text in diagrams.miccat().axes[0].texts:
-        at.setdefault(text.get_position()[1], []).append(text.get_text())
+        at.setdefault(text.get_position()[1], []).append(text.get_text().replace("\n", " "))
     for leaf, said in table.items():
         row = next(found for found in at.values() if leaf in found)
         assert said.replace(", ", " \u00b7 ").replace("_", " ") in row
