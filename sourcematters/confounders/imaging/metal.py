@@ -39,7 +39,7 @@ class MetalStreaks(Artefact):
     Along each ray through metal a tube of four energies counts Poisson photons, at least one; the scanner corrects for
     water only. What it gets too little or too much is reconstructed by filtered back-projection and added. Tissue
     attenuates like water of its HU, and metal like titanium of its own. Defaults: two screws of a spine, 6 mm thick, of
-    solid titanium; photons per ray as in De Man et al. Of the taxonomy's leaves "noise" is nearest: what is drawn is
+    solid titanium; a million photons per ray are of a diagnostic scan's order. Of the taxonomy's leaves "noise" is nearest: what is drawn is
     an error of the measurement, and the metal its cause.
     """
 

@@ -57,7 +57,7 @@ class Rotated(_Turned):
     name: str = "rotated"
     title = "rotated patient"
     practice = (
-        "Patients too ill to stand are imaged as they lie: of a hospital's rejected radiographs almost half were "
+        "Patients too ill to stand are imaged as they lie: of two hospitals' rejected radiographs about half were "
         "rejected for their positioning (Foos et al. 2009, Journal of Digital Imaging 22, 89)."
     )
 
@@ -123,7 +123,7 @@ class Collimation(Artefact):
     leaf: str = "patient positioning"
     title = "collimation"
     practice = (
-        "How narrowly radiographers collimate differs from site to site, and went down with digital detectors "
+        "Since detectors are digital radiographers collimate less, and some less than others "
         "(Zetterberg and Espeland 2011, British Journal of Radiology 84, 566)."
     )
 
