@@ -16,9 +16,9 @@ class Kernel(Artefact):
 
     A wave of f cycles per mm is multiplied by gain + (1 - gain) 2^-(f/half)^2: 1 for slow ones, `gain` for fast ones,
     midway at `half`. Kernels of one scanner differ by the ratio of their responses, and so can be turned into each
-    other (Schaller et al. 2003, IEEE Transactions on Medical Imaging 22(7), 846). Noise is amplified with the rest, as in a scanner.
-    Soft kernels pass half of 3 to 4 cycles per cm, lung kernels more than all there (Bushberg et al., The Essential
-    Physics of Medical Imaging).
+    other (Schaller et al. 2003, IEEE Transactions on Medical Imaging 22(7), 846). Noise is amplified with the rest, as
+    in a scanner. Soft kernels pass half of 3 to 4 cycles per cm, lung kernels more than all there (Bushberg et al., The
+    Essential Physics of Medical Imaging).
     """
 
     name: str = "kernel"
