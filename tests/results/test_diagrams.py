@@ -26,7 +26,7 @@ def test_every_node_is_drawn_and_the_tested_leaves_are_bold():
 
 def test_each_leaf_says_what_implements_it_or_not_yet():
     table = diagrams.miccat_table().set_index("leaf")["confounder"]
-    assert table["noise"] == "noise, noise_high_vs_low"
+    assert table["noise"].startswith("noise, noise_high_vs_low")
     assert set(table[table == "not yet"].index) == set(taxonomy.leaves()) - set(confounders.implemented())
     at = {}
     for text in diagrams.miccat().axes[0].texts:
