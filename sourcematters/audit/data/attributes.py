@@ -158,7 +158,9 @@ def _design_effect(codes: NDArray[np.int64], residuals: NDArray[np.float64], pat
 
 def _auc(values: pd.Series, table: pd.DataFrame) -> tuple[float, float, float]:
     """Of a number as it is, with its interval; NaN where one class has no number."""
-    there = pd.DataFrame({"label": table["label"], "score": _numbers(values), "patient_id": together(table["patient_id"])})
+    there = pd.DataFrame(
+        {"label": table["label"], "score": _numbers(values), "patient_id": together(table["patient_id"])}
+    )
     there = there.dropna()
     if there["label"].nunique() < 2:
         return math.nan, math.nan, math.nan

@@ -76,8 +76,9 @@ def _measure(task: tuple[tuple[str, str], ...], window_hu: tuple[float, float]) 
 
 def of_image(path: str, *, window_hu: tuple[float, float] = LUNG) -> dict[str, Any]:
     """`COLUMNS` but the id, of one file. Raises StudyError naming it if it cannot be read."""
+    pixels: Any
     pixels, how = seen(path)
-    grey = window(pixels, *window_hu) if pixels.dtype == np.int16 else pixels
+    grey: NDArray[np.uint8] = window(pixels, *window_hu) if pixels.dtype == np.int16 else pixels
     (height, width), size = grey.shape, os.path.getsize(path)
     greys = np.bincount(grey.ravel(), minlength=256) / grey.size
     mean = float(greys @ np.arange(256))

@@ -21,7 +21,7 @@ ROW = 0.19  # inches
 def already_confounded(
     associations: pd.DataFrame, counts: pd.DataFrame, shortcuts: pd.DataFrame, *, anatomy: str = "the anatomy"
 ) -> Figure:
-    """Left, the AUC with which each thing that is no `anatomy` tells the label; right, the strongest attribute's counts.
+    """Left, with which AUC each thing that is no `anatomy` tells the label; right, the strongest attribute's counts.
 
     The tables are those of `attributes.associations`, `attributes.counts` and `shortcuts.shortcuts`. Intervals are 95 %
     over patients; what was not measured is left out.
@@ -30,13 +30,12 @@ def already_confounded(
     figure = Figure(figsize=(7.2, 1.35 + ROW * max(len(drawn), 8)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     _points(left, drawn)
-    left.set_title(
-        f"What tells the label without reading {anatomy}", fontsize=NORMAL, weight="bold", loc="left"
-    )
+    left.set_title(f"What tells the label without reading {anatomy}", fontsize=NORMAL, weight="bold", loc="left")
     _bars(right, associations, counts)
+    handles = [handle for axes in (left, right) for handle in axes.get_legend_handles_labels()[0]]
     figure.legend(
-        *left.get_legend_handles_labels(), ncols=3, loc="outside lower left", frameon=False, fontsize=SMALL,
-        handletextpad=0.4,
+        handles=handles, ncols=5, loc="outside lower left", frameon=False, fontsize=SMALL,
+        handletextpad=0.4, columnspacing=1.2, handlelength=1.6,
     )  # fmt: skip
     return figure
 
@@ -76,18 +75,19 @@ def _bars(axes: Axes, associations: pd.DataFrame, counts: pd.DataFrame) -> None:
     own = counts[counts["attribute"] == name]
     shown = own.iloc[:VALUES]
     places = np.arange(len(shown), dtype=float)[::-1]
-    for k, (column, color, label) in enumerate((("negatives", "#C8C8C8", "label 0"), ("positives", "#606060", "label 1"))):
+    for k, (column, color, label) in enumerate(
+        (("negatives", "#C8C8C8", "label 0"), ("positives", "#606060", "label 1"))
+    ):
         bars = axes.barh(places + 0.2 - 0.4 * k, shown[column], height=0.36, color=color, label=label)
         axes.bar_label(bars, fontsize=SMALL - 1, padding=1.5)
     axes.set_yticks(places, [literal(cut(value, 18)) for value in shown["value"]])
     more = f" (the {VALUES} largest of {len(own)} values)" if len(own) > VALUES else ""
     axes.set_xlabel(f"images{more}", fontsize=SMALL + 0.5)
     axes.set_title(
-        literal(textwrap.fill(f"How {cut(name)} goes with the label", 34)), fontsize=NORMAL, weight="bold", loc="left"
+        literal(textwrap.fill(f"How {cut(name)} goes with the label", 26)), fontsize=NORMAL, weight="bold", loc="left"
     )
     axes.set(xlim=(0, 1.15 * max(shown[["negatives", "positives"]].to_numpy().max(), 1)))
     axes.set_ylim(min(-0.6, len(shown) / 2 - 2.5), max(len(shown) - 0.4, len(shown) / 2 + 1.5))
-    axes.legend(frameon=False, fontsize=SMALL, loc="lower right")
     frame(axes)
     axes.tick_params(axis="y", length=0)
 

@@ -4,14 +4,14 @@ Where one of these tells it, a network can, and its AUC on such images is no evi
 """
 
 import re
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from sourcematters import metrics
 from sourcematters.audit.data.attributes import THE_LABEL, known
 from sourcematters.audit.data.image_statistics import BORDER, HISTOGRAM
-from sourcematters.audit.data.telling import NOTHING, NUMBER, TOO_MANY, Told, fewest_patients, holm, kind_of, tells
+from sourcematters.audit.data.telling import NOTHING, TOO_MANY, Told, fewest_patients, holm, kind_of, tells
 from sourcematters.cohorts.cohort import some
 from sourcematters.cohorts.spelling import together
 from sourcematters.errors import StudyError
@@ -23,7 +23,7 @@ METADATA, NUMBER_OF_PATIENT, FILE_ORDER, ALL = (
     "all attributes together", "the patient's number", "the order of the files", "all image statistics",
 )  # fmt: skip
 STATISTICS = {
-    "size": ["width", "height", "aspect", "bytes"],
+    "size of picture and file": ["width", "height", "aspect", "bytes"],
     "border": BORDER,
     "noise and sharpness": ["noise", "sharpness"],
     "mean and spread of grey": ["mean", "std"],
@@ -114,7 +114,8 @@ def _order(table: pd.DataFrame, seed: int) -> list[Row]:
     if table["patient_id"].nunique() < len(table) or not (table["patient_id"] == table["image_id"]).all():
         number = _number(table["patient_id"])
         rows.append((NUMBER_OF_PATIENT, ORDER, 1, tells(number.to_frame(), table, seed=seed)))
-    place = table["path"].rank(method="dense").rename("place")
+    # The folder may be the class, as where the label was taken from it.
+    place = table["path"].map(lambda path: Path(path).name).rank(method="dense").rename("place")
     rows.append((FILE_ORDER, ORDER, 1, tells(place.to_frame(), table, seed=seed)))
     return rows
 

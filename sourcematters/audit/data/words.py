@@ -32,19 +32,19 @@ def in_words(
         for row in told[told["what"] == METADATA].to_dict("records")
     ]
     if len(images := told[told["of"] == IMAGE]):
-        said.append(f"Without any {anatomy} the label is told by {_listed(images)}.")
+        said.append(f"Without reading {anatomy} the label is told by {_listed(images)}.")
     if len(order := told[told["of"] == ORDER]):
         said.append(
-            f"It is told by {_listed(order)}: the classes lie in different stretches of it, and whatever changed along "
-            "it goes with the label."
+            f"It is told by {_listed(order)}: the classes lie in different stretches of it. A network does not see it, "
+            "but may see whatever changed along it."
         )
     measured = shortcuts[shortcuts["auc"].notna()]
-    usable = told[told["auc"] <= THE_LABEL] if len(told[told["of"] == ATTRIBUTE]) else told
-    if len(usable):
-        best = usable.iloc[0]
+    visible = told[(told["of"] != ORDER) & (told["auc"] <= THE_LABEL)]
+    if len(visible):
+        best = visible.iloc[0]
         said.append(
-            f"A model's AUC on such images is no evidence of reading {anatomy} as far as {_number(best['auc'])}, that "
-            f"of {best['what']} alone."
+            f"So an AUC of up to {_number(best['auc'])}, that of {best['what']}, is no evidence here of reading "
+            f"{anatomy}."
         )
     elif measured.empty:
         said.append("Nothing could be measured that might tell the label.")
