@@ -109,13 +109,23 @@ def border(grey: NDArray[np.uint8]) -> dict[str, float]:
     From each edge inwards those rows or columns count whose greys differ by `FLAT` at most. `border_px` is that of the
     widest side, `border_share` all of it as a share of the area.
     """
-    rows, columns = (np.ptp(grey, axis=axis) <= FLAT for axis in (1, 0))
-    ends = (rows, columns[::-1], rows[::-1], columns)
-    px = [int(len(flat) if flat.all() else flat.argmin()) for flat in ends]
-    (height, width), (top, right, bottom, left) = grey.shape, px
+    height, width = grey.shape
+    top = right = bottom = left = 0
+    for _ in range(2):  # a black side may cross a white one: once more, within what the first look left
+        rows, columns = grey[:, left : width - right], grey[top : height - bottom]
+        if rows.size:
+            top, bottom = _flat_ends(np.ptp(rows, axis=1) <= FLAT)
+        if columns.size:
+            left, right = _flat_ends(np.ptp(columns, axis=0) <= FLAT)
+    px = [top, right, bottom, left]
     inside = max(height - top - bottom, 0) * max(width - left - right, 0)
     shares = [n / side for n, side in zip(px, (height, width) * 2, strict=True)]
     return dict(zip(BORDER, [max(px), 1 - inside / grey.size, *shares], strict=True))
+
+
+def _flat_ends(flat: NDArray[np.bool_]) -> tuple[int, int]:
+    n = len(flat)
+    return (n, n) if flat.all() else (int(flat.argmin()), int(flat[::-1].argmin()))
 
 
 def noise(grey: NDArray[np.uint8]) -> float:
@@ -166,7 +176,10 @@ def jpeg_quality(path: str) -> float:
     """
     with contextlib.suppress(Exception), Image.open(path) as image:  # whatever was wrong, the pixels have been read
         if isinstance(image, JpegImagePlugin.JpegImageFile) and 0 in image.quantization:
-            percent = float(100 * np.sum(image.quantization[0]) / LUMINANCE.sum())
+            table = np.array(image.quantization[0])
+            if not (free := table < 255).any():  # no entry is larger
+                return 1.0
+            percent = float(100 * table[free].sum() / LUMINANCE[free].sum())
             quality = (200 - percent) / 2 if percent <= 100 else 5000 / percent
             return float(np.clip(round(quality), 1, 100))
     return float("nan")

@@ -130,7 +130,8 @@ def test_what_cannot_be_measured_says_why():
     label = np.tile([0, 1], 40)
     data = table(
         label, hospital="Aarhus", empty=None, report=[f"remark {k}" for k in range(80)],
-        finding=np.where(label, "a", "b"), site=["C"] * 2 + ["A", "A", "B", "B"] * 19 + ["A", "B"], unsure=pd.array([True, False] * 40, dtype="boolean"),
+        finding=np.where(label, "a", "b"), site=["C"] * 2 + ["A", "A", "B", "B"] * 19 + ["A", "B"],
+        unsure=pd.array([True, False] * 40, dtype="boolean"),
     )  # fmt: skip
     notes = associations(data).set_index("attribute")["note"]
     assert notes["hospital"] == "one value only, Aarhus: it cannot go with the label"
