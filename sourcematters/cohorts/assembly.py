@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pandas as pd
 
@@ -17,7 +16,7 @@ from sourcematters.errors import StudyError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm")
 """Endings that a table may leave out."""
-UNKNOWN = "The patient is not known: each image counts as a patient of its own, so no leak of patients can be ruled out."
+UNKNOWN = "The patient is not known: each image counts as a patient of its own, and no leak can be ruled out."
 UNLISTED = "Left out, as their files are not there: {:,} of {:,} images."
 
 
@@ -51,7 +50,8 @@ def assembled(
     """
     table, notes, problems = listed.table, [*listed.notes], [*listed.problems]
     if request.view:
-        table = check(of_view(table, request.view, origin), origin=f"{origin}, view {request.view}")
+        table = of_view(table, request.view, origin)
+        table = table if a_part_will_do else check(table, origin=f"{origin}, view {request.view}")
     table = with_files(table, notes)
     if a_part_will_do:
         there = table["path"].map(os.path.isfile)
@@ -61,6 +61,7 @@ def assembled(
             notes.append(UNLISTED.format((~there).sum(), len(table)))
             problems += [("no file", path, "listed, but not there") for path in table.loc[~there, "path"]]
             table = table[there]
+        table = _with_whole_parts(table, notes)
     elif request.require_files:
         check_files(table)
     known = listed.patients_known
@@ -98,7 +99,7 @@ def with_files(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         notes.append(f"{others} image files are named in other Unicode letters than in the table; taken as meant.")
     found = [path if os.path.exists(path) else _ended(path) for path in spelt]
     if ended := sum(path != cell for path, cell in zip(found, spelt, strict=True)):
-        notes.append(f"{ended:,} image files are named without their ending in the table, such as {Path(found[0]).name}.")
+        notes.append(f"{ended:,} image files are named without their ending in the table; they were found.")
     return table.assign(path=found)
 
 
@@ -109,3 +110,11 @@ def _ended(path: str) -> str:
     if len(found) > 1 and len({os.stat(one).st_ino for one in found}) > 1:
         raise StudyError(f"{path}: could be {some(found)}. Name the one that is meant with its ending.")
     return found[0] if found else path
+
+
+def _with_whole_parts(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """The table without its `split`, if of the images that are there a part lacks a class."""
+    if "split" in table and table.groupby("split", dropna=False)["label"].nunique().tolist() != [2, 2]:
+        notes.append("The release's own split is not taken: of the images that are there, a part of it lacks a class.")
+        return table.drop(columns="split")
+    return table

@@ -101,11 +101,11 @@ def labels(
             note = f" (only {('positive', 'negative')[label]} is given: the other class is {what})"
     label = value.map({one: label for label, listed in lists.items() for one in listed}).astype("Int64")
     out = label.isna()
-    said = [f"{k} from {_counted(cells[label.eq(k).fillna(False)], value)}" for k in (1, 0)]
-    said += [f"left out {_counted(cells[out], value)}"] if out.any() else []
+    sides = [f"{k} from {_counted(cells[label.eq(k).fillna(False)], value)}" for k in (1, 0)]
+    sides += [f"left out {_counted(cells[out], value)}"] if out.any() else []
     counts = [(f"label {text}", origin, f"{n:,} images, neither positive nor negative.") for text, n in
               _values(cells[out], value)]  # fmt: skip
-    return label, [f"Labels by value: {'; '.join(said)}{note}."], counts
+    return label, [f"Labels by value: {'; '.join(sides)}{note}."], counts
 
 
 def _values(cells: pd.Series, value: pd.Series) -> list[tuple[str, int]]:

@@ -75,7 +75,7 @@ def _with_files(
     found = find(table[key])
     absent = table.loc[found.isna(), key].astype(str).tolist()
     if len(absent) == len(table):
-        raise StudyError(f"{origin}: none of its {len(table):,} rows names an image that is there, such as {absent[0]}.")
+        raise StudyError(f"{origin}: none of its {len(table):,} rows names an image that is there: {absent[0]}.")
     if absent:
         notes.append(f"{len(absent):,} of {len(table):,} rows of the table are of images that are not there.")
         problems += [("no image", name, "a row of the table without its file") for name in absent]
