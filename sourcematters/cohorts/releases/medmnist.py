@@ -109,7 +109,8 @@ def _damaged(path: str | Path, error: Exception) -> StudyError:
     return StudyError(f"{path}: no .npz file that can be read ({cut(str(error))}). Download it again.")
 
 
-def _array(path: str | Path, name: str) -> NDArray[Any]:
+def array(path: str | Path, name: str) -> NDArray[Any]:
+    """One array of a file that `shapes` has looked at. Raises StudyError if it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return np.asarray(arrays[name])
@@ -125,7 +126,7 @@ def names_of(path: str | Path) -> tuple[str, ...]:
 
 def labelled(path: str | Path, request: Request) -> tuple[pd.DataFrame, list[str]]:
     """One row an image that counts: `part`, `row` (in its array), `label`; and what that is, in words."""
-    sets = {part: _array(path, f"{part}_labels") for part in PARTS}
+    sets = {part: array(path, f"{part}_labels") for part in PARTS}
     width = {cells.shape[1] if cells.ndim == 2 else 1 for cells in sets.values()}
     if len(width) > 1:
         raise StudyError(f"{path}: its parts have different numbers of findings. Download it again.")
@@ -219,7 +220,7 @@ def _write_missing(path: Path, folder: Path, table: pd.DataFrame) -> None:
             checksums.tell(damaged[0], "it is written again")
         new = table[[bool(flaws[name]) for name in names]]
         for part, rows in new.groupby("part", sort=False):
-            images = _array(path, f"{part}_images")
+            images = array(path, f"{part}_images")
             pairs = list(zip(rows["path"], rows["row"], strict=True))
             with progress(total=len(rows), desc=f"{path.name}, {part}", unit="image", disable=len(rows) < 1000) as bar:
                 for start in range(0, len(pairs), A_TASK):
