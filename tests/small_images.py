@@ -1,5 +1,6 @@
 """Small images and trees of them for the tests of readers."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,12 @@ def film(path, patient="p", **tags):
     data.Rows = data.Columns = 32
     data.BitsAllocated, data.BitsStored, data.HighBit, data.SamplesPerPixel, data.PixelRepresentation = 8, 8, 7, 1, 0
     data.PixelData = np.arange(1024).astype(np.uint8).tobytes()
-    for keyword, value in tags.items():
-        setattr(data, keyword, value)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    pydicom.dcmwrite(path, data, enforce_file_format=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of values that releases have, and the standard has not
+        for keyword, value in tags.items():
+            setattr(data, keyword, value)
+        pydicom.dcmwrite(path, data, enforce_file_format=True)
     return path
 
 

@@ -33,13 +33,13 @@ YEARS_A_UNIT = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
 def years(age: str) -> float:
-    """A PatientAge (PS3.5, AS) in years, NaN if it is none.
+    """A PatientAge (PS3.5, AS) in years, NaN if it is none; without a unit, as RSNA's release has it, in years.
 
-    >>> years("045Y"), years("018M")
-    (45.0, 1.5)
+    >>> years("045Y"), years("018M"), years("51")
+    (45.0, 1.5, 51.0)
     """
-    found = re.fullmatch(r"(\d{1,3})([YMWD])", age.strip())
-    return int(found[1]) * YEARS_A_UNIT[found[2]] if found else np.nan
+    found = re.fullmatch(r"(\d{1,3})([YMWD]?)", age.strip())
+    return int(found[1]) * YEARS_A_UNIT[found[2] or "Y"] if found else np.nan
 
 
 def read(paths: list[str], cache: str | Path, workers: int = 1) -> pd.DataFrame:

@@ -19,7 +19,7 @@ SAMPLE = 40  # rows of a table whose files are looked for, and DICOM files whose
 MOST_FOLDERS = 200
 WORDS = {
     "path": "datei dateiname bild bilddatei archivo imagen fichier",
-    "patient_id": "patientennummer patientnr patientnumber patientid mrn paciente fallnummer",
+    "patient_id": "patientennummer patientennr patientnr patientnumber patientid mrn paciente fallnummer",
     "sex": "geschlecht sexo sexe",
     "age": "alter edad age_at_study ageatstudy",
     "site": "klinik krankenhaus standort scanner_site hospital_id",
@@ -54,13 +54,15 @@ def of_table(path: Path, others: Iterable[Path] = ()) -> Proposal:
         said.append(f"Beside it lie {some(other.name for other in others)}, which are not looked at.")
     meant = {name: column for column in table if (name := _meaning(str(column))) and name != "label"}
     settings: dict[str, Any] = {"data": str(path)}
-    place, root = _files(path, table)
-    if place:
+    images = list(images_in(path.parent))
+    key = _key(table, images)
+    place, root, share = _files(path, table)
+    if place and (share > 0.5 or not key):
         meant["path"] = place
         if root and root != path.parent:
             settings["root"] = str(root)
         said.append(f"Column {place} names the image files, which lie in {root}.")
-    elif (images := list(images_in(path.parent))) and (key := _key(table, images)):
+    elif key:
         meant["image_id"] = key
         meant.pop("path", None)
         settings = {"data": str(path.parent), "labels": str(path)}
@@ -98,8 +100,8 @@ def _meaning(column: str) -> str:
     return word if word in known else NAMES.get(plain, "")
 
 
-def _files(path: Path, table: pd.DataFrame) -> tuple[str, Path | None]:
-    """The column whose cells name files, and the folder that they start at; nothing if there is none."""
+def _files(path: Path, table: pd.DataFrame) -> tuple[str, Path | None, float]:
+    """The column whose cells name files, the folder that they start at, and what share of them is there; or nothing."""
     folders = [path.parent, path.parent.parent]
     for walked, below, _ in os.walk(path.parent):
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -108,8 +110,7 @@ def _files(path: Path, table: pd.DataFrame) -> tuple[str, Path | None]:
         folders += [Path(walked) / name for name in below]
         if len(folders) > MOST_FOLDERS:
             break
-    most = 0
-    found: tuple[str, Path | None] = ("", None)
+    found: tuple[str, Path | None, float] = ("", None, 0)
     for column in sorted(table, key=lambda name: _meaning(str(name)) not in ("path", "image_id")):
         cells = table[column].dropna().head(SAMPLE)
         if cells.nunique() < 2 or cells.str.fullmatch(r"[-+.\d]{1,3}").all():
@@ -120,8 +121,8 @@ def _files(path: Path, table: pd.DataFrame) -> tuple[str, Path | None]:
                 continue
             tried = pd.DataFrame({"path": [str(folder / cell) for cell in cells]})
             there = sum(map(os.path.isfile, with_files(tried, [])["path"]))
-            if there > most:
-                most, found = there, (str(column), folder)
+            if there > found[2] * len(cells):
+                found = str(column), folder, there / len(cells)
     return found
 
 
