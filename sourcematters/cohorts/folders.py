@@ -117,6 +117,7 @@ class ImageFolder(Reader):
     name = "images"
     help = "a folder of images (PNG, JPEG, TIFF, DICOM), a folder a class, or with a table of `labels`; any task"
     views = None
+    uses = ("columns", "positive", "negative", "labels")
 
     def claims(self, data: str) -> bool:
         """Whether it is a folder with an image in it, or below."""

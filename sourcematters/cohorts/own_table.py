@@ -121,6 +121,7 @@ class OwnTable(Reader):
         "any task, which names label 1"
     )
     views = None
+    uses = ("columns", "positive", "negative", "root")
 
     def claims(self, data: str) -> bool:
         """Whether it is a file, or named as a table is."""

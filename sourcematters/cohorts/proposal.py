@@ -94,6 +94,9 @@ def _of_folder(root: Path) -> Proposal:
     classes = sorted(found["folder"].dropna().unique())
     if lists and len(classes) < 2 or not paths:
         return of_table(lists[0], others=lists[1:])
+    above = {path.split(os.sep)[0] for path in paths}
+    if len(above) == 1 and isinstance(reader_of(str(root)), ChestXray14):  # images/ alone would pass for NIH's
+        return _of_folder(root / above.pop())
     settings: dict[str, Any] = {"data": str(root)}
     said = [f"{root.name} holds {len(paths):,} images, such as {paths[0]}."]
     if len(classes) < 2:

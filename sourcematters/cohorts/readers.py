@@ -31,6 +31,8 @@ from sourcematters.cohorts.cohort import Cohort, remarks, some
 from sourcematters.errors import StudyError
 
 Place = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, os.PathLike) else value)]
+MEANINGS = ("columns", "positive", "negative", "root", "labels")
+"""Settings that say what people's data mean; releases that know it themselves have no use for them."""
 Slices = Annotated[int, Field(ge=2)]
 Value = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, bool | int | float) else value)]
 """A value of a cell, or a column's name: text, whatever it looks like."""
@@ -105,6 +107,8 @@ class Reader(ABC):
     """What `view` may keep: nothing where there is no choice, None where any is possible."""
     published: ClassVar[tuple[str, ...]] = ()
     """Tasks whose authors published their splits."""
+    uses: ClassVar[tuple[str, ...]] = ()
+    """Of MEANINGS, the settings that this kind of data has a use for."""
 
     @abstractmethod
     def claims(self, data: str) -> bool:
@@ -130,13 +134,16 @@ def known() -> dict[str, type[Reader]]:
     return dict(_READERS)
 
 
-def reader_of(data: str, task: str = "") -> Reader | None:
+def reader_of(data: str, task: str = "", using: str = "") -> Reader | None:
     """The reader of `data`, the last one registered first: of those that claim it, one that has `task` if any has.
+
+    Where some of them have a use for the setting `using`, the others are not asked.
 
     A folder that none claims is left to the reader that has the task, and a recipe: it says what it looked for.
     """
     everyone = [kind() for kind in reversed(_READERS.values())]
     claiming = [reader for reader in everyone if reader.claims(data)]
+    claiming = [reader for reader in claiming if using in reader.uses] or claiming
     looking = claiming or [reader for reader in everyone if reader.recipe and Path(data).is_dir()]
     return next((reader for reader in looking if task in reader.tasks), next(iter(claiming), None))
 
@@ -148,10 +155,12 @@ def open_cohort(request: Request) -> Cohort:
     """
     if not request.data:
         raise StudyError(f"data is not set. `data` can be\n{_what_reads(request.task)}")
-    if reader := reader_of(request.data, request.task):
+    if reader := reader_of(request.data, request.task, "labels" * bool(request.labels)):
         _check_choices(reader, request)
         cohort = reader.open(request)
         table, said = mapping.banded(cohort.table, request.bands, cohort.origin)
+        if idle := [name for name in MEANINGS if getattr(request, name) and name not in reader.uses]:
+            said.append(f"Of no use for {reader.name}, and not used: {', '.join(idle)}.")
         return replace(cohort, table=table, notes=[*cohort.notes, *said, *remarks(cohort.table)])
     raise StudyError(
         f"{request.data}: {what_is_there(request.data)}; no reader knows it. `data` can be\n"

@@ -69,6 +69,15 @@ def test_what_cannot_be_told_is_asked_for(tmp_path):
     assert "no image is labelled d" in refusal(three, positive=["d"])
 
 
+def test_labels_are_asked_for_by_whom_has_a_use_for_them(tmp_path):
+    for k in range(8):
+        png(tmp_path / "d" / "images" / f"f{k}.png", k)  # as ChestX-ray14 has them
+    labels = csv(tmp_path / "labels.csv", "image,label", [f"f{k},{k % 2}" for k in range(8)])
+    assert opened(tmp_path / "d", labels=labels).name == "d"
+    own = opened(labels, columns={"path": "image"}, root=tmp_path / "d" / "images", labels=tmp_path / "x.csv")
+    assert own.notes[-1] == "Of no use for csv, and not used: labels."
+
+
 @pytest.mark.parametrize("key", ["s/f{}.png", "f{}.png", "f{}"])
 def test_labels_are_joined_by_path_name_or_stem(tmp_path, key):
     for k in range(9):

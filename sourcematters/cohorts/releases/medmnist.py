@@ -187,6 +187,7 @@ class MedMNIST(Reader):
 
     name = "medmnist"
     help = "a MedMNIST file (.npz); task a class or finding of its, or any name with positive: [CLASS, ...]"
+    uses = ("columns", "positive", "negative")
 
     def claims(self, data: str) -> bool:
         """Whether it is named as an .npz file is."""

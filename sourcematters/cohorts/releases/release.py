@@ -48,6 +48,7 @@ class Release(Reader):
     """A release by its layout; each one says how its tables are read."""
 
     views = None
+    uses = ("positive", "negative")
 
     @abstractmethod
     def listed(self, root: Path) -> Images:
