@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sourcematters.cohorts.spelling import kind
 BANDS = {"age": [0, 40, 60, 120]}
 SAMPLE = 40  # rows of a table whose files are looked for, and DICOM files whose tags are read
 MOST_FOLDERS = 200
+MOST_IMAGES = 100_000
 WORDS = {
     "path": "datei dateiname bild bilddatei archivo imagen fichier",
     "patient_id": "patientennummer patientennr patientnr patientnumber patientid mrn paciente fallnummer",
@@ -54,10 +56,9 @@ def of_table(path: Path, others: Iterable[Path] = ()) -> Proposal:
         said.append(f"Beside it lie {some(other.name for other in others)}, which are not looked at.")
     meant = {name: column for column in table if (name := _meaning(str(column))) and name != "label"}
     settings: dict[str, Any] = {"data": str(path)}
-    images = list(images_in(path.parent))
-    key = _key(table, images)
     place, root, share = _files(path, table)
-    if place and (share > 0.5 or not key):
+    key = _key(table, list(islice(images_in(path.parent), MOST_IMAGES))) if share <= 0.5 else ""
+    if place and not key:
         meant["path"] = place
         if root and root != path.parent:
             settings["root"] = str(root)

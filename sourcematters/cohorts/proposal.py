@@ -1,5 +1,6 @@
 """What a path seems to hold, as the settings that would open it: a guess to be read and edited, never used unseen."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,14 @@ def proposal(path: str | Path) -> Proposal:
     Raises StudyError if there is nothing that could be a cohort.
     """
     where = Path(path)
+    if where.is_file() and where.suffix.lower() == ".npz":
+        return _of_npz(where)
     if where.is_file():
-        return _of_npz(where) if where.suffix.lower() == ".npz" else of_table(where)
+        settings, said = of_table(where)
+        reader = reader_of(str(where.absolute().parent))
+        if isinstance(reader, Release | ChestXray14):
+            said.append(f"The folder that it lies in is read as {reader.name}: that may be given instead.")
+        return settings, said
     if not where.is_dir():
         raise StudyError(f"{where}: {what_is_there(where)}. Give a table, a folder of images, or a MedMNIST file.")
     reader = reader_of(str(where))

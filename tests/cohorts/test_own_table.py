@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from small_images import csv, film, png
 
-from sourcematters.cohorts import Request, open_cohort
+from sourcematters.cohorts import Request, open_cohort, verify
 from sourcematters.errors import StudyError
 
 
@@ -68,6 +68,8 @@ def test_without_a_patient_each_image_is_its_own_and_it_is_said(clinic, tmp_path
     assert not own.patients_known and own.table["patient_id"].tolist() == own.table["image_id"].tolist()
     assert any(note.startswith("The patient is not known") for note in own.notes)
     assert any(note.startswith("Split by image") for note in own.notes) and "unknown patients" in repr(own)
+    text, problems = verify.report(own)
+    assert "Patients in both dev and test: cannot be told" in text and problems.empty
 
 
 def test_a_table_of_paths_and_labels_is_enough(tmp_path):
