@@ -46,7 +46,8 @@ class Cohort:
 
     `name` is a slug of the data (results' column `data`), `task` what label 1 is, `origin` the file or folder it was
     made from. `notes` are sentences for the reader, `problems` (kind, where, what) of all that was left out or is odd,
-    `caution` is what every figure made from it must say, if anything.
+    `caution` is what every figure made from it must say, if anything. Where `patients_known` is False each image counts
+    as a patient of its own, and nobody can tell whether a patient is in two parts.
     """
 
     table: pd.DataFrame
@@ -56,6 +57,7 @@ class Cohort:
     notes: list[str] = field(default_factory=list)
     problems: list[tuple[str, str, str]] = field(default_factory=list)
     caution: str = ""
+    patients_known: bool = True
 
     @property
     def counts(self) -> pd.DataFrame:
@@ -65,8 +67,8 @@ class Cohort:
 
     @property
     def _title(self) -> str:
-        patients = self.table["patient_id"].nunique()
-        return f"{self.name}, {self.task}: {len(self.table):,} images of {patients:,} patients"
+        patients = f"{self.table['patient_id'].nunique():,} patients" if self.patients_known else "unknown patients"
+        return f"{self.name}, {self.task}: {len(self.table):,} images of {patients}"
 
     def __repr__(self) -> str:
         return "\n".join(line.rstrip() for line in f"Cohort {self._title}\n{self.counts}".splitlines())

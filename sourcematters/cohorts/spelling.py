@@ -19,6 +19,7 @@ WORDS = {
     "sex": "gender patientgender patientsex",
     "age": "ageyears patientage",
     "view": "projection viewposition",
+    "site": "hospital institution institutionname centre center clinic",
     "findings": "findinglabels",
 }
 KINDS = {word: name for name, words in WORDS.items() for word in (name.replace("_", ""), *words.split())}

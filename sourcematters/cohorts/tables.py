@@ -1,4 +1,4 @@
-"""Tables in files: any one, a cohort's, and the reader of a cohort of your own."""
+"""Tables in files: any one, and a cohort's."""
 
 import codecs
 import contextlib
@@ -15,10 +15,8 @@ from typing import Any
 import pandas as pd
 
 from sourcematters import files
-from sourcematters.checked import unknown
-from sourcematters.cohorts.cohort import COLUMNS, FOLD, Cohort, check, check_files, some, split_by_patient
-from sourcematters.cohorts.readers import Reader, Request, register
-from sourcematters.cohorts.spelling import BLANKS, WORDS, as_one, column_of, kind, spellings
+from sourcematters.cohorts.cohort import COLUMNS, check, some
+from sourcematters.cohorts.spelling import BLANKS, WORDS, column_of, kind
 from sourcematters.errors import StudyError
 
 ENDINGS = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".parquet")
@@ -153,7 +151,8 @@ def _separated(path: Path, content: bytes) -> Read:
     return cells, notes
 
 
-def _stripped(cells: pd.Series) -> pd.Series:
+def stripped(cells: pd.Series) -> pd.Series:
+    """Cells without blanks around them; missing what is empty then, or no text."""
     texts = [cell.strip(BLANKS) or None if isinstance(cell, str) else None for cell in cells]
     return pd.Series(texts, cells.index, str, cells.name)
 
@@ -168,7 +167,7 @@ def columns_of(path: Path, wanted: dict[str, str], advice: str) -> pd.DataFrame:
     if absent := [name for name, column in found.items() if column is None]:
         raise StudyError(f"{path}: no column {', '.join(absent)}. {advice}")
     table = table[list(found.values())].set_axis(list(wanted.values()), axis=1)
-    return table.apply(_stripped)
+    return table.apply(stripped)
 
 
 def refuse_rows(path: Path, column: pd.Series, good: pd.Series, advice: str) -> None:
@@ -185,35 +184,12 @@ def read_csv(path: str | Path, *, shared_patients_allowed: bool = False) -> pd.D
     Raises StudyError as `parse` and `cohort.check` do.
     """
     table, _ = parse(path)
-    return check(_finished(path, table), origin=str(path), shared_patients_allowed=shared_patients_allowed)
+    return check(finished(path, table), origin=str(path), shared_patients_allowed=shared_patients_allowed)
 
 
-def read_own(path: str | Path) -> tuple[pd.DataFrame, list[str]]:
-    """Read and check a table as people write them, and say in sentences what was taken for something else.
-
-    Columns may be called otherwise (see `spelling`), blanks around cells go, and ids that are one become one.
-    Raises StudyError as `parse` and `cohort.check` do.
-    """
-    table, notes = parse(path)
-    folds = filter(FOLD.fullmatch, (re.sub(r"\W+", "_", column.casefold()) for column in table))
-    names = {column: name for name in (*COLUMNS, *folds) if (column := column_of(table, name, str(path)))}
-    if renamed := [f"{column!r} as {name}" for column, name in names.items() if column != name]:
-        notes.append(f"Columns by what they mean: {', '.join(renamed)}.")
-    table = table.rename(columns=names)
-    stripped = table.apply(_stripped)
-    for name in {"image_id", "patient_id"}.intersection(table):
-        stripped[name] = as_one(stripped[name])
-        if found := spellings(table[name], stripped[name]):
-            notes.append(f"Ids that are one are taken as one: {name} {some(found)}.")
-    try:
-        return check(_finished(path, stripped), origin=str(path)), notes
-    except StudyError as error:
-        raise StudyError(" ".join([str(error), *notes])) from None
-
-
-def _finished(path: str | Path, table: pd.DataFrame) -> pd.DataFrame:
-    """Empty cells are missing, relative paths start at the table's own folder, and attributes have their types."""
-    table, folder = table.copy(), Path(path).absolute().parent
+def finished(path: str | Path, table: pd.DataFrame, root: str | Path = "") -> pd.DataFrame:
+    """Relative paths start at `root`, or at the table's own folder, and attributes have their types."""
+    table, folder = table.copy(), Path(root or Path(path).parent).absolute()
     for name in table.columns.difference(TEXT):
         table[name] = typed(table[name])
     if "path" in table:
@@ -243,40 +219,3 @@ def write_csv(path: str | Path, table: pd.DataFrame) -> None:
     folder = Path(path).absolute().parent
     paths = [Path(p).relative_to(folder) if Path(p).is_relative_to(folder) else p for p in table["path"]]
     files.write_csv(path, table.assign(path=[str(p) for p in paths]))
-
-
-@register
-class OwnTable(Reader):
-    """A table of your own; without the column `split`, one is drawn by patient."""
-
-    name = "csv"
-    help = (
-        "a table (.csv, .tsv, .xlsx, .ods, .parquet) with a row an image: image_id, path, patient_id, label; "
-        "any task, which names label 1"
-    )
-    views = None
-
-    def claims(self, data: str) -> bool:
-        """Whether it is a file, or named as a table is."""
-        return Path(data).is_file() or data.lower().removesuffix(".gz").endswith(ENDINGS)
-
-    def open(self, request: Request) -> Cohort:
-        """The checked table, of one view if one was asked for. Raises StudyError for an image that is not there."""
-        path = Path(request.data)
-        table, notes = read_own(path)
-        if request.view:
-            if not (column := column_of(table, "view", str(path))):
-                raise StudyError(f"{path}: view {request.view!r} was asked for, but the table has no column view.")
-            if request.view not in (views := table[column].dropna().astype(str).unique()):
-                raise StudyError(f"{path}: {unknown('view', request.view, views)}")
-            table = check(table[table[column].astype(str) == request.view], origin=f"{path}, view {request.view}")
-        found = [str(files.spelt_as_on_disk(cell)) for cell in table["path"]]
-        if others := sum(found != cell for found, cell in zip(found, table["path"], strict=True)):
-            notes.append(f"{others} image files are named in other Unicode letters than in the table; taken as meant.")
-        table["path"] = found
-        check_files(table)
-        if "split" not in table:
-            table = split_by_patient(table, test_fraction=request.test_fraction, seed=request.seed)
-            notes.append(f"Split by patient with seed {request.seed}: the table has no column split.")
-        name = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-") or "cohort"
-        return Cohort(table, name, request.task, str(path), notes)

@@ -105,7 +105,10 @@ def _sections(cohort: Cohort, files: pd.DataFrame, problems: pd.DataFrame) -> It
         yield "Left out of the cohort, or odd\n" + "\n".join(firsts)
     doubtful = doubtful_patients(table)
     might = f"; by ids much alike there might be more: {', '.join(doubtful)}" if doubtful else ""
-    yield f"Patients in both dev and test: {len(shared_patients(table))}{might}"
+    if cohort.patients_known:
+        yield f"Patients in both dev and test: {len(shared_patients(table))}{might}"
+    else:
+        yield "Patients in both dev and test: cannot be told, since the patients are not known"
     if fold_columns(table):
         folds = leaks(table).to_string(index=False, formatters={"names": ", ".join})
         yield f"Images by fold, and patients in two of its parts\n{folds}"

@@ -162,7 +162,7 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 
 _MAPPINGS = {name for name, field in Settings.model_fields.items() if get_origin(field.annotation) is dict}
-_FILES = ("data", "splits", "plugins", "weights")
+_FILES = ("data", "root", "labels", "splits", "plugins", "weights")
 
 
 def placed(name: str | Path, base: Path = Path()) -> Path:

@@ -181,6 +181,21 @@ def test_a_path_may_hold_what_yaml_would_read_otherwise(root, tmp_path, monkeypa
     ]
 
 
+def test_what_data_mean_is_set_by_mappings_and_lists_and_its_folders_are_placed(root, tmp_path, monkeypatch):
+    write_profile(root, "root: films\nlabels: ./l.csv\ncolumns: {path: File, age: Age}\nbands: {age: [0, 40, 90]}\n")
+    (root / "films").mkdir()
+    asked = study(("positive", "[1, yes]"), ("columns", "{label: Mass}"), ("ct.bands", "{}")).settings
+    assert (asked.root, asked.labels) == (str(root / "films"), str(root / "l.csv"))
+    assert (asked.positive, asked.columns, asked.bands) == (("1", "yes"), {"label": "Mass"}, {"age": (0.0, 40.0, 90.0)})
+    assert study(("ct.bands", "{}"), section="ct").settings.bands == {}
+    request = asked.request(tmp_path)
+    assert request.columns == {"label": "Mass"} and request.bands == asked.bands and hash(request) == hash(request)
+    monkeypatch.chdir(tmp_path)
+    assert study(("root", "./here"), ("labels", "./t.csv")).settings.root == str(tmp_path / "here")
+    with pytest.raises(StudyError, match="the edges of age should rise"):
+        study(("bands", "{age: [40, 0]}"))
+
+
 @pytest.mark.parametrize("name", ["line\nbreak", "latin\udce9", "tab\there"])
 def test_a_name_that_no_file_can_hold_is_refused(root, tmp_path, name):
     with pytest.raises(StudyError, match=r"no path of a file or folder \(it holds .*; rename it\)"):

@@ -18,7 +18,7 @@ import math
 import os
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -194,6 +194,15 @@ def read_header(path: str | Path) -> tuple[Any, ...]:
             "\\".join(f"{value:.10g}" for value in orientation),
             kernel if isinstance(kernel, str) else "\\".join(kernel),
         )
+
+
+def read_tags(path: str | Path, keywords: Sequence[str]) -> list[str]:
+    """The values of some tags of any DICOM file as text, "" where it has none. Raises Unusable if it is no DICOM."""
+    with _explained(path):
+        with open(path, "rb") as file:
+            _refuse_bomb(file)
+            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
+        return [" ".join(str(dataset.get(keyword) or "").split()) for keyword in keywords]
 
 
 def _opened(path: str | Path) -> pydicom.Dataset:

@@ -1,0 +1,1 @@
+"""Releases by the layout in which they are published, one module each."""
