@@ -161,8 +161,9 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     return result
 
 
-_MAPPINGS = {name for name, field in Settings.model_fields.items() if get_origin(field.annotation) is dict}
-_FILES = ("data", "root", "labels", "splits", "plugins", "weights")
+_MAPPINGS = {name for name, field in Settings.model_fields.items() if get_origin(field.annotation) is dict} - {"model"}
+_FILES = ("data", "root", "labels", "splits", "plugins", "weights", "model", "scores")
+_NO_FILES = ("mean", "std", "rename", "architecture", "library", "kind_of_output", "interpolation", "channels")
 
 
 def placed(name: str | Path, base: Path = Path()) -> Path:
@@ -189,8 +190,8 @@ def located(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """
 
     def place(value: Any) -> Any:
-        if isinstance(value, Mapping):  # of weights, which may have numbers beside the path
-            return {key: place(part) if key not in ("mean", "std", "rename") else part for key, part in value.items()}
+        if isinstance(value, Mapping):  # of weights and of a model, which have other things beside the path
+            return {key: part if key in _NO_FILES else place(part) for key, part in value.items()}
         if isinstance(value, list | tuple):
             return [place(part) for part in value]
         path = placed(str(value), base)

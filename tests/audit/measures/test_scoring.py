@@ -8,11 +8,11 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from scipy.special import expit
 
+from sourcematters.audit.measures.probe import probe, ranked
+from sourcematters.audit.measures.sanity import sanity
+from sourcematters.audit.measures.scoring import read_scores, scores
 from sourcematters.audit.model.choice import ModelChoice
 from sourcematters.audit.model.finished import Finished, open_model
-from sourcematters.audit.model.probe import probe, ranked
-from sourcematters.audit.model.sanity import sanity
-from sourcematters.audit.model.scoring import read_scores, scores
 from sourcematters.confounders import Gender, NoiseHighVsLow, Tag
 from sourcematters.errors import StudyError
 from sourcematters.training.image_bank import Rendering, render

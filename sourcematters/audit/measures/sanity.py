@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sourcematters import metrics
+from sourcematters.audit.measures.probe import Ranked, ranked
 from sourcematters.audit.model.finished import Finished
-from sourcematters.audit.model.probe import Ranked, ranked
 from sourcematters.errors import StudyError
 from sourcematters.seeds import uniform
 from sourcematters.sources.source import IMAGENET_MEAN, IMAGENET_STD

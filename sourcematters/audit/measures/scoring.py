@@ -65,6 +65,24 @@ def scores(
     )
 
 
+def pairs(scored: pd.DataFrame, confounders: Sequence[Confounder]) -> pd.DataFrame:
+    """Each image's logit without a confounder beside that with it, from a table of `scores` or `read_scores`.
+
+    Columns: image_id, patient_id, label, confounder, variant (the carrier's), without, carrying. Of `confounders` each
+    is compared with its own `base`; without any, whatever was given is compared with the plain image.
+    """
+    by = {key: part.set_index("image_id") for key, part in scored.groupby(["confounder", "variant"], sort=False)}
+    plain = next(part for (name, _), part in by.items() if name == PLAIN)
+    wanted = [(one.name, one.carrier.label, one.base) for one in confounders if not one.sampled]
+    wanted = wanted or [(name, variant, ORIGINAL) for name, variant in by if name != PLAIN]
+    frames = []
+    for name, variant, base in wanted:
+        without = plain if base == ORIGINAL else by[name, base.label]
+        both = {"without": without["logit"], "carrying": by[name, variant]["logit"]}
+        frames.append(plain[["patient_id", "label"]].assign(confounder=name, variant=variant, **both).reset_index())
+    return pd.concat(frames, ignore_index=True)
+
+
 def _variants(confounders: Iterable[Confounder]) -> Iterable[tuple[str, Alteration]]:
     """The plain image, then what each drawn confounder makes of it."""
     yield PLAIN, ORIGINAL
