@@ -1,5 +1,7 @@
 """Figures of an audit: how far each confounder alone moves a finished model's AUC, and how that goes with strength."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,7 +12,7 @@ from sourcematters.results.style import NATURAL, NORMAL, RADIOLOGY, SMALL, frame
 from sourcematters.results.verdicts import LEANS, NO_SIGN, NOT_VISIBLE, TOO_LITTLE
 from sourcematters.results.verdicts import SMALL as WITHIN
 
-LOOKS = {
+LOOKS: dict[str, dict[str, Any]] = {
     LEANS: {"color": NATURAL.color, "marker": "o"},
     NO_SIGN: {"color": RADIOLOGY.color, "marker": "s"},
     NOT_VISIBLE: {"color": "#808080", "marker": "x"},
