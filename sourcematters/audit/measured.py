@@ -1,5 +1,6 @@
 """All that is measured of a finished model on a cohort, each once: what `Audit` shows and says."""
 
+import contextlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -128,12 +129,25 @@ class Measured:
         rungs = [rung for one in self.tried[:-1] for rung in ladder(one)]
         if not rungs:
             return pd.DataFrame(columns=["confounder", "variant", "lean", "rung", "given"])
-        paired = scoring.pairs(self._scored(self.some, rungs), rungs)
+        scored, rungs = self._drawable(rungs)
+        paired = scoring.pairs(scored, rungs)
         found = effects.effects(paired, threshold=self.threshold, seed=self.asked.seed, times=SOME_TIMES)
         places = {(rung.name, rung.carrier.label): place for place, rung in enumerate(rungs)}
         given = {(one.name, one.carrier.label) for one in self.tried}
         keys = list(zip(found["confounder"], found["variant"], strict=True))
         return found.assign(rung=[places[key] for key in keys], given=[key in given for key in keys])
+
+    def _drawable(self, rungs: list[Confounder]) -> tuple[pd.DataFrame, list[Confounder]]:
+        """The scores of `some` at each rung that can be drawn on all of them, and these rungs."""
+        try:
+            return self._scored(self.some, rungs), rungs
+        except StudyError:  # one is too large for an image: which, is found out one by one
+            found, drawn = [], []
+            for rung in rungs:
+                with contextlib.suppress(StudyError):
+                    found.append(self._scored(self.some, [rung]))
+                    drawn.append(rung)
+            return pd.concat(found).drop_duplicates(["image_id", "confounder", "variant"]), drawn
 
     @cached_property
     def probes(self) -> pd.DataFrame:
