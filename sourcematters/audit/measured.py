@@ -126,10 +126,12 @@ class Measured:
     @cached_property
     def strengths(self) -> pd.DataFrame:
         """`effects.effects` of each confounder weaker, as given and stronger, with `rung` and `given`, on `some`."""
-        rungs = [rung for one in self.tried[:-1] for rung in ladder(one)]
+        rungs = self._drawable([rung for one in self.tried[:-1] for rung in ladder(one)])
         if not rungs:
             return pd.DataFrame(columns=["confounder", "variant", "lean", "rung", "given"])
-        scored, rungs = self._drawable(rungs)
+        others = self._scored(self.some, [rung for rung in rungs if rung not in self.tried])
+        known = self.scores[self.scores["image_id"].isin(self.some["image_id"])]
+        scored = pd.concat([known, others]).drop_duplicates(["image_id", "confounder", "variant"])
         paired = scoring.pairs(scored, rungs)
         found = effects.effects(paired, threshold=self.threshold, seed=self.asked.seed, times=SOME_TIMES)
         places = {(rung.name, rung.carrier.label): place for place, rung in enumerate(rungs)}
@@ -137,25 +139,29 @@ class Measured:
         keys = list(zip(found["confounder"], found["variant"], strict=True))
         return found.assign(rung=[places[key] for key in keys], given=[key in given for key in keys])
 
-    def _drawable(self, rungs: list[Confounder]) -> tuple[pd.DataFrame, list[Confounder]]:
-        """The scores of `some` at each rung that can be drawn on all of them, and these rungs."""
+    def _drawable(self, rungs: Sequence[Confounder]) -> list[Confounder]:
+        """Those that can be drawn on all of `some`: a stronger one may be too large for an image."""
+        left = [rung for rung in rungs if controls.can_be_drawn(rung, self.some["path"].iloc[:3])]
         try:
-            return self._scored(self.some, rungs), rungs
-        except StudyError:  # one is too large for an image: which, is found out one by one
-            found, drawn = [], []
-            for rung in rungs:
-                with contextlib.suppress(StudyError):
-                    found.append(self._scored(self.some, [rung]))
-                    drawn.append(rung)
-            return pd.concat(found).drop_duplicates(["image_id", "confounder", "variant"]), drawn
+            self._scored(self.some, left)
+        except StudyError:  # it is still one of them
+            return [rung for rung in left if self._can_be_scored(rung)]
+        return left
+
+    def _can_be_scored(self, rung: Confounder) -> bool:
+        with contextlib.suppress(StudyError):
+            self._scored(self.some, [rung])
+            return True
+        return False
 
     @cached_property
     def probes(self) -> pd.DataFrame:
         """Whether a linear probe on the model's features tells images with each confounder from those without."""
-        patients, rows = self.some["patient_id"].tolist(), []
+        chosen = np.flatnonzero(self.images["image_id"].isin(self.some["image_id"]))
+        patients, rows = self.images["patient_id"].iloc[chosen].tolist(), []
         for confounder in self.tried:
-            both = self.bank(self.some), self.bank(self.some, confounder)
-            seen = probe.probe(self.model, *both, patients, seed=self.asked.seed)
+            without, carrying = (bank[chosen] for bank in (self.bank(self.images), self.bank(self.images, confounder)))
+            seen = probe.probe(self.model, without, carrying, patients, seed=self.asked.seed)
             rows.append({"confounder": confounder.name, **seen._asdict()})
         return pd.DataFrame(rows, columns=["confounder", *probe.Ranked._fields])
 

@@ -6,7 +6,7 @@ whether it tells images with it from those without. An alteration of one grey le
 like all the others: what it does is what chance does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -50,17 +50,20 @@ class Visible(NamedTuple):
 
 def of_each_leaf(path: str) -> list[str]:
     """The first confounder on each leaf of MICCAT that can be drawn, with its defaults, on the image at `path`."""
-    image, found = read(path), []
+    found = []
     for names in confounders.implemented().values():
         drawn = [name for name in names if not confounders.known()[name].sampled]
-        found += [name for name in drawn if _can_be_drawn(confounders.make(name), image)][:1]
+        found += [name for name in drawn if can_be_drawn(confounders.make(name), [path])][:1]
     return found
 
 
-def _can_be_drawn(confounder: Confounder, image: np.ndarray) -> bool:
+def can_be_drawn(confounder: Confounder, paths: Iterable[str]) -> bool:
+    """Whether it is of the kind of images at `paths`, and fits into them."""
     try:
-        altered_grey(image, confounder.carrier, 0)
-        altered_grey(image, confounder.base, 0)
+        for path in paths:
+            image = read(path)
+            for alteration in (confounder.base, confounder.carrier):
+                altered_grey(image, alteration, 0)
     except StudyError:
         return False
     return True
