@@ -1,6 +1,5 @@
 """All that is measured of a finished model on a cohort, each once: what `Audit` shows and says."""
 
-import contextlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +22,7 @@ from sourcematters.study.study import Study
 from sourcematters.training import image_bank
 from sourcematters.training.recipe import Preprocessing
 
-SOME = 200  # images of which weaker and stronger confounders are scored, and that a probe learns from
+SOME = 100  # images of which weaker and stronger confounders are scored, and that a probe learns from
 SOME_TIMES = 500  # resamples of their patients
 CONTROL = controls.OneGreyLevel()
 
@@ -77,7 +76,7 @@ class Measured:
 
         Raises StudyError for one that was asked for and is not seen, unless forced.
         """
-        names = self.asked.audited or controls.of_each_leaf(self.images["path"].iloc[0])
+        names = self.asked.audited or controls.of_each_leaf(self.images, seed=self.asked.seed)
         chosen = [self.study.confounder(name) for name in names]
         found = controls.visible(self.images, [one for one in chosen if not one.sampled], self.how, **self._how_many)
         wrong = [one.complaint for one in found if one.complaint]
@@ -126,7 +125,7 @@ class Measured:
     @cached_property
     def strengths(self) -> pd.DataFrame:
         """`effects.effects` of each confounder weaker, as given and stronger, with `rung` and `given`, on `some`."""
-        rungs = self._drawable([rung for one in self.tried[:-1] for rung in ladder(one)])
+        rungs = [rung for one in self.tried[:-1] for rung in _near(one, self.some, self.asked.seed)]
         if not rungs:
             return pd.DataFrame(columns=["confounder", "variant", "lean", "rung", "given"])
         others = self._scored(self.some, [rung for rung in rungs if rung not in self.tried])
@@ -138,21 +137,6 @@ class Measured:
         given = {(one.name, one.carrier.label) for one in self.tried}
         keys = list(zip(found["confounder"], found["variant"], strict=True))
         return found.assign(rung=[places[key] for key in keys], given=[key in given for key in keys])
-
-    def _drawable(self, rungs: Sequence[Confounder]) -> list[Confounder]:
-        """Those that can be drawn on all of `some`: a stronger one may be too large for an image."""
-        left = [rung for rung in rungs if controls.can_be_drawn(rung, self.some["path"].iloc[:3])]
-        try:
-            self._scored(self.some, left)
-        except StudyError:  # it is still one of them
-            return [rung for rung in left if self._can_be_scored(rung)]
-        return left
-
-    def _can_be_scored(self, rung: Confounder) -> bool:
-        with contextlib.suppress(StudyError):
-            self._scored(self.some, [rung])
-            return True
-        return False
 
     @cached_property
     def probes(self) -> pd.DataFrame:
@@ -206,6 +190,14 @@ class Measured:
         """What an alteration does that should do nothing; "" where none was scored."""
         found = self.effects[self.effects["confounder"] == CONTROL.name]
         return findings.negative_control(found) if len(found) else ""
+
+
+def _near(confounder: Confounder, images: pd.DataFrame, seed: int) -> list[Confounder]:
+    """The confounder between the next weaker and the next stronger one; one that cannot be drawn on all is left out."""
+    rungs = ladder(confounder)
+    place = rungs.index(confounder)
+    near = rungs[max(place - 1, 0) : place + 2]
+    return [one for one in near if one == confounder or controls.can_be_drawn(one, images, seed=seed)]
 
 
 def _part(table: pd.DataFrame, most: int) -> pd.DataFrame:

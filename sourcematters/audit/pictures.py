@@ -31,7 +31,7 @@ def leaning(findings: pd.DataFrame, effects: pd.DataFrame, strengths: pd.DataFra
     measured = effects.set_index("confounder")
     several = strengths is not None and not strengths.empty
     figure = Figure(figsize=(WIDTH, HEAD + ROW * len(table)), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2]) if several else [figure.subplots()]
+    panels = figure.subplots(1, 2, sharey=True, width_ratios=[5, 2]) if several else [figure.subplots()]
     axes = panels[0]
     axes.axvspan(-WITHIN, WITHIN, color="#EEEEEE", linewidth=0)
     axes.axvline(0, color="#808080", linewidth=0.7)
@@ -76,25 +76,19 @@ def leaning(findings: pd.DataFrame, effects: pd.DataFrame, strengths: pd.DataFra
 
 
 def _strengths(axes: Axes, names: list[str], strengths: pd.DataFrame) -> None:
-    """The lean of each confounder weaker, as given (framed) and stronger: a number in a cell, coloured by its size."""
-    cells = np.full((len(names), 5), np.nan)
+    """The lean of each confounder weaker, as given and stronger: a number in a cell, coloured by its size."""
+    cells = np.full((len(names), 3), np.nan)
     for place, name in enumerate(names):
-        part = strengths[strengths["confounder"] == name].sort_values("rung").reset_index(drop=True)
-        if part.empty:
-            continue
-        middle = int(part["given"].to_numpy().argmax())
-        for k, lean in enumerate(part["lean"]):
-            if 0 <= (column := 2 + k - middle) < 5:
-                cells[place, column] = lean
+        part = strengths[strengths["confounder"] == name].sort_values("rung")
+        if part["given"].any():
+            cells[place, 1 + np.arange(len(part)) - part["given"].to_numpy().argmax()] = part["lean"]
     axes.imshow(cells, cmap="PuOr_r", vmin=-0.5, vmax=0.5, aspect="auto", origin="lower")
     for place, column in zip(*np.nonzero(np.isfinite(cells)), strict=True):
         value = cells[place, column]
         color = "white" if abs(value) > 0.35 else "black"
         axes.text(column, place, f"{value:.2f}", ha="center", va="center", fontsize=SMALL, color=color)
-    axes.axvline(1.5, color="black", linewidth=0.7)
-    axes.axvline(2.5, color="black", linewidth=0.7)
-    axes.set_xticks(range(5), ["\N{MINUS SIGN}\N{MINUS SIGN}", "weaker", "as\ngiven", "stronger", "++"], fontsize=SMALL)
+    axes.set_xticks(range(3), ["weaker", "as given", "stronger"], fontsize=SMALL)
     axes.tick_params(length=0)
     axes.tick_params(axis="y", labelleft=False)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("lean at other strengths", fontsize=SMALL)
+    axes.set_xlabel(f"lean at other strengths\n({int(strengths['n'].max())} images)", fontsize=SMALL)

@@ -6,7 +6,7 @@ whether it tells images with it from those without. An alteration of one grey le
 like all the others: what it does is what chance does.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from pydantic import Field
 from sourcematters import confounders
 from sourcematters.checked import unknown
 from sourcematters.cohorts.pixels import read
-from sourcematters.confounders import Artefact, Confounder
+from sourcematters.confounders import Artefact, Confounder, key_for
 from sourcematters.confounders.confounder import Drawn, Pixels
 from sourcematters.errors import StudyError
 from sourcematters.training import reach
@@ -48,22 +48,22 @@ class Visible(NamedTuple):
     complaint: str
 
 
-def of_each_leaf(path: str) -> list[str]:
-    """The first confounder on each leaf of MICCAT that can be drawn, with its defaults, on the image at `path`."""
+def of_each_leaf(images: pd.DataFrame, *, seed: int) -> list[str]:
+    """The first confounder on each leaf of MICCAT that can be drawn, with its defaults, on the first of the images."""
     found = []
     for names in confounders.implemented().values():
         drawn = [name for name in names if not confounders.known()[name].sampled]
-        found += [name for name in drawn if can_be_drawn(confounders.make(name), [path])][:1]
+        found += [name for name in drawn if can_be_drawn(confounders.make(name), images[:1], seed=seed)][:1]
     return found
 
 
-def can_be_drawn(confounder: Confounder, paths: Iterable[str]) -> bool:
-    """Whether it is of the kind of images at `paths`, and fits into them."""
+def can_be_drawn(confounder: Confounder, images: pd.DataFrame, *, seed: int) -> bool:
+    """Whether it is of the kind of these images (columns path, image_id), and fits into each of them."""
     try:
-        for path in paths:
+        for path, image_id in images[["path", "image_id"]].itertuples(index=False):
             image = read(path)
             for alteration in (confounder.base, confounder.carrier):
-                altered_grey(image, alteration, 0)
+                altered_grey(image, alteration, key_for(seed, image_id, alteration))
     except StudyError:
         return False
     return True
