@@ -100,12 +100,13 @@ def gallery(
         carrier, base = effect.confounder.carrier, effect.confounder.base
         drawn = carrier.label if base == ORIGINAL else f"{carrier.label} against {base.label}"
         without.set_ylabel(
-            f"{title_of(effect.confounder.name)}\n{literal(textwrap.fill(drawn, 32))}", fontsize=SMALL - 0.5
+            f"{title_of(effect.confounder.name)}\n{literal(textwrap.fill(drawn, 27))}", fontsize=SMALL - 1
         )
         if how:
             picture(others[-1], at_input(effect.carrying, how), interpolation="nearest")
     for (*_, seen), found in zip(grid, reaches, strict=False):
-        text = f"{100 * found.changed_pixels:.2g} % of pixels,\nup to {found.largest_change:g} grey levels"
+        share = 100 * found.changed_pixels
+        text = f"{share:.{0 if share >= 10 else 1}f} % of pixels,\nup to {found.largest_change:g} grey levels"
         seen.set_xlabel(text if found.enough else "the confounder is\nNOT SEEN", fontsize=SMALL - 0.5)
     figure.suptitle(literal(note), fontsize=NORMAL, weight="bold")
     return figure
