@@ -19,8 +19,9 @@ BY_HAND = """
 # budget: 30 min
 # sources: [imagenet, random]
 # backbone: resnet18
+# size: 224
 """
-ALWAYS = {"interpolation": "antialias", "size": 224}
+ALWAYS = {"interpolation": "antialias"}
 
 
 def proposed(path: str | Path) -> str:
@@ -37,7 +38,7 @@ def proposed(path: str | Path) -> str:
     ]
     lines += [f"# {sentence}" for sentence in said]
     lines += ["", *(_line(name, value) for name, value in {**settings, **ALWAYS}.items())]
-    return "\n".join(lines) + BY_HAND
+    return "\n".join(lines) + "\n" + BY_HAND
 
 
 def _line(name: str, value: Any) -> str:
