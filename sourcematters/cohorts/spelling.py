@@ -14,7 +14,7 @@ BLANKS = " \t\r\n\f\v\xa0\u200b\u2060\ufeff"
 WORDS = {
     "image_id": "image imageindex imagename imageuid img imgid dicomid",
     "path": "file filename filepath fullpath imagefile imagefilename imagepath imgpath",
-    "patient_id": "patient mrn patientnumber patientnr patnr patno patid participant participantid person personid pid subject subjectid",
+    "patient_id": "patient mrn participant participantid patid patientnr patnr person personid pid subject subjectid",
     "label": "target class",
     "sex": "gender patientgender patientsex",
     "age": "ageyears patientage",
