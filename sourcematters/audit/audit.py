@@ -19,7 +19,7 @@ import pandas as pd
 from IPython.display import HTML, Image
 
 from sourcematters import checksums
-from sourcematters.audit import comparison, pictures
+from sourcematters.audit import budget, comparison, pictures
 from sourcematters.audit.data import attributes, image_statistics, shortcuts, words
 from sourcematters.audit.data.pictures import already_confounded
 from sourcematters.audit.measured import Measured
@@ -53,8 +53,27 @@ class Audit:
 
     @classmethod
     def of(cls, names: Mapping[str, Any]) -> "Audit":
-        """The audit that a notebook's names describe: `Audit.of(globals())`, right after the parameters cell."""
-        return cls(Study.of(names))
+        """The audit that a notebook's names describe: `Audit.of(globals())`, right after the parameters cell.
+
+        Raises StudyError as `check` does.
+        """
+        audit = cls(Study.of(names))
+        audit.check()
+        return audit
+
+    @stoppable()
+    def check(self) -> None:
+        """Look at what may be wrong before anything that takes long: model, scores, and confounders asked for by name.
+
+        Raises StudyError for a model or scores that cannot be used, and for a confounder that the model cannot see.
+        """
+        if self.asked.budget:
+            budget.seconds_of(self.asked.budget)
+        if self.asked.scores:
+            _ = self.measured.scores
+        if self.asked.model:
+            _ = self.measured.model
+            _ = self.measured.visible if self.asked.audited else None
 
     def _repr_html_(self) -> str:
         return self.study._repr_html_()

@@ -83,8 +83,8 @@ def read_profile(name: str) -> tuple[str, dict[str, Any]]:
     """The name and the values of a profile, given as NAME (notebooks/profiles/NAME.yaml) or as a file.
 
     Scalars stay text, as they are written: which type they have is for `Settings` to say, and so `no` can be a
-    value of a column. Paths start at the repository. Raises StudyError when there is no such file, or when it is no
-    YAML with each key once.
+    value of a column. Paths start at the repository, and those in a file elsewhere at its own folder. Raises
+    StudyError when there is no such file, or when it is no YAML with each key once.
     """
     by_path = Path(name).suffix in (".yaml", ".yml") or os.sep in name
     path = placed(name) if by_path else ROOT / "notebooks" / "profiles" / f"{name}.yaml"
@@ -107,7 +107,7 @@ def read_profile(name: str) -> tuple[str, dict[str, Any]]:
     values = values or {}
     if (named := values.pop("profile", path.stem)) != path.stem:
         raise StudyError(f"{path}: it calls itself profile {named!r}; a profile is called as its file is.")
-    return path.stem, located(values, ROOT)
+    return path.stem, located(values, ROOT if path.resolve().is_relative_to(ROOT) else path.resolve().parent)
 
 
 def _refuse_endless(tree: yaml.Node | None) -> None:
