@@ -27,7 +27,7 @@ from sourcematters.audit.measures import controls, sanity
 from sourcematters.cohorts.pixels import read
 from sourcematters.errors import StudyError, stoppable
 from sourcematters.results import galleries, verdicts
-from sourcematters.results.verdicts import LEANS, Finding
+from sourcematters.results.verdicts import LEANS
 from sourcematters.study.finished import save_figure, save_table
 from sourcematters.study.study import Study
 from sourcematters.training import image_bank
@@ -147,14 +147,12 @@ class Audit:
 
     @stoppable()
     def leaning(self) -> Image | None:
-        """Say of each confounder whether the model leans on it, and draw by how much."""
+        """Draw how far each confounder alone moves the model's AUC; `answer` says what of it is leaning."""
         if not self.has_model:
             print("There is no model that could lean.")
             return None
         measured = self.measured
         self._keep("effects", measured.effects)
-        for finding in measured.findings:
-            print(verdicts.sentence(finding))
         print(measured.negative_control or "No negative control: only who made the scores can make one.")
         if self.asked.model:
             self._keep("probes", measured.probes)
@@ -169,8 +167,6 @@ class Audit:
         """The model in each group of patients, and where an attribute goes against the disease."""
         if not self.has_model:
             return None
-        for finding in self.measured.group_findings:
-            print(verdicts.sentence(finding))
         columns = "attribute value n positives auc sensitivity specificity gap gap_low gap_high auc_aligned "
         return self._keep("groups", self.measured.by_group)[(columns + "auc_reversed note").split()].round(3)
 
@@ -215,7 +211,7 @@ class Audit:
         if not self.has_model:
             print("No model was audited; what is confounded in the data stands above.")
             return None
-        found: list[Finding] = [*self.measured.findings, *self.measured.group_findings]
+        found = verdicts.ordered([*self.measured.findings, *self.measured.group_findings])
         print(verdicts.on_top(found))
         for finding in found:
             print(f"- {verdicts.sentence(finding)}")

@@ -169,7 +169,7 @@ class Measured:
             f"{row.auc:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]"
             for row in blind.itertuples()
         }
-        return by_probe | {one.confounder.name: one.complaint for one in self.visible if one.complaint}
+        return by_probe | {one.confounder.name: one.why for one in self.visible if one.complaint}
 
     @cached_property
     def findings(self) -> list[Finding]:

@@ -91,7 +91,7 @@ def sentence(found: Finding) -> str:
     """The verdict with effect, interval and n."""
     what, size = verdict(found), f"n = {found.n:,}, {found.positives:,} positive"
     known = bool(np.isfinite(found.low) and np.isfinite(found.high))
-    measured = f"{found.effect:.2f}" + f" [{found.low:.2f}, {found.high:.2f}]" * known
+    measured = _two(found.effect) + f" [{_two(found.low)}, {_two(found.high)}]" * known
     if what == LEANS and found.measure == "reliance":
         return (
             f"{found.who} leans on {found.confounder}: having learned it, it ranks worse where it misleads, by an AUC "
@@ -120,6 +120,17 @@ def sentence(found: Finding) -> str:
     seen = f"the effect is {measured}" if np.isfinite(found.effect) else "no effect was measured"
     why = found.few or f"more than {SMALL:g} is what counts, and {found.detectable:.2f} what would be found"
     return f"too little data to tell whether {found.who} leans on {found.confounder}: {seen}; {why} ({size})."
+
+
+def _two(value: float) -> str:
+    """With two decimals, and 0 without a sign."""
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
+def ordered(findings: Iterable[Finding]) -> list[Finding]:
+    """What is leaned on first, strongest first; then what cannot be told, what is not seen, and the rest."""
+    order = (LEANS, TOO_LITTLE, NOT_VISIBLE, NO_SIGN)
+    return sorted(findings, key=lambda found: (order.index(verdict(found)), -abs(np.nan_to_num(found.effect))))
 
 
 def of_sources(table: pd.DataFrame, results: pd.DataFrame) -> list[Finding]:

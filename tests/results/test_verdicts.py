@@ -86,6 +86,16 @@ def test_the_sentence_on_top_names_what_is_leaned_on_strongest_first():
     assert verdicts.on_top([]) == "Nothing was tried."
 
 
+def test_what_is_leaned_on_comes_first_and_strongest():
+    several = [found(0.0, confounder="a"), found(0, 0.1, confounder="b"), found(0.2, confounder="c"), found(-0.3)]
+    several.append(found(np.nan, np.nan, confounder="d", unseen="it changes no pixel"))
+    assert [each.confounder for each in verdicts.ordered(several)] == ["tag", "c", "b", "d", "a"]
+
+
+def test_nothing_is_zero_without_a_sign():
+    assert "on tag: 0.00 [-0.02, 0.02]" in verdicts.sentence(found(-0.001, 0.01))
+
+
 def test_the_table_holds_the_words():
     table = verdicts.as_table([found()])
     assert table.loc[0, "verdict"] == LEANS and table.loc[0, "sentence"] == verdicts.sentence(found())

@@ -47,6 +47,11 @@ class Visible(NamedTuple):
     reach: reach.Reach
     complaint: str
 
+    @property
+    def why(self) -> str:
+        """The complaint as a part of a sentence."""
+        return self.complaint.partition(": ")[2].rstrip(".")
+
 
 def of_each_leaf(images: pd.DataFrame, *, seed: int) -> list[str]:
     """The first confounder on each leaf of MICCAT that can be drawn, with its defaults, on the first of the images."""
