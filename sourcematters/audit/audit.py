@@ -92,7 +92,7 @@ class Audit:
         found = attributes.associations(table, seed=self.asked.seed)
         counted = attributes.counts(table)
         told = shortcuts.shortcuts(table, self._statistics(table), seed=self.asked.seed)
-        for sentence in words.in_words(found, told):
+        for sentence in words.in_words(found, told, counted):
             print(sentence)
         for name, kept in (("associations", found), ("counts", counted), ("shortcuts", told)):
             self._keep(name, kept)

@@ -86,7 +86,7 @@ def _strengths(axes: Axes, names: list[str], strengths: pd.DataFrame) -> None:
     for place, column in zip(*np.nonzero(np.isfinite(cells)), strict=True):
         value = cells[place, column]
         color = "white" if abs(value) > 0.35 else "black"
-        axes.text(column, place, f"{value:.2f}", ha="center", va="center", fontsize=SMALL, color=color)
+        axes.text(column, place, f"{round(value, 2) + 0.0:.2f}", ha="center", va="center", fontsize=SMALL, color=color)
     axes.set_xticks(range(3), ["weaker", "as given", "stronger"], fontsize=SMALL)
     axes.tick_params(length=0)
     axes.tick_params(axis="y", labelleft=False)
