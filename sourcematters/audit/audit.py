@@ -19,7 +19,7 @@ import pandas as pd
 from IPython.display import HTML, Image
 
 from sourcematters import checksums
-from sourcematters.audit import comparison, pictures
+from sourcematters.audit import budget, comparison, pictures
 from sourcematters.audit.data import attributes, image_statistics, shortcuts, words
 from sourcematters.audit.data.pictures import already_confounded
 from sourcematters.audit.measured import Measured
@@ -40,7 +40,8 @@ class Audit:
     """What can be asked of data and of a finished model; tables and figures are kept in the study's results as audit_*.
 
     The settings `model` or `scores` name the model; without either, the data are looked at, and sources compared.
-    Raises StudyError for names that are no confounder's.
+    Raises StudyError for names that are no confounder's, a budget that is no time, a model that cannot be opened, and
+    scores of other images.
     """
 
     def __init__(self, study: Study) -> None:
@@ -50,6 +51,10 @@ class Audit:
             raise StudyError(f"primary: {self.asked.primary!r} is not among `audited`: name it there, too.")
         if self.asked.model and self.asked.scores:
             raise StudyError("model and scores are both given: the scores are of the model, so one of them is enough.")
+        if self.asked.budget:
+            budget.seconds_of(self.asked.budget)
+        # Whatever is wrong with the model or its scores is said before the data are looked at, which may take long.
+        _ = self.measured.model if self.asked.model else self.measured.scores if self.asked.scores else None
 
     @classmethod
     def of(cls, names: Mapping[str, Any]) -> "Audit":
@@ -192,16 +197,15 @@ class Audit:
     # The answer
 
     def answer(self) -> pd.DataFrame | None:
-        """One sentence on all of it, then one on each confounder and group; kept as audit_answer.csv."""
+        """One sentence on all of it, then one on each confounder and group; kept, in this order, in audit_answer."""
         if not self.has_model:
             print("No model was audited; what is confounded in the data stands above.")
             return None
         found: list[Finding] = [*self.measured.findings, *self.measured.group_findings]
-        print(verdicts.on_top(found))
-        for finding in found:
-            print(f"- {verdicts.sentence(finding)}")
-        columns = ["confounder", "verdict", "effect", "low", "high", "p", "n", "positives"]
-        return self._keep("answer", verdicts.as_table(found))[columns].round(3)
+        table, on_top = verdicts.as_table(found), verdicts.on_top(found)
+        print("\n- ".join([on_top, *table["sentence"]]))
+        self._keep("answer", pd.DataFrame([{"sentence": on_top}, *table.to_dict("records")], columns=table.columns))
+        return table[["confounder", "verdict", "effect", "low", "high", "p", "n", "positives"]].round(3)
 
     def page(self) -> HTML:
         """A link to the page of all that was shown so far."""
