@@ -96,6 +96,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
+    import pandas as pd
+
     from sourcematters.audit import settings_file
     from sourcematters.audit.audit import Audit
     from sourcematters.study import execute, notebooks
@@ -105,17 +107,21 @@ def _audit(options: argparse.Namespace) -> int:
         return 0
     given = [_pair(words) for words in options.p]
     plan = notebooks.plan(options.path, given, [AUDIT], options.results)
+    audit = Audit(plan.study)
     if plan.study.settings.budget and not options.yes:
-        Audit(plan.study).plan()
+        audit.plan()
         if not _agreed("Train these networks?"):
-            given.append(("budget", ""))
+            given.append(("budget", "''"))
             plan = notebooks.plan(options.path, given, [AUDIT], options.results)
     try:
         index = execute.run(plan)
     except execute.NotebookFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print((plan.folder / "tables" / "audit_answer.txt").read_text(encoding="utf-8"), end="")
+    if audit.has_model:
+        print("\n- ".join(pd.read_csv(plan.folder / "tables" / "audit_answer.csv")["sentence"]))
+    else:
+        print("No model was audited: what is confounded in the data stands on the page.")
     print(f"figures and tables: {index}")
     return 0
 

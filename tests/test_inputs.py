@@ -12,6 +12,8 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import timm
+import tiny_audit
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -19,6 +21,7 @@ from tiny_runs import make_cohort
 from tiny_study import PROFILE, write_notebook, write_profile
 
 from sourcematters import sources
+from sourcematters.audit import Audit
 from sourcematters.cohorts import Cohort, Request, open_cohort, pixels, tables
 from sourcematters.errors import StudyError
 from sourcematters.results import style
@@ -323,6 +326,9 @@ COMMANDS = [
     (["status", "/no/such"], 2, "no plans/*.csv in it"),
     (["check", "/no/such"], 2, "nothing of a study is in it"),
     (["verify", "/no/such", "--task", "x"], 2, "there is no such folder or file"),
+    (["audit", "/no/such"], 2, "/no/such: there is no such folder or file"),
+    (["audit", "/no/such.yaml"], 2, "/no/such.yaml: no such profile file"),
+    (["audit", "demo.yaml", "-p", "budget"], 2, "-p budget: give -p NAME VALUE"),
 ]
 
 
@@ -397,6 +403,122 @@ def test_tables(tmp_path, name):
         return "\n".join(cohort.notes)
 
     assert outcome(opened, *words) == kind
+
+
+MEANT = {
+    "sound": ({}, TAKEN),
+    "columns that are not there": ({"columns": {"label": "Pneumnia"}}, REFUSED,
+     "columns.label: unknown column `Pneumnia`. Did you mean Pneumonia?"),
+    "positive and negative overlap": ({"positive": ["1", "yes"], "negative": ["no", "yes"]}, REFUSED,
+     "'yes' cannot be in both positive and negative"),
+    "a label that nobody has": ({"positive": ["sick"], "negative": ["no"]}, REFUSED, "sick"),
+    "a root that does not exist": ({"root": "/no/such/folder"}, REFUSED, "/no/such/folder"),
+    "bands of text": ({"bands": {"sex": [0, 40, 60]}}, REFUSED, "sex"),
+    "bands that fall": ({"bands": {"age": [60, 40]}}, REFUSED, "the edges of age should rise"),
+    "bands in words": ({"bands": {"age": ["young", "old"]}}, REFUSED, "bands.age.0", "valid number"),
+    "bands of a column that is not there": ({"bands": {"weight": [0, 40]}}, REFUSED, "weight"),
+    "bands": ({"bands": {"age": [0, 40, 120]}}, TAKEN),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_what_columns_and_values_mean(tmp_path, name):
+    changes, kind, *words = MEANT[name]
+    cells = {
+        "Path": [f"{k}.png" for k in range(16)],
+        "Pneumonia": ["no", "yes"] * 8,
+        "Who": [f"p{k}" for k in range(16)],
+    }
+    pd.DataFrame(cells | {"Sex": list("FFMM") * 4, "Age": range(20, 36)}).to_csv(tmp_path / "a.csv", index=False)
+    for number in range(16):
+        (tmp_path / f"{number}.png").touch()
+    own = {"path": "Path", "label": "Pneumonia", "patient": "Who", "sex": "Sex", "age": "Age"}
+    asked = {"positive": ["yes"], "negative": ["no"]} | changes | {"columns": {**own, **changes.get("columns", {})}}
+    request = lambda: Request(data=tmp_path / "a.csv", task="t", cache=tmp_path, **asked)  # noqa: E731
+    assert outcome(lambda: open_cohort(request()) is not None, *words) == kind
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Tiny images with their table, models of them, and scores of other images."""
+    folder = tmp_path_factory.mktemp("audits")
+    tiny_audit.images(folder, n=40, size=28)
+    table = pd.read_csv(folder / "cohort.csv")
+    table.assign(label=1).to_csv(folder / "alike.csv", index=False)
+    table.assign(site=["A"] * 38 + ["B"] * 2).to_csv(folder / "sites.csv", index=False)
+    pd.DataFrame({"image_id": ["x", "y"], "logit": [0, 1]}).to_csv(folder / "other.csv", index=False)
+    tiny_audit.model(folder / "sound.onnx", tiny_audit.weights(disc=40, corner=25), -20, size=32)
+    tiny_audit.model(folder / "small.onnx", tiny_audit.weights(disc=40), -20, size=16)
+    tiny_audit.model(folder / "many.onnx", tiny_audit.weights(disc=40), -20, size=32, outputs=14)
+    with torch.random.fork_rng():
+        torch.save(timm.create_model("test_resnet", num_classes=1).state_dict(), folder / "resnet.pt")
+    (folder / "text.onnx").write_text("404: Not Found")
+    return folder
+
+
+def of(name, **changes):
+    return {"model": {"path": name, "mean": 0, "std": 1, **changes}}
+
+
+OTHER = {"scores": {"without": "other.csv", "tag": "other.csv"}}
+AUDITS = {
+    "sound": (of("sound.onnx"), TAKEN),
+    "nothing but data": ({}, TAKEN),
+    "all labels alike": ({"data": "alike.csv", **of("sound.onnx")}, REFUSED, "label"),
+    "one site with 2 images": ({"data": "sites.csv", **of("sound.onnx")}, SAID,
+     "1 positive and 1 negative images here, 19 and 19 elsewhere: fewer than 10 say little"),
+    "a tag of 16 px in 28": ({**of("sound.onnx"), "tag": {"height": 16}}, REFUSED,
+     "height=16 is a font of 0.438 px in an image 28 x 28 px"),
+    "a tag between the pixels": ({**of("small.onnx"), "tag": {"height": 40}, "interpolation": "nearest"}, REFUSED,
+     "tag cannot be seen by the network: at 16 px (nearest)", "Seen it would be with", "set force to true"),
+    "an unknown confounder": ({"audited": ["tagg"]}, REFUSED, "audited: unknown confounder `tagg`. Did you mean tag?"),
+    "a primary that is not tried": ({"audited": ["tag"], "primary": "noise"}, REFUSED, "is not among `audited`"),
+    "a budget in words": ({"budget": "soon"}, REFUSED, "budget: 'soon' is no time. Write it as 30 min"),
+    "a threshold of 2": ({"threshold": 2}, REFUSED, "threshold = '2': should be less than 1"),
+    "a threshold of 0": ({"threshold": 0}, REFUSED, "threshold = '0': should be greater than 0"),
+    "few images": ({"scored_images": 5}, REFUSED, "scored_images = '5': should be greater than or equal to 20"),
+    "another part": ({"scored": "train"}, REFUSED, "scored = 'train': should be 'all' or 'test'"),
+    "a model that is a word": ({"model": "best.ckpt"}, REFUSED, "model"),
+    "a path that is a number": ({"model": {"path": 5}}, REFUSED, "5 does not exist"),
+    "a path of another name": ({"model": {"pfad": "x"}}, REFUSED, "pfad", "path"),
+    "an unknown option": (of("sound.onnx", sise=5), REFUSED, "unknown", "`sise`. Did you mean size?"),
+    "a mean without std": ({"model": {"path": "sound.onnx", "mean": 0}}, REFUSED, "give mean and std"),
+    "a model that is not there": (of("no.onnx"), REFUSED, "no.onnx does not exist. Correct `path`."),
+    "a model that is text": (of("text.onnx"), REFUSED, "text.onnx"),
+    "14 outputs": (of("many.onnx"), REFUSED, "this model has 14 outputs: give output: 0..13"),
+    "14 outputs and an index": (of("many.onnx", output=3), TAKEN),
+    "output 14 of 14": (of("many.onnx", output=14), REFUSED, "there is no output 14"),
+    "another size": (of("sound.onnx", size=64), REFUSED, "takes size 32 and nothing else"),
+    "another architecture": (of("resnet.pt", architecture="resnet18"), REFUSED, "resnet.pt", "resnet18"),
+    "no architecture": (of("resnet.pt"), REFUSED, "architecture"),
+    "an architecture that is none": (of("resnet.pt", architecture="resnet_180"), REFUSED, "resnet_180"),
+    "its own architecture": (of("resnet.pt", architecture="test_resnet", size=32), TAKEN),
+    "scores of other images": (OTHER, REFUSED, "other.csv: 40 images of the cohort have no score", "x, y"),
+    "scores of the plain images only": ({"scores": {"without": "other.csv"}}, REFUSED, "give two tables or more"),
+    "scores and a model": ({**of("sound.onnx"), **OTHER}, REFUSED, "model and scores are both given"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AUDITS)
+def test_audits(pictures, tmp_path, name):
+    given, kind, *words = AUDITS[name]
+    changes = {"audited": ["tag"]} | {
+        key: dict(each) if isinstance(each, dict) else each for key, each in given.items()
+    }
+    data = pictures / changes.pop("data", "cohort.csv")
+    if isinstance(changes.get("model"), dict) and isinstance(changes["model"].get("path"), str):
+        changes["model"]["path"] = str(pictures / changes["model"]["path"])
+    if "scores" in changes:
+        changes["scores"] = {key: str(pictures / path) for key, path in changes["scores"].items()}
+
+    def begun():
+        audit = Audit(tiny_audit.study(tmp_path, data, size=32, **changes))
+        if not audit.has_model:
+            return audit.study.cohort is not None
+        assert audit.measured.visible
+        return "; ".join(audit.measured.by_group["note"]) if "site" in audit.measured.images else True
+
+    assert outcome(begun, *words) == kind
 
 
 def picture(kind, mode="L", size=(20, 24), **options):
@@ -616,5 +738,8 @@ def test_names_on_figures(name, shown):
 
 
 def test_the_rows_are_many_enough():
-    every = (SETTINGS, OWN, PROFILES, PLACES, COMMANDS, TABLES, PICTURES, WEIGHTS, TENSORS, KERAS, IMAGES, NAMES)
+    every = (
+        SETTINGS, OWN, PROFILES, PLACES, COMMANDS, TABLES, MEANT, AUDITS, PICTURES, WEIGHTS, TENSORS, KERAS, IMAGES,
+        NAMES,
+    )  # fmt: skip
     assert sum(map(len, every)) >= 200

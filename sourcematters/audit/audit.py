@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML, Image
 
-from sourcematters import checksums
+from sourcematters import checksums, confounders
 from sourcematters.audit import budget, comparison, pictures
 from sourcematters.audit.data import attributes, image_statistics, shortcuts, words
 from sourcematters.audit.data.pictures import already_confounded
@@ -40,7 +40,8 @@ class Audit:
     """What can be asked of data and of a finished model; tables and figures are kept in the study's results as audit_*.
 
     The settings `model` or `scores` name the model; without either, the data are looked at, and sources compared.
-    Raises StudyError for names that are no confounder's.
+    Raises StudyError for names that are no confounder's, a budget that is no time, a model that cannot be opened, and
+    scores of other images.
     """
 
     def __init__(self, study: Study) -> None:
@@ -50,30 +51,21 @@ class Audit:
             raise StudyError(f"primary: {self.asked.primary!r} is not among `audited`: name it there, too.")
         if self.asked.model and self.asked.scores:
             raise StudyError("model and scores are both given: the scores are of the model, so one of them is enough.")
+        if self.asked.budget:
+            budget.seconds_of(self.asked.budget)
+        # Whatever is wrong with the model or its scores is said before the data are looked at, which may take long.
+        _ = self.measured.model if self.asked.model else self.measured.scores if self.asked.scores else None
 
     @classmethod
     def of(cls, names: Mapping[str, Any]) -> "Audit":
         """The audit that a notebook's names describe: `Audit.of(globals())`, right after the parameters cell.
 
-        Raises StudyError as `check` does.
+        Raises StudyError, too, for a confounder asked for by name that the model cannot see.
         """
         audit = cls(Study.of(names))
-        audit.check()
+        with stoppable():
+            _ = audit.measured.visible if audit.asked.model and audit.asked.audited else None
         return audit
-
-    @stoppable()
-    def check(self) -> None:
-        """Look at what may be wrong before anything that takes long: model, scores, and confounders asked for by name.
-
-        Raises StudyError for a model or scores that cannot be used, and for a confounder that the model cannot see.
-        """
-        if self.asked.budget:
-            budget.seconds_of(self.asked.budget)
-        if self.asked.scores:
-            _ = self.measured.scores
-        if self.asked.model:
-            _ = self.measured.model
-            _ = self.measured.visible if self.asked.audited else None
 
     def _repr_html_(self) -> str:
         return self.study._repr_html_()
@@ -166,6 +158,7 @@ class Audit:
     def groups(self) -> pd.DataFrame | None:
         """The model in each group of patients, and where an attribute goes against the disease."""
         if not self.has_model:
+            print("There is no model to be looked at in groups.")
             return None
         columns = "attribute value n positives auc sensitivity specificity gap gap_low gap_high auc_aligned "
         return self._keep("groups", self.measured.by_group)[(columns + "auc_reversed note").split()].round(3)
@@ -176,7 +169,8 @@ class Audit:
     def compared(self) -> list[str]:
         """The confounders that sources are compared on: those asked for, what the model leans on most, or the tag."""
         found = self.measured.findings if self.has_model else []
-        leaned = [finding for finding in found if verdicts.verdict(finding) == LEANS]
+        known = confounders.known()  # scores made elsewhere may be of anything
+        leaned = [one for one in found if verdicts.verdict(one) == LEANS and one.confounder in known]
         strongest = sorted(leaned, key=lambda finding: -abs(finding.effect))[:1]
         return list(self.asked.audited) or [finding.confounder for finding in strongest] or [USUAL]
 
@@ -207,16 +201,15 @@ class Audit:
     # The answer
 
     def answer(self) -> pd.DataFrame | None:
-        """One sentence on all of it, then one on each confounder and group; kept as audit_answer.csv."""
+        """One sentence on all of it, then one on each confounder and group; kept, in this order, in audit_answer."""
         if not self.has_model:
             print("No model was audited; what is confounded in the data stands above.")
             return None
         found = verdicts.ordered([*self.measured.findings, *self.measured.group_findings])
-        print(verdicts.on_top(found))
-        for finding in found:
-            print(f"- {verdicts.sentence(finding)}")
-        columns = ["confounder", "verdict", "effect", "low", "high", "p", "n", "positives"]
-        return self._keep("answer", verdicts.as_table(found))[columns].round(3)
+        table, on_top = verdicts.as_table(found), verdicts.on_top(found)
+        print("\n- ".join([on_top, *table["sentence"]]))
+        self._keep("answer", pd.DataFrame([{"sentence": on_top}, *table.to_dict("records")], columns=table.columns))
+        return table[["confounder", "verdict", "effect", "low", "high", "p", "n", "positives"]].round(3)
 
     def page(self) -> HTML:
         """A link to the page of all that was shown so far."""

@@ -1,6 +1,6 @@
 """How much of the comparison of sources fits into a time, and what it could find.
 
-The grid grows in steps, each holding the one before: first the endpoints, no carrier and all of them, in two folds;
+The grid grows in steps, each holding the one before: first the endpoints, no carrier and all of them, in three folds;
 then more folds; then strengths between. So an answer stands early, and what is done stays done.
 """
 
@@ -27,7 +27,6 @@ UNITS = {
     "day": 86400,
 }
 STEPS = (
-    (2, (0.0, 1.0)),
     (3, (0.0, 1.0)),
     (5, (0.0, 1.0)),
     (5, (0.0, 0.5, 1.0)),

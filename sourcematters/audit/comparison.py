@@ -1,5 +1,6 @@
 """Would another pretraining source lean less? The study's experiment on the data at hand, within a time."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 
@@ -96,8 +97,9 @@ def _specs(study: Study, names: Sequence[str]) -> list[RunSpec]:
 
 
 def _seconds(study: Study, specs: Sequence[RunSpec]) -> list[float]:
-    """How long the fine-tunings took of those runs that are done."""
-    folders = {study.workspace.run(spec.fit) for spec in specs}
-    return [
-        float(read_json(folder / "env.json")["seconds"]) for folder in sorted(folders) if (folder / "done").exists()
-    ]
+    """How long the fine-tunings took of those runs that are done, as far as they tell."""
+    found = []
+    for folder in sorted({study.workspace.run(spec.fit) for spec in specs}):
+        with contextlib.suppress(OSError, StudyError, KeyError, ValueError):  # env.json is no part of the numbers
+            found += [float(read_json(folder / "env.json")["seconds"])] if (folder / "done").exists() else []
+    return found

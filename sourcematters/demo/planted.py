@@ -6,10 +6,11 @@
 import sys
 from pathlib import Path
 
+from sourcematters import checksums
 from sourcematters.cohorts import Request, open_cohort
 from sourcematters.confounders import Tag, design
 from sourcematters.demo.standins import WEIGHTS
-from sourcematters.files import replacing, scratch
+from sourcematters.files import scratch
 from sourcematters.seeds import derive
 from sourcematters.sources import resolve
 from sourcematters.training.image_bank import Pixels, Rendering, build
@@ -42,7 +43,7 @@ def make(path: Path) -> str:
             history = fine_tune(model, Pixels(base, carrier), sets, RECIPE, seed=SEED, device=device, show=True)
     tensors = {**model.backbone.state_dict(), **{f"fc.{k}": v for k, v in model.classifier.state_dict().items()}}
     halves = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
-    with replacing(path) as beside:
+    with checksums.sealing(path) as beside:
         save_file({name: value.contiguous() for name, value in halves.items()}, beside)
     best = history[history["best"] == 1].iloc[-1]
     learned = f"validation AUC {best['val_auc']:.2f} in epoch {best['epoch']:g}"
