@@ -182,8 +182,7 @@ class Audit:
         print(
             f"{', '.join(self.asked.sources)} on {', '.join(self.compared)}: {step.folds} folds, strengths "
             f"{', '.join(f'{p:g}' for p in step.p_art)} fit into {self.asked.budget}: {step.fits} fine-tunings, about "
-            f"{step.seconds / 60:.0f} min. A difference in reliance of {step.detectable:.2f} would be found four times "
-            "in five."
+            f"{step.seconds / 60:.0f} min. {budget.found_in_words(step.detectable)}"
         )
         return table
 

@@ -1,6 +1,6 @@
 """How much of the comparison of sources fits into a time, and what it could find.
 
-The grid grows in steps, each holding the one before: first the endpoints, no carrier and all of them, in three folds;
+The grid grows in steps, each holding the one before: first the endpoints, no carrier and all of them, in two folds;
 then more folds; then strengths between. So an answer stands early, and what is done stays done.
 """
 
@@ -27,6 +27,7 @@ UNITS = {
     "day": 86400,
 }
 STEPS = (
+    (2, (0.0, 1.0)),
     (3, (0.0, 1.0)),
     (5, (0.0, 1.0)),
     (5, (0.0, 0.5, 1.0)),
@@ -88,6 +89,13 @@ def detectable(folds: int, strengths: int, positives: int, negatives: int, fold_
     of_patients = 2 * (1 + 1 / strengths) * (1 - TOGETHER) * of_auc / (positives * negatives)
     patients_df = max(min(positives, negatives) - 1, 1)
     return Estimate(0.0, folds, positives + negatives, patients_df, fold_spread**2 / folds, of_patients).detectable
+
+
+def found_in_words(detectable: float) -> str:
+    """What a comparison could find; no difference in reliance is larger than 1."""
+    if detectable >= 1:
+        return "With so few folds no difference in reliance would be found for certain."
+    return f"A difference in reliance of {detectable:.2f} would be found four times in five."
 
 
 def largest(found: Sequence[Step], seconds: float) -> Step | None:

@@ -48,7 +48,7 @@ def test_from_the_data_to_the_answer(ask, folder, capsys, monkeypatch):
 
     assert isinstance(audit.show(), Image) and isinstance(audit.leaning(), Image)
     said = capsys.readouterr().out
-    assert "the model leans on tag, as a sign of disease" in said and "\nNegative control: one grey level" in said
+    assert said.startswith("Negative control: one grey level")
 
     groups = audit.groups()
     assert sorted(zip(groups["attribute"], groups["value"], strict=True)) == [("age", ""), ("sex", "F"), ("sex", "M")]

@@ -205,7 +205,7 @@ def test_one_that_does_not_reach_the_model_is_refused_unless_forced(ask, folder)
     forced = ask("small", force=True, **hidden)
     assert [one.name for one in forced.tried] == ["tag", CONTROL.name]
     (finding,) = forced.findings
-    assert verdicts.verdict(finding) == NOT_VISIBLE and finding.unseen.startswith("tag cannot be seen")
+    assert verdicts.verdict(finding) == NOT_VISIBLE and finding.unseen.startswith("at 16 px (nearest) it is seen in 0%")
     assert finding.effect == forced.effects["lean"].iloc[0]
 
 
