@@ -300,16 +300,15 @@ def report(wanted: Sequence[Task], folder: Path) -> None:
     """Print the tables, and write them as CSV."""
     of = collected(wanted, folder)
     found = judged(of)
-    auc = of["effects"].query("planted == '' and part == 'all'").groupby("model")["auc_without"].first()
-    tables = {
-        "planted": of_planted(found, of), "clean": of_clean(found), "smalls": of_smalls(of), "findings": found,
-        "effects": of["effects"], "groups": of["groups"],
-    }  # fmt: skip
+    tables = {"findings": found, "effects": of["effects"], "groups": of["groups"], "planted": of_planted(found, of)}
+    if (found["planted"] == "").any():
+        tables |= {"clean": of_clean(found), "smalls": of_smalls(of)}
+        auc = of["effects"].query("planted == '' and part == 'all'").groupby("model")["auc_without"].first()
+        print(f"AUC of {len(auc)} networks without: median {auc.median():.2f}, {auc.min():.2f} to {auc.max():.2f}")
     for name, table in tables.items():
         checksums.write_csv(folder / "tables" / f"{name}.csv", table)
-    print(f"AUC of {len(auc)} networks without: median {auc.median():.2f}, {auc.min():.2f} to {auc.max():.2f}")
-    for name in ("planted", "clean", "smalls"):
-        print(f"\n{name}\n{tables[name].to_string(index=False, float_format='{:.3f}'.format, na_rep='-')}")
+        if name not in ("findings", "effects", "groups"):
+            print(f"\n{name}\n{table.to_string(index=False, float_format='{:.3f}'.format, na_rep='-')}", flush=True)
 
 
 def main() -> None:
