@@ -167,8 +167,9 @@ class LidcIdri(Reader):
     tasks = (TASK,)
 
     def claims(self, data: str) -> bool:
-        """Whether patients' folders, or the annotations, are there or one folder below."""
-        return any(any(Path(data).glob(pattern)) for pattern in (ARCHIVE, "LIDC-IDRI*", "*/LIDC-IDRI*"))
+        """Whether patients' folders are there or up to two folders below, or the annotations are there."""
+        patterns = (ARCHIVE, "LIDC-IDRI*", "*/LIDC-IDRI*", "*/*/LIDC-IDRI*")
+        return any(any(Path(data).glob(pattern)) for pattern in patterns)
 
     def open(self, request: Request) -> Cohort:
         """Lung mass on its slices; the module's text defines it.
