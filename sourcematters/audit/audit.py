@@ -133,6 +133,9 @@ class Audit:
         for one in found:
             if one.complaint:
                 print(one.complaint)
+        for name in self.asked.audited:
+            if self.study.confounder(name).sampled:
+                print(f"{name} is sampled, so nothing is drawn: it is looked at in the groups, as all attributes are.")
         note = self.study.cohort.caution
         figure = galleries.gallery(effects=made, reaches=reaches, how=self.measured.how, note=note)
         return self._draw("confounders", figure, galleries.gallery_table(effects=made, reaches=reaches))

@@ -28,7 +28,11 @@ def planned(study: Study, names: Sequence[str]) -> list[budget.Step]:
     if not _seconds(study, specs):
         print("One run is made and timed.")
         grids.run(specs[:1], study.workspace, name=NAME, workers=1, device=study.settings.device)
-    seconds = float(np.mean(_seconds(study, specs)))
+    if not (timed := _seconds(study, specs)):
+        raise StudyError(
+            f"{study.workspace.run(specs[0].fit)}: env.json does not tell what the run took. Delete the folder."
+        )
+    seconds = float(np.mean(timed))
     at_once = study.settings.workers or cores()
     test = study.cohort.table[study.cohort.table["split"] == "test"]
     patients = test.groupby("label")["patient_id"].nunique()
@@ -76,7 +80,7 @@ def run(study: Study, names: Sequence[str]) -> FinishedRuns:
         asked = _of_step(study, step)
         specs = _specs(asked, names)
         missing = len({spec.fit.id for spec in specs if not (study.workspace.run(spec.fit) / "done").exists()})
-        each = float(np.mean(_seconds(study, specs) or [largest.seconds]))
+        each = float(np.mean(_seconds(study, specs)))
         needed = np.ceil(missing / (study.settings.workers or cores())) * each
         if runs is not None and (time.monotonic() - began + needed > seconds or last >= largest.fits):
             break

@@ -13,7 +13,7 @@ from scipy.special import logit
 from sourcematters.audit.measures import controls, effects, findings, groups, probe, scoring
 from sourcematters.audit.model import choice, finished
 from sourcematters.cohorts import cohort as cohorts
-from sourcematters.confounders import ORIGINAL, Confounder
+from sourcematters.confounders import ORIGINAL, Alteration, Confounder
 from sourcematters.confounders.ladders import ladder
 from sourcematters.errors import StudyError
 from sourcematters.results.verdicts import Finding
@@ -62,9 +62,8 @@ class Measured:
             return plain
         return plain.replaced(size=self.model.size, interpolation=self.model.interpolation or plain.interpolation)
 
-    def bank(self, table: pd.DataFrame, confounder: Confounder | None = None) -> NDArray[np.uint8]:
-        """The images as they come to the model, (N, size, size), with or without a confounder."""
-        alteration = confounder.carrier if confounder else ORIGINAL
+    def bank(self, table: pd.DataFrame, alteration: Alteration = ORIGINAL) -> NDArray[np.uint8]:
+        """The images as they come to the model, (N, size, size), altered or as they are."""
         rendering = image_bank.Rendering(alteration=alteration, seed=self.asked.seed, **self.how.model_dump())
         return image_bank.build(table, [rendering], self.folder / "banks", workers=self.asked.workers)[0]
 
@@ -144,7 +143,8 @@ class Measured:
         chosen = np.flatnonzero(self.images["image_id"].isin(self.some["image_id"]))
         patients, rows = self.images["patient_id"].iloc[chosen].tolist(), []
         for confounder in self.tried:
-            without, carrying = (bank[chosen] for bank in (self.bank(self.images), self.bank(self.images, confounder)))
+            without = self.bank(self.images, confounder.base)[chosen]
+            carrying = self.bank(self.images, confounder.carrier)[chosen]
             seen = probe.probe(self.model, without, carrying, patients, seed=self.asked.seed)
             rows.append({"confounder": confounder.name, **seen._asdict()})
         return pd.DataFrame(rows, columns=["confounder", *probe.Ranked._fields])

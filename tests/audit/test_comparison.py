@@ -72,6 +72,16 @@ def test_what_is_done_is_timed_by_what_its_folder_says(ask, clock, capsys):
     assert steps[0].seconds == 4 * 120
 
 
+def test_a_run_that_does_not_tell_its_time_is_named(ask, clock):
+    study = ask()
+    specs = comparison._specs(comparison._of_step(study, (2, (0.0, 1.0))), ["tag"])
+    for spec in specs:
+        seem_done(study.workspace.run(spec.fit), 1)
+        (study.workspace.run(spec.fit) / "env.json").unlink()
+    with pytest.raises(StudyError, match="env.json does not tell what the run took. Delete the folder."):
+        comparison.planned(study, ["tag"])
+
+
 def test_as_many_at_once_as_the_machine_has_cores(ask, clock):
     steps = comparison.planned(ask(workers=0), ["tag"])
     assert steps[1].seconds == -(-6 // cores()) * 100

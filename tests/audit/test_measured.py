@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from sourcematters.audit import measured
 from sourcematters.audit.measured import CONTROL, Measured
 from sourcematters.audit.measures import controls
+from sourcematters.audit.measures import probe as probing
 from sourcematters.audit.model import finished
 from sourcematters.confounders import Tag, apply, key_for
 from sourcematters.errors import StudyError
@@ -135,6 +136,23 @@ def test_one_that_cannot_see_it_is_not_called_robust(ask):
     (finding,) = unable.findings
     assert (finding.effect, verdicts.verdict(finding)) == (0, NOT_VISIBLE)
     assert "a linear probe on its features tells images with it from those without at an AUC of 0.5" in finding.unseen
+
+
+def test_a_probe_tells_carriers_from_what_the_others_have(ask, monkeypatch):
+    """Of high noise against low, the others are not the plain images."""
+    shown = []
+
+    def probe(model, without, carrying, patients, *, seed):
+        shown.append((without, carrying))
+        return probing.Ranked(0.5, 0.4, 0.6, len(without))
+
+    monkeypatch.setattr(probing, "probe", probe)
+    asked = ask("blind", audited=["noise_high_vs_low"], force=True)
+    assert asked.probes["confounder"].tolist() == ["noise_high_vs_low", CONTROL.name]
+    noise, some = asked.visible[0].confounder, asked.images["image_id"].isin(asked.some["image_id"]).to_numpy()
+    for given, alteration in zip(shown[0], (noise.base, noise.carrier), strict=True):
+        assert (given == asked.bank(asked.images, alteration)[some]).all()
+    assert (shown[0][0] != asked.bank(asked.images)[some]).any()
 
 
 def test_the_negative_control_is_scored_and_is_no_finding(leaner, table):
