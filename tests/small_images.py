@@ -5,9 +5,25 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+import pytest
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from sourcematters.cohorts import Request, open_cohort
+from sourcematters.errors import StudyError
+
+
+def opened(data, **request):
+    """The cohort of `data`, with task x unless another is given."""
+    return open_cohort(Request(data=data, **{"task": "x", "cache": "", **request}))
+
+
+def refusal(data, **request):
+    """The sentence with which `data` are refused."""
+    with pytest.raises(StudyError) as caught:
+        opened(data, **request)
+    return str(caught.value)
 
 
 def png(path, seed=0, bits=8, size=32):

@@ -13,26 +13,13 @@ from sourcematters.cohorts.cohort import Cohort, check, some
 from sourcematters.cohorts.own_table import read_own
 from sourcematters.cohorts.pixels import is_dicom
 from sourcematters.cohorts.readers import Reader, Request, register, what_is_there
-from sourcematters.cohorts.spelling import alike
+from sourcematters.cohorts.spelling import alike, kind
 from sourcematters.errors import StudyError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom", ".ima")
 NO_IMAGES = (
-    ".csv",
-    ".tsv",
-    ".txt",
-    ".xlsx",
-    ".json",
-    ".xml",
-    ".md",
-    ".pdf",
-    ".zip",
-    ".gz",
-    ".npz",
-    ".npy",
-    ".py",
-    ".html",
-)
+    ".csv", ".tsv", ".txt", ".xlsx", ".json", ".xml", ".md", ".pdf", ".zip", ".gz", ".npz", ".npy", ".py", ".html"
+)  # fmt: skip
 GLANCE = 2000
 """So many names are looked at before a folder is said to hold no image."""
 HEALTHY = ("normal", "nofinding", "healthy", "control", "controls", "negative", "none")
@@ -102,8 +89,7 @@ def sides(classes: list[str], positive: tuple[str, ...], negative: tuple[str, ..
     """
     if positive or negative or any({*map(mapping.plain, classes)} == set(pair) for pair in mapping.PAIRS):
         return positive
-    words = {name: alike(name).replace("_", "").replace("-", "").replace(" ", "") for name in classes}
-    called = alike(task).replace("_", "").replace("-", "").replace(" ", "")
+    words, called = {name: kind(name) for name in classes}, kind(task)
     if same := [name for name, word in words.items() if task and word == called]:
         return tuple(same)
     sick = [name for name, word in words.items() if word not in HEALTHY and not word.startswith(("no", "non", "not"))]

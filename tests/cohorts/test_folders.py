@@ -1,20 +1,7 @@
 """Folders of images: a folder a class, parts above them, a table of labels, DICOM."""
 
 import pytest
-from small_images import csv, film, png
-
-from sourcematters.cohorts import Request, open_cohort
-from sourcematters.errors import StudyError
-
-
-def opened(data, **request):
-    return open_cohort(Request(data=data, **{"task": "x", "cache": "", **request}))
-
-
-def refusal(data, **request):
-    with pytest.raises(StudyError) as caught:
-        opened(data, **request)
-    return str(caught.value)
+from small_images import csv, film, opened, png, refusal
 
 
 def classes(root, *names, images=6):

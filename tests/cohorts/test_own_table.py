@@ -2,20 +2,9 @@
 
 import pandas as pd
 import pytest
-from small_images import csv, film, png
+from small_images import csv, film, opened, png, refusal
 
-from sourcematters.cohorts import Request, open_cohort, verify
-from sourcematters.errors import StudyError
-
-
-def opened(data, **request):
-    return open_cohort(Request(data=data, **{"task": "x", "cache": "", **request}))
-
-
-def refusal(data, **request):
-    with pytest.raises(StudyError) as caught:
-        opened(data, **request)
-    return str(caught.value)
+from sourcematters.cohorts import verify
 
 
 @pytest.fixture
