@@ -139,6 +139,15 @@ def _refuse(predictions: pd.DataFrame, wrong: NDArray[np.bool_], why: str) -> No
         )
 
 
+def holm(p: pd.Series) -> pd.Series:
+    """Holm's correction over all of `p` (1979, Scandinavian Journal of Statistics 6, 65); NaN is no test, and stays."""
+    from statsmodels.stats.multitest import multipletests  # takes a second to import
+
+    there = p.dropna()
+    corrected = multipletests(there, method="holm")[1] if len(there) else []
+    return pd.Series(corrected, index=there.index, dtype=float).reindex(p.index)
+
+
 def by_test_set(predictions: pd.DataFrame) -> pd.DataFrame:
     """One row a test set, in the order of `TEST_SETS`: `test_set`, `SIZE`, `auc`, `auc_keras`. Raises as these do."""
     check(predictions, ["label", "score", "test_set", "patient_id"], "predictions")
@@ -276,6 +285,20 @@ class Estimate:
         if self.patients_df < 1:
             return "a class of the test has a single patient: use a larger cohort"
         return "" if self.error > 0 else "every fold and every patient gives the same: nothing to measure by"
+
+
+def interval_of_ranking(found: Estimate) -> tuple[float, float]:
+    """As `Estimate.interval_of_auc`; of an AUC of 1, which does not vary, from the patients who were ranked rightly.
+
+    Its lower end is that of a share: all patients of the rarer class were told right (Clopper and Pearson 1934,
+    Biometrika 26, 404). Likewise the upper end of 0. NaN where nothing is ranked.
+    """
+    bound = float(0.025 ** (1 / (found.patients_df + 1)))
+    if found.value > 1 - ROUNDING:
+        return bound, 1.0
+    if found.value < ROUNDING:
+        return 0.0, 1 - bound
+    return found.interval_of_auc
 
 
 def estimate(values: NDArray[np.float64], positive: NDArray[np.float64], negative: NDArray[np.float64]) -> Estimate:

@@ -367,3 +367,19 @@ def test_auc_is_scikit_learns_with_ties_too(pairs):
     if len(set(labels)) == 2:
         predictions = pd.DataFrame({"label": labels, "score": np.array(scores) / 5})
         assert metrics.auc(predictions) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+
+def test_holm_by_hand():
+    found = metrics.holm(pd.Series([0.01, np.nan, 0.04, 0.03]))
+    assert found[0] == pytest.approx(0.03) and np.isnan(found[1])
+    assert found[2] == found[3] == pytest.approx(0.06)
+
+
+def test_an_auc_of_one_has_the_interval_of_a_share_and_any_other_its_own():
+    still = dict(folds=1, patients=35, patients_df=14, fold_variance=0.0, patient_variance=0.0)
+    # 15 of 15 patients: the exact interval of a share begins where 15 successes in 15 have a probability of .025.
+    low, high = metrics.interval_of_ranking(metrics.Estimate(1.0, **still))
+    assert low**15 == pytest.approx(0.025) and high == 1
+    assert metrics.interval_of_ranking(metrics.Estimate(0.0, **still)) == pytest.approx((0, 1 - low))
+    other = metrics.Estimate(0.8, **still | {"patient_variance": 0.01})
+    assert metrics.interval_of_ranking(other) == other.interval_of_auc

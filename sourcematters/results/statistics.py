@@ -26,7 +26,7 @@ import scipy.special
 import scipy.stats
 from numpy.typing import NDArray
 
-from sourcematters import seeds
+from sourcematters import metrics, seeds
 from sourcematters.errors import StudyError
 from sourcematters.metrics import DETECTED, GROUP, Estimate, estimate, of_tests, patient_parts
 from sourcematters.runs.run_folder import predictions
@@ -144,7 +144,7 @@ def compare(results: pd.DataFrame, runs: Path, *, pairs: Pairs, parts: Parts | N
         if {a, b} <= set(group["source"])
     ]
     table = holm(pd.DataFrame(rows, columns=[name for name in COMPARED if "holm" not in name and "family" not in name]))
-    corrected = table.groupby(list(FAMILY), sort=False)["p_development"].transform(_holm)
+    corrected = table.groupby(list(FAMILY), sort=False)["p_development"].transform(metrics.holm)
     return table.assign(p_holm_development=corrected)[COMPARED]
 
 
@@ -203,19 +203,11 @@ def holm(tests: pd.DataFrame, by: Names = FAMILY) -> pd.DataFrame:
     found = tests.assign(
         family=[f"{n} tests of {name}" for n, name in zip(size, names, strict=True)],
         family_size=size,
-        p_holm=families["p"].transform(_holm),
+        p_holm=families["p"].transform(metrics.holm),
     )
     if "floor" in tests:
         found["floor_holm"] = (size * families["floor"].transform("min")).clip(upper=1.0)
     return found
-
-
-def _holm(p: pd.Series) -> pd.Series:
-    from statsmodels.stats.multitest import multipletests  # takes a second to import
-
-    there = p.dropna()
-    corrected = multipletests(there, method="holm")[1] if len(there) else []
-    return pd.Series(corrected, index=there.index, dtype=float).reindex(p.index)
 
 
 def told(table: pd.DataFrame) -> list[str]:

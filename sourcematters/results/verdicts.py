@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from sourcematters import metrics
 from sourcematters.metrics import DETECTED
 from sourcematters.training.reach import SEEN
 
@@ -59,12 +60,9 @@ def detectable(error: float, df: float = np.inf) -> float:
 
 def corrected(p: Sequence[float], primary: int | None = None) -> list[float]:
     """`p` by Holm, over all of them but the `primary` one, which was declared before; NaN is no test."""
-    from statsmodels.stats.multitest import multipletests  # takes a second to import
-
-    values = np.array(p, float)
-    tested = np.flatnonzero(np.isfinite(values) & (np.arange(len(values)) != primary))
-    if len(tested):
-        values[tested] = multipletests(values[tested], method="holm")[1]
+    values = pd.Series(p, dtype=float)
+    others = [place for place in range(len(values)) if place != primary]
+    values.iloc[others] = metrics.holm(values.iloc[others])
     return values.tolist()
 
 

@@ -20,8 +20,6 @@ from sourcematters.audit.data.telling import (
     TOO_MANY,
     categories,
     fewest_patients,
-    holm,
-    interval,
     kind_of,
     tells,
 )
@@ -86,7 +84,7 @@ def associations(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
             "p": p.get(name, math.nan), "note": _note(values, told.auc, told.note),
         })  # fmt: skip
     table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "p_holm"])
-    return table.assign(p_holm=holm(table["p"].astype(float)))[COLUMNS]
+    return table.assign(p_holm=metrics.holm(table["p"].astype(float)))[COLUMNS]
 
 
 def counts(table: pd.DataFrame) -> pd.DataFrame:
@@ -166,7 +164,7 @@ def _auc(values: pd.Series, table: pd.DataFrame) -> tuple[float, float, float]:
         return math.nan, math.nan, math.nan
     parts = metrics.patient_parts(there).T.to_numpy()
     found = metrics.estimate(np.array([metrics.auc(there)]), parts[:1], parts[1:])
-    return found.value, *interval(found)
+    return found.value, *metrics.interval_of_ranking(found)
 
 
 def _numbers(values: pd.Series) -> pd.Series:

@@ -11,7 +11,7 @@ import pandas as pd
 from sourcematters import metrics
 from sourcematters.audit.data.attributes import THE_LABEL, known
 from sourcematters.audit.data.image_statistics import BORDER, HISTOGRAM
-from sourcematters.audit.data.telling import NOTHING, TOO_MANY, Told, fewest_patients, holm, kind_of, tells
+from sourcematters.audit.data.telling import NOTHING, TOO_MANY, Told, fewest_patients, kind_of, tells
 from sourcematters.cohorts.cohort import some
 from sourcematters.cohorts.spelling import together
 from sourcematters.errors import StudyError
@@ -57,7 +57,7 @@ def shortcuts(table: pd.DataFrame, statistics: pd.DataFrame, *, seed: int) -> pd
         (what, of, n, told.auc, told.ci_low, told.ci_high, told.p, *sizes, told.note) for what, of, n, told in rows
     ]
     found = pd.DataFrame(cells, columns=[name for name in COLUMNS if name != "p_holm"])
-    return found.assign(p_holm=holm(found["p"].astype(float)))[COLUMNS]
+    return found.assign(p_holm=metrics.holm(found["p"].astype(float)))[COLUMNS]
 
 
 Row = tuple[str, str, int, Told]

@@ -5,8 +5,8 @@ models, and pooled they rank below chance where there is nothing to find (Airola
 & Data Analysis 55, 1828). Patients vary as in `metrics.patient_parts`, with the mean over several drawings of folds.
 A patient who is tested in one fold was learned from in the others, so that folds err together: the variance is
 multiplied by 1 + K / (K - 1) for K folds, Nadeau and Bengio's correction (2003, Machine Learning 52, 239). Without it
-an interval of 95 % leaves out .5 in a fifth of the data sets in which nothing tells the label; with it, intervals are
-up to half wider than they need be where much tells it.
+an interval of 95 % leaves out .5 in a fifth of the data sets in which nothing tells the label; with it, intervals may
+be wider than they need be where much tells it.
 """
 
 import math
@@ -129,21 +129,7 @@ def cross_validated(learn: Learner, label: Rows, person: NDArray[np.str_], *, fo
     found = metrics.estimate(np.array([np.mean(aucs)]), positive, negative)
     found = replace(found, patient_variance=found.patient_variance * (1 + folds / (folds - 1)))
     note = f"{folds} folds, for want of patients" if folds < FOLDS else ""
-    return Told(found.value, *interval(found), p_above_chance(found), note)
-
-
-def interval(found: metrics.Estimate) -> tuple[float, float]:
-    """95 %, of an AUC over patients; NaN where nothing is ranked.
-
-    Of an AUC of 1, which does not vary, the lower end is that of a share: all patients of the rarer class were told
-    right (Clopper and Pearson 1934). Likewise the upper end of 0.
-    """
-    bound = float(0.025 ** (1 / (found.patients_df + 1)))
-    if found.value > 1 - metrics.ROUNDING:
-        return bound, 1.0
-    if found.value < metrics.ROUNDING:
-        return 0.0, 1 - bound
-    return found.interval_of_auc
+    return Told(found.value, *metrics.interval_of_ranking(found), p_above_chance(found), note)
 
 
 def p_above_chance(found: metrics.Estimate) -> float:
@@ -153,15 +139,6 @@ def p_above_chance(found: metrics.Estimate) -> float:
     if not found.error > 0:
         return 1.0
     return float(scipy.special.stdtr(found.df, (0.5 - found.value) / found.error))
-
-
-def holm(p: pd.Series) -> pd.Series:
-    """Holm's correction of p over all that were measured; NaN stays."""
-    from statsmodels.stats.multitest import multipletests  # takes a second to import
-
-    there = p.dropna()
-    corrected = multipletests(there, method="holm")[1] if len(there) else []
-    return pd.Series(corrected, index=there.index, dtype=float).reindex(p.index)
 
 
 def _share(values: pd.Series, label: Rows) -> Learner:

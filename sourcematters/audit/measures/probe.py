@@ -13,7 +13,6 @@ from sourcematters.seeds import uniform
 
 FOLDS = 5
 STRENGTH = 0.1  # C of the logistic regression: of standardized features, usually more than images
-LIKELIEST = 3.0  # the upper 95 % bound of events in n of which none was seen is 3 / n (Hanley, JAMA 1983, 249, 1743)
 
 
 class Ranked(NamedTuple):
@@ -31,17 +30,13 @@ class Ranked(NamedTuple):
 def ranked(labels: NDArray[np.int64], scores: NDArray[np.float64], patients: list[str]) -> Ranked:
     """The AUC of scores, (N,), and its interval: `metrics.Estimate`'s, of images in clusters of patients.
 
-    Where every image is ranked rightly, nothing varies: the interval is then 3 / patients long; likewise where every
-    one is ranked wrongly. NaN where a class has a single patient. Raises StudyError if there is only one class.
+    NaN where a class has a single patient. Raises StudyError if there is only one class.
     """
     table = pd.DataFrame({"label": labels, "score": scores, "patient_id": patients})
     auc, parts = metrics.auc(table), metrics.patient_parts(table)
     found = metrics.estimate(np.array([auc]), *(parts[[name]].to_numpy().T for name in ("positive", "negative")))
-    low, high = found.interval_of_auc
-    if auc in (0.0, 1.0):
-        wide = min(LIKELIEST / (found.patients_df + 1), 1.0)
-        low, high = (1 - wide, 1.0) if auc else (0.0, wide)
-    elif found.patient_variance == 0:  # all scores are alike
+    low, high = metrics.interval_of_ranking(found)
+    if found.patient_variance == 0 and 0 < auc < 1:  # all scores are alike
         low = high = auc
     return Ranked(auc, low, high, len(table))
 

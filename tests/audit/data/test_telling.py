@@ -141,9 +141,3 @@ def test_the_same_numbers_come_again_and_another_seed_draws_other_folds():
     rng = np.random.default_rng(7)
     data, features = table(rng.integers(0, 2, 80)), pd.DataFrame({"x": rng.normal(size=80), "y": rng.normal(size=80)})
     assert tells(features, data, seed=1) == tells(features, data, seed=1) != tells(features, data, seed=2)
-
-
-def test_holm_by_hand():
-    found = telling.holm(pd.Series([0.01, np.nan, 0.04, 0.03]))
-    assert found.tolist()[:1] == [pytest.approx(0.03)] and np.isnan(found[1])
-    assert found[2] == found[3] == pytest.approx(0.06)

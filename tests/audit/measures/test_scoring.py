@@ -185,6 +185,6 @@ def test_a_probe_finds_what_features_show(tmp_path):
 def test_intervals_at_the_ends_by_hand():
     labels, scored = np.array([0] * 20 + [1] * 15), np.arange(35.0)
     perfect = ranked(labels, scored, [f"p{k}" for k in range(35)])
-    assert perfect == (1, 1 - 3 / 15, 1, 35)
-    assert ranked(labels, -scored, [f"p{k}" for k in range(35)]) == (0, 0, 3 / 15, 35)
+    assert perfect == pytest.approx((1, 0.025 ** (1 / 15), 1, 35))
+    assert ranked(labels, -scored, [f"p{k}" for k in range(35)]) == pytest.approx((0, 0, 1 - 0.025 ** (1 / 15), 35))
     assert ranked(labels, 0 * scored, [f"p{k}" for k in range(35)])[:3] == (0.5, 0.5, 0.5)
