@@ -3,10 +3,12 @@
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 import unicodedata
@@ -187,7 +189,24 @@ def spelt_as_on_disk(path: str | Path) -> Path:
     return next((spelling for spelling in spellings if os.path.exists(spelling)), path)
 
 
+def opened(path: str | Path) -> io.BufferedReader:
+    """Open a file that people brought, to read its bytes. Raises OSError at once if it is a pipe or a device.
+
+    Those are found where a whole machine, or a disk that somebody backed up, is looked through, and may never answer.
+    """
+    return open(path, "rb", opener=_regular)
+
+
+def _regular(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # which Windows neither has nor needs
+    kind = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # of a folder, Python says so itself
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "a pipe or a device, not a file", path)
+    return descriptor
+
+
 def sha256(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's content, read in blocks."""
-    with open(path, "rb") as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

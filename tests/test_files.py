@@ -38,6 +38,20 @@ def test_sha256_of_a_known_text(tmp_path):
     assert files.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_only_a_file_is_opened_and_nothing_is_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "/dev/null", "/dev/tty"):
+        with pytest.raises(OSError):
+            files.opened(tmp_path / name)
+    with pytest.raises(IsADirectoryError):
+        files.opened(tmp_path)
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    with files.opened(tmp_path / "link") as file:
+        assert file.read() == b"content"
+
+
 def test_damaged_json_is_named(tmp_path):
     (tmp_path / "a.json").write_text('{"a": ')
     with pytest.raises(StudyError, match=r"a\.json: not readable as JSON"):

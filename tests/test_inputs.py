@@ -6,12 +6,14 @@ it is taken. No row trains anything.
 
 import contextlib
 import io
+import os
 import re
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import small_images
 import timm
 import tiny_audit
 import torch
@@ -227,7 +229,7 @@ SETTINGS = [
     # data
     ("data", "", REFUSED, "data"),
     ("data", "/dev/null", REFUSED, "no reader knows it"),
-    ("data", "/", REFUSED, "no reader knows it"),
+    ("data", "/dev", REFUSED, "no reader knows it"),
     ("data", "y" * 5000, REFUSED, "no path of a file or folder (File name too long)"),
     ("data", "\x00", REFUSED, "no path of a file or folder"),
     ("data", "http://x/y.csv", REFUSED, "there is no such table"),
@@ -363,11 +365,13 @@ TABLES = {
     "label twice": (rows().replace("split", "label"), REFUSED, "label"),
     "path twice": (rows().replace("split", "path"), REFUSED, "path"),
     "label 2": (rows(label=[0, 1, 2, 1] * 4), REFUSED, "label"),
-    "label yes": (rows(label=["yes", "no"] * 8), REFUSED, "label"),
+    "label yes": (rows(label=["yes", "no"] * 8), SAID, "yes"),
+    "label maybe": (rows(label=["yes", "maybe"] * 8), REFUSED, "label"),
     "one class": (rows(label=[1] * 16), REFUSED, "label"),
     "no label in one": (rows(label=["", *[1, 0] * 7, 1]), REFUSED, "label"),
     "an id twice": (rows(image_id=["i0"] * 16), REFUSED, "i0"),
-    "split train": (rows(split=["train"] * 8 + ["test"] * 8), REFUSED, "train"),
+    "split train": (rows(split=["train"] * 8 + ["test"] * 8), SAID, "train"),
+    "split Monday": (rows(split=["Monday"] * 8 + ["test"] * 8), REFUSED, "Monday"),
     "a patient in both": (rows(patient_id=["p"] * 16), REFUSED, "p"),
     "a patient with a blank": (rows(patient_id=["p", "p "] * 8), REFUSED, "p"),
     "patients nan": (rows(patient_id=["nan"] * 8 + [f"p{k}" for k in range(8)]), SAID, "nan"),
@@ -403,6 +407,33 @@ def test_tables(tmp_path, name):
         return "\n".join(cohort.notes)
 
     assert outcome(opened, *words) == kind
+
+
+PIPES = {
+    "a table": ("a.csv", "a.csv", REFUSED, "a.csv: cannot be read (a pipe or a device, not a file)"),
+    "a sheet": ("a.xlsx", "a.xlsx", REFUSED, "a.xlsx: cannot be read (a pipe or a device, not a file)"),
+    "a MedMNIST file": ("a.npz", "a.npz", REFUSED, "a.npz: cannot be read (a pipe or a device, not a file)"),
+    "a zip of reads": ("a.zip", "a.zip", REFUSED, "a.zip"),
+    "among images": ("a/sick/x", "a", TAKEN),
+    "called as an image is": ("a/sick/x.png", "a", REFUSED, "x.png"),
+    "called as a slice is": ("a/sick/x.dcm", "a", REFUSED, "x.dcm"),
+    "the labels": ("a/table.csv", "a", REFUSED, "table.csv: cannot be read (a pipe or a device, not a file)"),
+    "in a release": ("LIDC-IDRI/LIDC-IDRI-0001/s/x.dcm", "LIDC-IDRI", REFUSED, "no CT slice among 1 files"),
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("name", PIPES)
+def test_a_pipe_keeps_nobody_waiting(tmp_path, name):
+    pipe, data, kind, *words = PIPES[name]
+    for number in range(16):
+        small_images.png(tmp_path / "a" / ("sick", "healthy")[number % 2] / f"{number}.png", number)
+    (tmp_path / pipe).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(tmp_path / pipe)
+    asked = {"labels": str(tmp_path / pipe)} if name == "the labels" else {}
+    task = "lung-mass-ct" if name == "in a release" else "sick"
+    request = Request(data=tmp_path / data, task=task, cache=tmp_path, **asked)
+    assert outcome(lambda: open_cohort(request) and None, *words) == kind
 
 
 MEANT = {

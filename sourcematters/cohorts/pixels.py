@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
+from sourcematters import files
 from sourcematters.cohorts.greys import SAID, by_percentiles, scaled
 from sourcematters.cohorts.lidc import dicom
 from sourcematters.errors import StudyError
@@ -25,8 +26,8 @@ def is_dicom(path: str | Path) -> bool:
     """True for a file named .dcm, or one with DICM at byte 128 (DICOM PS3.10, section 7.1)."""
     path = Path(path)
     try:
-        with open(path, "rb") as file:
-            return path.suffix.lower() == ".dcm" or file.read(132)[128:] == b"DICM"
+        with files.opened(path) as file:
+            return path.suffix.lower() == ".dcm" or (file.read(132) or b"")[128:] == b"DICM"
     except OSError:  # whoever decodes it says why it cannot be read
         return False
 
@@ -50,7 +51,8 @@ def seen(path: str | Path) -> tuple[NDArray[np.uint8] | NDArray[np.int16], str]:
     if is_dicom(path):
         return dicom.read(path)
     try:
-        content = path.read_bytes()
+        with files.opened(path) as file:
+            content = file.read()
     except OSError as error:
         raise StudyError(f"{path}: cannot be read ({error.strerror}).") from error
     try:

@@ -55,15 +55,19 @@ def parse(path: str | Path) -> tuple[pd.DataFrame, list[str]]:
 def _content(path: Path) -> bytes:
     """All bytes, unpacked; of a file that is no table not all are read, since it may be an archive of all images."""
     try:
-        with open(path, "rb") as file:
-            opener = gzip.open if file.read(2) == b"\x1f\x8b" else open
-        with opener(path, "rb") as file:
+        with files.opened(path) as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if packed else files.opened(path) as file:
             content = file.read(4096)
             if b"\0" in content and not content.startswith((b"PAR1", *SHEETS, *UTF_16)):
                 raise _no_table(path, NO_TEXT)
             return content + file.read()
     except (OSError, EOFError, zlib.error) as error:
-        what = f"cannot be read ({error})" if path.exists() else "there is no such table"
+        what = (
+            f"cannot be read ({getattr(error, 'strerror', None) or error})"
+            if path.exists()
+            else "there is no such table"
+        )
         raise StudyError(f"{path}: {what}. Correct the path, or copy the file again.") from error
 
 

@@ -3,6 +3,7 @@
 import zipfile
 from pathlib import Path
 
+from sourcematters import files
 from sourcematters.errors import StudyError
 
 HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
@@ -27,7 +28,7 @@ BEGINNINGS = {
 
 def beginning(path: str | Path) -> bytes:
     """The first bytes of a file."""
-    with open(path, "rb") as file:
+    with files.opened(path) as file:
         return file.read(1024)
 
 

@@ -23,7 +23,7 @@ SCALE = {
     "splits": "own",
     "folds": "2",
     "smallest_test": "1",
-    "p_art": "[0, .5, 1]",
+    "p_art": "[0, 1]",
     "epochs": "2",
     "size": "32",
     "batch_size": "16",
@@ -75,7 +75,8 @@ def study(images, weights, tmp_path_factory):
 
 
 def test_every_notebook_of_the_study_was_executed(study):
-    names = {notebook.name for notebook in notebooks.notebooks()} - {"25_any_confounder"}
+    # Those for confounders and models of one's own are not the paper's.
+    names = {notebook.name for notebook in notebooks.notebooks()} - {"25_any_confounder", "40_audit"}
     assert {path.stem for path in (study.folder / "notebooks").glob("*.html")} == names
     for figure in ("fig1_miccat", "fig2_artefacts", "fig3", "fig4", "against_the_paper", "calibration"):
         assert (study.folder / "figures" / f"{figure}.png").stat().st_size > 5000
@@ -84,7 +85,7 @@ def test_every_notebook_of_the_study_was_executed(study):
 def test_every_run_of_the_grid_is_there_and_its_auc_is_that_of_its_scores(study):
     table = pd.read_csv(study.folder / "tables" / "all_runs.csv")
     # Panels, sources, strengths, folds and test sets: of X-rays, and of CT.
-    assert len(table) == 5 * 3 * 3 * 2 * 3 + 2 * 2 * 2 * 2 * 3 and set(table["source"]) == {
+    assert len(table) == 5 * 3 * 2 * 2 * 3 + 2 * 2 * 2 * 2 * 3 and set(table["source"]) == {
         "imagenet",
         "radimagenet-keras",
         "random",

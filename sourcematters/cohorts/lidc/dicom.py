@@ -30,6 +30,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 from pydicom.uid import JPEG2000, DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGExtended12Bit
 
+from sourcematters import files
 from sourcematters.cohorts.greys import SAID, by_percentiles, scaled
 from sourcematters.errors import StudyError
 
@@ -155,7 +156,7 @@ def read_header(path: str | Path) -> tuple[Any, ...]:
     Raises Unusable as `read_hu` does, save for what only the pixels tell, and when identifiers or geometry are missing.
     """
     with _explained(path):
-        with open(path, "rb") as file:
+        with files.opened(path) as file:
             _refuse_bomb(file)
             dataset = pydicom.dcmread(file, stop_before_pixels=True)
             rest = os.fstat(file.fileno()).st_size - file.tell()
@@ -199,14 +200,14 @@ def read_header(path: str | Path) -> tuple[Any, ...]:
 def read_tags(path: str | Path, keywords: Sequence[str]) -> list[str]:
     """The values of some tags of any DICOM file as text, "" where it has none. Raises Unusable if it is no DICOM."""
     with _explained(path):
-        with open(path, "rb") as file:
+        with files.opened(path) as file:
             _refuse_bomb(file)
             dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
         return [" ".join(str(dataset.get(keyword) or "").split()) for keyword in keywords]
 
 
 def _opened(path: str | Path) -> pydicom.Dataset:
-    with open(path, "rb") as file:
+    with files.opened(path) as file:
         _refuse_bomb(file)
         return pydicom.dcmread(file)
 

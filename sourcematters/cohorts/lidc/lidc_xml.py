@@ -13,15 +13,18 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import IO
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 
 from sourcematters.errors import StudyError
+from sourcematters.files import opened
 
 CT_READ = "{http://www.nih.gov}LidcReadMessage"
 CHEST_FILM_READ = "{http://www.nih.gov/idri}IdriReadMessage"
@@ -137,21 +140,21 @@ def read(source: str | Path) -> Annotations:
 
 def _files(source: Path) -> Iterator[tuple[str, bytes | Exception]]:
     """Name and content of each XML file, sorted by name; an error where the content is not to be had."""
-    files: dict[str, Path | zipfile.Path]
+    files: dict[str, Callable[[], IO[bytes]]]
     with contextlib.ExitStack() as stack:
         if source.is_dir():
             found = [Path(folder, name) for folder, _, names in os.walk(source, onerror=_refuse) for name in names]
-            files = {path.relative_to(source).as_posix(): path for path in found}
+            files = {path.relative_to(source).as_posix(): partial(opened, path) for path in found}
         else:
             try:
-                archive = stack.enter_context(zipfile.ZipFile(source))
+                archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(opened(source))))
             except (zipfile.BadZipFile, OSError, ValueError) as error:
                 raise StudyError(f"{source}: neither a folder nor a readable zip file ({error}).\n{RECIPE}") from error
-            files = {name: zipfile.Path(archive, name) for name in archive.namelist()}
+            files = {name: partial(archive.open, name) for name in archive.namelist()}
         unpacked = 0
         for name in sorted(name for name in files if name.lower().endswith(".xml")):
             try:
-                with files[name].open("rb") as stream:
+                with files[name]() as stream:
                     data = stream.read(MAX_BYTES + 1)  # what a zip's directory says of sizes may be wrong
             # RuntimeError: encrypted, or an unknown compression; ValueError: a broken header.
             except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError) as error:

@@ -67,16 +67,16 @@ def shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
     """The shape of each array of a MedMNIST file, from their headers. Raises StudyError if it is none."""
     found: dict[str, tuple[int, ...]] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with files.opened(path) as file, zipfile.ZipFile(file) as archive:
             for part in PARTS:
                 for what in ("images", "labels"):
                     name = f"{part}_{what}"
                     if f"{name}.npy" not in archive.namelist():
                         there = some(archive.namelist()) or "nothing"
                         raise StudyError(f"{path}: no array {name}, as MedMNIST has it; there is {there}.")
-                    with archive.open(f"{name}.npy") as file:
-                        np.lib.format.read_magic(file)  # version 1, as numpy writes what has no names of fields
-                        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+                    with archive.open(f"{name}.npy") as array:
+                        np.lib.format.read_magic(array)  # version 1, as numpy writes what has no names of fields
+                        shape, _, dtype = np.lib.format.read_array_header_1_0(array)
                     found[name] = shape
                     _check(path, name, shape, dtype, archive.getinfo(f"{name}.npy").file_size)
     except StudyError:
