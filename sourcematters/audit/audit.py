@@ -5,6 +5,7 @@ audit.data()  # what tells the label before any model is asked
 audit.model()  # is the model fed what it was trained on?
 audit.show()  # what each confounder does, and what the model sees of it
 audit.leaning()  # each image with it beside itself without it
+audit.flipped()  # images whose decision it turns
 audit.groups()  # the model in each group of patients
 audit.sources()  # would another pretraining source lean less?
 audit.answer()
@@ -19,11 +20,11 @@ import pandas as pd
 from IPython.display import HTML, Image
 
 from sourcematters import checksums, confounders
-from sourcematters.audit import budget, comparison, pictures
+from sourcematters.audit import budget, comparison, flipped, pictures
 from sourcematters.audit.data import attributes, image_statistics, shortcuts, words
 from sourcematters.audit.data.pictures import already_confounded
 from sourcematters.audit.measured import Measured
-from sourcematters.audit.measures import controls, sanity
+from sourcematters.audit.measures import controls, flips, sanity
 from sourcematters.cohorts.pixels import read
 from sourcematters.errors import StudyError, stoppable
 from sourcematters.results import galleries, verdicts
@@ -33,6 +34,7 @@ from sourcematters.study.study import Study
 from sourcematters.training import image_bank
 
 NO_MODEL = "No model is given: set model to {path: FILE, architecture: NAME}, or scores to tables made elsewhere."
+SHOWN = 6  # images whose decision turns
 USUAL = "tag"  # what sources are compared on where nothing else was asked for or found
 
 
@@ -158,6 +160,30 @@ class Audit:
         return self._draw("leaning", figure, table)
 
     @stoppable()
+    def flipped(self) -> Image | None:
+        """Images whose decision a confounder turns, beside themselves without it: of those that it leans on, if any."""
+        if not self.has_model:
+            print("There is no model whose decision could turn.")
+            return None
+        table = self._keep("flipped", self.measured.flipped)
+        known = {one.name: one for one in self.measured.tried}
+        ordered = [one.confounder for one in verdicts.ordered(self.measured.findings)]
+        chosen = flips.shown(table, [name for name in self._leaned or ordered if name in known], SHOWN)
+        if chosen.empty:
+            turned = "No decision turns" if table.empty else f"{len(table)} decisions turn, in tables/audit_flipped.csv"
+            print(f"{turned}: there is no image to be shown.")
+            return None
+        paths = self.measured.images.set_index("image_id")["path"]
+        how: dict[str, Any] = {"seed": self.asked.seed, "window": self.asked.window}
+        made = [
+            galleries.effects(
+                image=read(paths[row.image_id]), image_id=row.image_id, confounders=[known[row.confounder]], **how
+            )[0]
+            for row in chosen.itertuples()
+        ]
+        return self._draw("flipped", flipped.figure(chosen, made, self.study.cohort.caution), chosen)
+
+    @stoppable()
     def groups(self) -> pd.DataFrame | None:
         """The model in each group of patients, and where an attribute goes against the disease."""
         if not self.has_model:
@@ -171,11 +197,15 @@ class Audit:
     @cached_property
     def compared(self) -> list[str]:
         """The confounders that sources are compared on: those asked for, what the model leans on most, or the tag."""
-        found = self.measured.findings if self.has_model else []
         known = confounders.known()  # scores made elsewhere may be of anything
-        leaned = [one for one in found if verdicts.verdict(one) == LEANS and one.confounder in known]
-        strongest = sorted(leaned, key=lambda finding: -abs(finding.effect))[:1]
-        return list(self.asked.audited) or [finding.confounder for finding in strongest] or [USUAL]
+        strongest = [name for name in self._leaned if name in known][:1]
+        return list(self.asked.audited) or strongest or [USUAL]
+
+    @property
+    def _leaned(self) -> list[str]:
+        """The drawn confounders that the model leans on, the strongest first."""
+        found = verdicts.ordered(self.measured.findings) if self.has_model else []
+        return [one.confounder for one in found if verdicts.verdict(one) == LEANS]
 
     def plan(self) -> pd.DataFrame | None:
         """What of the comparison of sources fits into `budget`, once one run was timed; nothing without a budget."""

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from sourcematters.audit.measures import controls, effects, findings, groups, probe, scoring
+from sourcematters.audit.measures import controls, effects, findings, flips, groups, probe, scoring
 from sourcematters.audit.model import choice, finished
 from sourcematters.cohorts import cohort as cohorts
 from sourcematters.confounders import ORIGINAL, Alteration, Confounder
@@ -116,10 +116,18 @@ class Measured:
         return effects.youden(self.images["label"].to_numpy(int), scores)
 
     @cached_property
+    def _paired(self) -> pd.DataFrame:
+        return scoring.pairs(self.scores, self.tried)
+
+    @cached_property
     def effects(self) -> pd.DataFrame:
         """`effects.effects` of each confounder, as it was given."""
-        paired = scoring.pairs(self.scores, self.tried)
-        return effects.effects(paired, threshold=self.threshold, seed=self.asked.seed)
+        return effects.effects(self._paired, threshold=self.threshold, seed=self.asked.seed)
+
+    @cached_property
+    def flipped(self) -> pd.DataFrame:
+        """The images whose decision each confounder turns (`flips.flipped`)."""
+        return flips.flipped(self._paired[self._paired["confounder"] != CONTROL.name], self.threshold)
 
     @cached_property
     def strengths(self) -> pd.DataFrame:

@@ -50,6 +50,12 @@ def test_from_the_data_to_the_answer(ask, folder, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert said.startswith("Negative control: one grey level")
 
+    turned = audit.flipped()
+    wrong = pd.read_csv(audit.study.results / "tables" / "audit_flipped.csv")
+    share = audit.measured.effects.set_index("confounder")["flips"]["tag"]
+    assert isinstance(turned, Image) and len(wrong) == round(60 * share) > 0
+    assert set(wrong["confounder"]) == {"tag"} and set(wrong["flips"]) == {"to positive"}
+
     groups = audit.groups()
     assert sorted(zip(groups["attribute"], groups["value"], strict=True)) == [("age", ""), ("sex", "F"), ("sex", "M")]
 
@@ -66,10 +72,10 @@ def test_from_the_data_to_the_answer(ask, folder, capsys, monkeypatch):
     kept = audit.study.results
     written = pd.read_csv(kept / "tables" / "audit_answer.csv")
     assert ["- ".join(["", each]) if k else each for k, each in enumerate(written["sentence"])] == said
-    tables = "associations counts shortcuts model effects probes strengths groups answer".split()
+    tables = "associations counts shortcuts model effects probes strengths flipped groups answer".split()
     assert {path.stem for path in (kept / "tables").glob("*.csv")} == {f"audit_{name}" for name in tables}
     assert {path.name for path in (kept / "figures").glob("*.png")} == {
-        "audit_data.png", "audit_confounders.png", "audit_leaning.png",
+        "audit_data.png", "audit_confounders.png", "audit_leaning.png", "audit_flipped.png",
     }  # fmt: skip
     text, wrong = check.report(kept)
     assert wrong == 0 and "as they were written" in text, text
@@ -79,7 +85,7 @@ def test_from_the_data_to_the_answer(ask, folder, capsys, monkeypatch):
 def test_without_a_model_the_data_are_all_that_is_asked(ask, capsys):
     audit = ask()
     assert not audit.has_model
-    assert [audit.model(), audit.leaning(), audit.groups(), audit.answer()] == [None] * 4
+    assert [audit.model(), audit.leaning(), audit.flipped(), audit.groups(), audit.answer()] == [None] * 5
     said = capsys.readouterr().out
     assert "No model is given: set model to {path: FILE, architecture: NAME}, or scores to tables" in said
     assert "There is no model that could lean." in said and "No model was audited" in said
@@ -90,12 +96,14 @@ def test_scores_made_elsewhere(ask, folder, capsys):
     table = pd.read_csv(folder / "images" / "cohort.csv")
     for name, logits in (("without", 0 * table["label"]), ("tag", 1 - 2 * table["label"])):
         table[["image_id"]].assign(logit=logits).to_csv(folder / f"{name}.csv", index=False)
-    audit = ask(scores={name: str(folder / f"{name}.csv") for name in ("without", "tag")}, primary="tag")
+    audit = ask(scores={name: str(folder / f"{name}.csv") for name in ("without", "tag")}, primary="tag", threshold=0.6)
     assert audit.has_model and audit.model() is None and audit.show() is None
     assert isinstance(audit.leaning(), Image)
     said = capsys.readouterr().out
     assert "The scores were made elsewhere." in said and "No negative control: only who made the scores can" in said
     # Aligned and reversed: positives fall by one, negatives rise by one, the others stay where they were: 0 and 0.
+    assert audit.flipped() is None
+    assert "30 decisions turn, in tables/audit_flipped.csv: there is no image" in capsys.readouterr().out
     assert "tag" in audit.answer()["confounder"].tolist()
     assert audit.measured.effects[["auc_aligned", "auc_reversed", "auc_with"]].iloc[0].tolist() == [0, 0, 0]
 
