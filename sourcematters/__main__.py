@@ -1,4 +1,4 @@
-"""The command line: `python -m sourcematters run|audit|verify|status|check`."""
+"""The command line: `python -m sourcematters run|audit|report|verify|status|check`."""
 
 import argparse
 import os
@@ -160,6 +160,18 @@ def _verify(options: argparse.Namespace) -> int:
     return 1 if len(problems) else 0
 
 
+def _report(options: argparse.Namespace) -> int:
+    from sourcematters import report
+    from sourcematters.report import pdf
+
+    folder = Path(options.folder)
+    if not any((folder / name).is_dir() for name in ("tables", "figures", "notebooks")):
+        raise StudyError(f"{folder}: no results are here (tables, figures, notebooks). Give a folder as results/demo.")
+    index = report.write(folder)
+    print(f"report: {pdf.printed(index) if options.pdf else index}")
+    return 0
+
+
 def _check(options: argparse.Namespace) -> int:
     from sourcematters.runs import check
 
@@ -219,6 +231,11 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--view", default="", help="keep one view only: PA or AP")
     whose = "whose parts and folds (lung-mass, atelectasis-gender)"
     verify.add_argument("--splits", default="own", metavar="own|published|FOLDER", help=whose)
+
+    report = commands.add_parser("report", help="write the page of a results folder anew, from what is in it")
+    report.set_defaults(command=_report)
+    report.add_argument("folder", help="results folder of a profile, such as results/demo")
+    report.add_argument("--pdf", action="store_true", help="print it to report.pdf, too, by a browser that is at hand")
 
     status = commands.add_parser("status", help="show which runs are done, running, queued, failed, lost or missing")
     status.set_defaults(command=_status)

@@ -20,6 +20,8 @@ LEANS, NO_SIGN, NOT_VISIBLE, TOO_LITTLE = "leans on it", "no sign of leaning", "
 SMALL = 0.05  # of an AUC: a fall that nobody would act on
 MISSED = 0.2  # of an AUC: where one of so much would be missed, or is not excluded, nothing is said
 ALPHA = 0.05
+TOLD = 0.025  # one-sided p after Holm's correction, below which something is said to tell the label: as 95 % two-sided
+GOES = 0.05  # two-sided p after Holm's correction, below which an attribute is said to go with the label
 
 
 class Finding(NamedTuple):

@@ -5,6 +5,7 @@ registered; an interrupted notebook leaves no file and no process behind.
 """
 
 import contextlib
+import copy
 import logging
 import os
 import signal
@@ -21,7 +22,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from sourcematters import checksums, files
 from sourcematters.processes import ended_by
-from sourcematters.study import page
+from sourcematters.report import lasting, write
 from sourcematters.study.notebooks import Notebook, Plan, changed
 from sourcematters.study.settings import as_table
 
@@ -64,6 +65,32 @@ class _Kernel(AsyncKernelManager):
                 os.killpg(self._group, signal.SIGKILL)
 
 
+# nbconvert's page would ask other machines for its scripts: MathJax, require.js, widgets and diagrams. So formulas are
+# left as they were written, and of a widget stands what it said in words.
+TEMPLATE = """
+{%- extends 'lab/index.html.j2' -%}
+{%- block html_head_js -%}{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- endblock -%}
+{%- block html_head_js_mermaidjs -%}{%- endblock -%}
+{%- block jupyter_widgets -%}{%- endblock -%}
+"""
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def as_page(executed: nbformat.NotebookNode, title: str) -> str:
+    """An executed notebook as a page of HTML that asks nobody for anything."""
+    from jinja2 import DictLoader
+    from nbconvert import HTMLExporter
+
+    shown = copy.deepcopy(executed)
+    for output in (output for cell in shown.cells for output in cell.get("outputs", [])):
+        if "data" in output and len(output.data) > 1:
+            output.data.pop(WIDGET, None)
+    exporter = HTMLExporter(template_file="alone.html.j2", extra_loaders=[DictLoader({"alone.html.j2": TEMPLATE})])
+    page, _ = exporter.from_notebook_node(shown, resources={"metadata": {"name": title}})
+    return page
+
+
 def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> None:
     """Execute a notebook in its own folder, as JupyterLab would; write `folder`/NAME.ipynb and NAME.html,
     sealed by NAME.sha256.
@@ -72,7 +99,6 @@ def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> 
     when interrupted, writes nothing and ends the kernel.
     """
     from nbclient.exceptions import DeadKernelError
-    from nbconvert import HTMLExporter
     from papermill import execute_notebook
     from papermill.exceptions import PapermillExecutionError
 
@@ -111,9 +137,7 @@ def execute(notebook: Notebook, parameters: Mapping[str, Any], folder: Path) -> 
     paths = dict.fromkeys(("input_path", "output_path"), notebook.path.name)
     executed.metadata.papermill.update(paths, exception=bool(failure), parameters=dict(parameters))
     files.write_text(folder / notebook.path.name, nbformat.writes(executed) + "\n")
-    exporter = HTMLExporter(template_name="lab", require_js_url="", jquery_url="")
-    as_html, _ = exporter.from_notebook_node(executed, resources={"metadata": {"name": notebook.title}})
-    files.write_text(html, as_html)
+    files.write_text(html, as_page(executed, notebook.title))
     checksums.seal(checksums.seal_of(html), [folder / notebook.path.name, html])
     if failure:
         started = [c for c in executed.cells if c.cell_type == "code" and c.metadata.papermill.start_time]
@@ -142,7 +166,7 @@ def run(plan: Plan) -> Path:
                 print(f"{line}  ...", end="\r", file=sys.stderr, flush=True)
             start = time.monotonic()
             execute(notebook, plan.parameters, folder)
-            print(f"{line}  {page.lasting(time.monotonic() - start)}", flush=True)
+            print(f"{line}  {lasting(time.monotonic() - start)}", flush=True)
     finally:
-        index = page.index(plan.folder)
+        index = write(plan.folder)
     return index

@@ -13,6 +13,7 @@ import pandas as pd
 
 from sourcematters import checksums, files
 from sourcematters.errors import StudyError
+from sourcematters.report.page import PDF
 from sourcematters.runs import plans
 from sourcematters.runs.run_folder import FILES
 
@@ -27,7 +28,7 @@ def signature(root: Path, folder: Path, notebooks: Sequence[Path], values: Mappi
     `checksums.stamp`, everything else by content; of runs, those in the profile's plans.
     """
     code = [*(path for path in _files(root / "sourcematters") if path.suffix != ".pyc"), *notebooks]
-    results = _files(folder)
+    results = [path for path in _files(folder) if path.name != PDF]  # which is printed when somebody asks
     named = [path for text in sorted(set(_texts(values)) - {str(folder)}) for path in _tree(text)]
     parts = {
         "python": platform.python_version(),

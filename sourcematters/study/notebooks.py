@@ -14,11 +14,11 @@ import nbformat
 from sourcematters import cohorts, confounders, sources
 from sourcematters.checked import unknown
 from sourcematters.errors import StudyError
+from sourcematters.report import heading
 from sourcematters.runs.specs import RunSpec
 from sourcematters.study import checks
 from sourcematters.study import settings as configuration
 from sourcematters.study.checks import USES, Complaints, Need
-from sourcematters.study.page import heading
 from sourcematters.study.settings import SECTIONS, Settings, as_table, read_changes
 from sourcematters.study.study import Study
 

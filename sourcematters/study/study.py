@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML, Image
 
-from sourcematters import confounders, plugins
+from sourcematters import confounders, plugins, report
 from sourcematters.checked import unknown
 from sourcematters.cohorts import Cohort, open_cohort, verify
 from sourcematters.cohorts.lidc.dicom import read_hu
@@ -29,7 +29,7 @@ from sourcematters.runs import grids, mixtures
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.runs.specs import RunSpec, grid
 from sourcematters.sources import Source, plain
-from sourcematters.study import checks, page
+from sourcematters.study import checks
 from sourcematters.study import settings as configuration
 from sourcematters.study.finished import FinishedRuns, save_figure, save_table
 from sourcematters.study.settings import SECTIONS, Settings, merged, read_profile, split_section
@@ -290,11 +290,11 @@ class Study:
         return outlined
 
     def page(self) -> HTML:
-        """A link to the page of all that this study has shown so far, which is written for it."""
+        """A link to the report of all that this study has shown so far, which is written for it."""
         # A headless call writes it last, and puts the executed notebook into the results.
         headless = bool(os.environ.get("SOURCEMATTERS_HEADLESS"))
-        index = self.results / "index.html" if headless else page.index(self.results)
-        return HTML(page.link(index, self.results / "notebooks" if headless else Path.cwd()))
+        index = self.results / "index.html" if headless else report.write(self.results)
+        return HTML(report.link(index, self.results / "notebooks" if headless else Path.cwd()))
 
     def collected(self) -> FinishedRuns:
         """The runs of all confounders of this study that are done; printed are those that are not or did not learn."""

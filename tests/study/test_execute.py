@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from tiny_study import write_notebook
 
 from sourcematters import files
+from sourcematters.study import execute
 
 
 def test_verify_exits_1_when_there_are_problems(command, tmp_path):
@@ -137,3 +139,21 @@ finally:
     assert list(scratch.iterdir()) == []
     for pid in map(int, (tmp_path / "pids").read_text().split()):
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_notebooks_page_loads_nothing_from_elsewhere():
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}, "text/plain": "3 of 3 runs"}
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell("A formula: $x^2$"),
+            nbformat.v4.new_code_cell("bar", outputs=[nbformat.v4.new_output("display_data", view)]),
+        ],
+        metadata={"widgets": {"application/vnd.jupyter.widget-state+json": {"state": {}, "version_major": 2}}},
+    )
+    page = execute.as_page(notebook, "A title")
+    tags = re.findall(r"<(?:script|link|img|iframe|video|source)\b[^>]*>", page)
+    assert not [tag for tag in tags if re.search(r"(?:src|href)\s*=", tag)]
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", page, re.S)
+    assert not [script for script in scripts if "http" in script or "import(" in script]
+    assert "$x^2$" in page and "3 of 3 runs" in page and "<title>A title</title>" in page
+    assert "application/vnd.jupyter.widget-view+json" in notebook.cells[1].outputs[0].data, "the notebook keeps it"

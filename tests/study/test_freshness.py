@@ -50,6 +50,8 @@ def test_a_stamped_study_is_fresh_until_something_changes(made):
     assert freshness.changes(folder, sign(made)) is None, "it was never stamped"
     freshness.stamp(folder, sign(made))
     assert freshness.changes(folder, sign(made)) == [], "writing the stamp itself changes nothing"
+    (folder / "report.pdf").write_bytes(b"%PDF")
+    assert freshness.changes(folder, sign(made)) == [], "nor does who prints the report"
     assert freshness.changes(folder, sign(made, epochs=4)) == ["settings"]
     edit("results/demo/tables/tag.csv")(made)
     assert freshness.changes(folder, sign(made)) == ["results"]

@@ -5,9 +5,8 @@ import pandas as pd
 from sourcematters.audit.data.attributes import CRAMER, THE_LABEL
 from sourcematters.audit.data.shortcuts import ATTRIBUTE, IMAGE, METADATA, ORDER
 from sourcematters.cohorts.cohort import some
+from sourcematters.results.verdicts import GOES, TOLD
 
-TOLD = 0.025  # one-sided p after Holm's correction, below which something is said to tell the label: as 95 % two-sided
-GOES = 0.05  # two-sided p after Holm's correction, below which an attribute is said to go with the label
 SHOWN_VALUES = 4
 NOT_LOOKED_AT = (
     "Not looked at: what stands in no column and in none of these statistics, as a device or lettering that is grey or "
