@@ -90,7 +90,8 @@ class Audit:
             print(sentence)
         for name, kept in (("associations", found), ("counts", counted), ("shortcuts", told)):
             self._keep(name, kept)
-        return self._draw("data", already_confounded(found, counted, told), told)
+        figure = already_confounded(found, counted, told, note=self.study.cohort.caution)
+        return self._draw("data", figure, told)
 
     def _statistics(self, table: pd.DataFrame) -> pd.DataFrame:
         """`image_statistics.of_images`, kept under the digest of the images' content."""

@@ -8,7 +8,18 @@ from numpy.typing import NDArray
 from sourcematters.cohorts.pixels import window
 from sourcematters.confounders import Hounsfield, apply, key_for, make
 from sourcematters.errors import StudyError
-from sourcematters.results.style import NATURAL, NORMAL, RADIOLOGY, SMALL, frame, literal, picture
+from sourcematters.results.style import (
+    FULL,
+    NATURAL,
+    RADIOLOGY,
+    TEXT,
+    frame,
+    head,
+    letters,
+    number,
+    page,
+    picture,
+)
 from sourcematters.training.image_bank import LUNG
 
 DOMAINS = {"hounsfield": ("noise in the image", NATURAL), "projection": ("noise in the projections", RADIOLOGY)}
@@ -55,36 +66,39 @@ def noise_domains(hu: Hounsfield, *, n0: float, seed: int, note: str = "") -> tu
     spectra over the noise's variance (white noise lies at 1), and what was added, in units of its standard deviation.
     The table has a row a domain and frequency: `domain, n0, sd_hu, neighbour_autocorrelation` (horizontal and vertical
     neighbours averaged; 0 if white), `frequency, power` (`power_spectrum`), measured in the largest square in the
-    circle that a scanner reconstructs. Raises StudyError for an image that is not in Hounsfield units, or below 70 px.
+    circle that a scanner reconstructs. `note`, what must be said of the slice, stands on each panel. Raises StudyError
+    for an image that is not in Hounsfield units, or below 70 px.
     """
     noises, table = _measured(hu, n0, seed)
     relative = table["power"] / table["sd_hu"] ** 2
-    figure = Figure(figsize=(7.2, 5.2), layout="constrained")
+    figure = Figure(figsize=page(FULL, 130), layout="constrained")
     slices, (spectra, *differences) = figure.subplots(2, 3)
+    marks = iter(letters(6))
     titles = ["without noise", *(title for title, _ in DOMAINS.values())]
     images = [hu, *((hu + noise).astype(np.int16) for noise in noises.values())]
     for axes, image, title in zip(slices, images, titles, strict=True):
         picture(axes, window(image, *LUNG))
-        axes.set_title(title, fontsize=NORMAL, weight="bold")
+        head(axes, title, letter=next(marks), caution=note)
+    head(spectra, "how it is spread over frequencies", letter=next(marks), caution=note)
     for axes, (domain, noise) in zip(differences, noises.items(), strict=True):
         (title, look), curve = DOMAINS[domain], table[table["domain"] == domain]
         sd, correlation = curve[["sd_hu", "neighbour_autocorrelation"]].iloc[0]
         shown = picture(axes, noise / sd, low=-3, high=3)
+        head(axes, f"{title}, alone", letter=next(marks), caution=note)
         text = f"sd {sd:.1f} HU, neighbours correlate {np.round(correlation, 2) + 0:+.2f}".replace("-", "\u2212")
-        axes.set_xlabel(text, fontsize=SMALL)
+        axes.set_xlabel(text, fontsize=TEXT)
         spectra.plot(
             curve["frequency"], relative[curve.index], label=title, color=look.color,
             linestyle=look.linestyle, marker=look.marker, markersize=3, linewidth=1.3,
         )  # fmt: skip
     bar = figure.colorbar(shown, ax=differences, shrink=0.8, aspect=25, pad=0.02)
-    bar.set_label("added, in sd of its own", fontsize=SMALL)
-    bar.ax.tick_params(labelsize=SMALL, length=2.5)
+    bar.set_label("added, in sd of its own", fontsize=TEXT)
+    bar.ax.tick_params(labelsize=TEXT, length=2.5)
     bar.outline.set_visible(False)
     spectra.set(xlim=(0, 0.5), ylim=(0, 1.35 * relative.max()), box_aspect=1)
-    spectra.set_xlabel("frequency, cycles per px", fontsize=SMALL)
-    spectra.set_ylabel("noise power / variance, px\u00b2", fontsize=SMALL)
-    spectra.legend(frameon=False, fontsize=SMALL, loc="upper left", handlelength=3.2)
+    spectra.set_xlabel("frequency, cycles per px", fontsize=TEXT)
+    spectra.set_ylabel("noise power / variance, px\u00b2", fontsize=TEXT)
+    spectra.legend(frameon=False, fontsize=TEXT, loc="upper left", handlelength=3.2)
     frame(spectra)
-    photons = f"N\u2080 = {n0:.2g} photons per pixel (image) and per ray (projections)"
-    figure.suptitle(f"{literal(note)}\n{photons}".lstrip(), fontsize=NORMAL)
+    figure.suptitle(f"N\u2080 = {number(n0)} photons per pixel (image) and per ray (projections)", fontsize=TEXT)
     return figure, table

@@ -4,39 +4,46 @@
 """
 
 import itertools
+import math
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from sourcematters import files
 from sourcematters.errors import StudyError
-from sourcematters.results import published
+from sourcematters.results import curves, published
 from sourcematters.results.style import (
-    BASELINE,
-    CHANCE,
-    NORMAL,
-    SMALL,
-    Style,
-    frame,
+    FULL,
+    HALF,
+    LETTER,
+    ONE,
+    TEXT,
+    fine_lines,
+    head,
+    letters,
     literal,
+    named,
+    number,
+    page,
     styles,
     title_of,
     written,
 )
 
-ROWS = {"ood": "o.o.d. test", "iid": "i.i.d. test"}
-PUBLISHED = "published state of the art"
-CLEAN = "clean test (thin)"
-UNLEARNED = "did not learn, in some fold"
-
-LETTERS = 12  # of a bold line, that fit into an inch
+ROWS = {
+    "ood": "o.o.d. test: confounder\non the healthy only",
+    "iid": "i.i.d. test: on the\ndiseased, as in training",
+}
+STRENGTH = "strength $p_\\mathrm{art}$: share of the diseased in training\nwho carry the confounder"
+ABREAST = 5  # panels, in a row of a page
+PANEL = 38  # mm, its height with its title
+TICK = 4.4  # mm, of a strength at the axis
+KINDS = ("png", "pdf", "svg", "csv")  # of file, that `save` writes
 
 Labels = tuple[str, Mapping[str, str]]
 """A column of the table, and what to print for each of its values, in the order in which they are drawn."""
@@ -74,11 +81,11 @@ def robustness(
 
     `data` is the table of `statistics.summarise` for one backbone: mean over folds, with the 95 % interval over folds
     and test patients as error bars (shifted sideways by source so that they do not hide each other).
-    The clean test is a thin line in the o.o.d. row. `confounders` picks and orders the columns, all if empty.
-    `baseline`, the published AUC by task, is drawn as a dotted line. What the column `caution` says of all panels is
-    printed on top, and `note` below it; what it says of some, on those (no column: nothing). In each panel stands how
-    many images its test has, if there are columns `n` and `positives`. Raises StudyError if a panel would mix tasks or
-    backbones.
+    Of two folds both are drawn, and no interval (columns `lowest`, `highest`). The clean test is a thin line in both
+    rows. `confounders` picks and orders the columns, all if empty. `baseline`, the published AUC by task, is drawn as
+    a dotted line. What the column `caution` says of a panel is printed on it (no column: nothing), `note` on top. In
+    each panel stands how many images its test has, if there are columns `n` and `positives`. Raises StudyError if a
+    panel would mix tasks or backbones.
     """
     names = list(dict.fromkeys(confounders or data["confounder"]))
     data, clean = _chosen(data, names, ROWS, alike=("task", "backbone"))
@@ -87,7 +94,10 @@ def robustness(
     return _panels(
         data,
         rows=("test_set", {test_set: f"{label}\nAUC" for test_set, label in ROWS.items()}),
-        columns=("confounder", {name: title_of(name) + f"\n{written(tasks[name], 30)}" * several for name in names}),
+        columns=(
+            "confounder",
+            {name: title_of(name) + f", {title_of(tasks[name], 'task')}" * several for name in names},
+        ),
         levels={(row, name): baseline[task] for row in ROWS for name, task in tasks.items() if task in baseline},
         empty="no such test, or too few images",
         clean=clean,
@@ -105,7 +115,7 @@ def by_task(*, data: pd.DataFrame, confounders: Iterable[str], baseline: Mapping
     tasks = list(dict.fromkeys(data["task"]))
     return _panels(
         data,
-        rows=("task", {task: f"{written(task)}\n{ROWS['ood']}\nAUC" for task in tasks}),
+        rows=("task", {task: f"{written(title_of(task, 'task'))}\n{ROWS['ood']}\nAUC" for task in tasks}),
         columns=("confounder", {name: title_of(name) for name in names}),
         levels={(task, name): baseline[task] for task in tasks if task in baseline for name in names},
         empty="no such runs",
@@ -128,17 +138,17 @@ def against(*, data: pd.DataFrame, note: str = "") -> Figure:
         columns=("panel", titles.to_dict()),
         levels={},
         empty="not published",
-        note=textwrap.fill(note, 26 * max(len(titles), 2)),
+        note=note,
     )
 
 
 def _chosen(
     data: pd.DataFrame, names: list[str], test_sets: Iterable[str], alike: Iterable[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of these confounders and test sets, and those of the clean test, as a part of the o.o.d. panels."""
-    data = data[data["confounder"].isin(names)]
-    clean = data[data["test_set"] == "clean"].assign(test_set="ood")
-    data = data[data["test_set"].isin(list(test_sets))]
+    """The rows of these confounders and test sets, and those of the clean test, as a part of each of their panels."""
+    data, test_sets = data[data["confounder"].isin(names)], list(test_sets)
+    clean = pd.concat([data[data["test_set"] == "clean"].assign(test_set=name) for name in test_sets])
+    data = data[data["test_set"].isin(test_sets)]
     _alike(data, "confounder", alike)
     return data, clean
 
@@ -164,138 +174,97 @@ def _panels(
 ) -> Figure:
     """A grid of panels with a curve a source, under one legend; `levels` are dotted lines, by row and column.
 
-    A panel without any row says `empty`. Beside what was published (`published.compare`) chance has no line.
+    More than `ABREAST` columns go on below. A panel without any row says `empty`.
     """
     (row_of, labels), (column_of, titles) = rows, columns
-    told = data.assign(caution=data.get("caution", ""))
-    by_panel = {place: _parts(part["caution"]) for place, part in told.groupby([row_of, column_of])}
-    shared = _shared(list(by_panel.values()))
-    own = {place: "; ".join(part for part in parts if part not in shared) for place, parts in by_panel.items()}
-    theirs, style = "published" in data, styles(data["source"])
-    size = 1.0 + 1.75 * max(len(titles), 2), (21 * len(labels) + (8 if theirs else 4)) / 10
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(len(labels), len(titles), sharex="col", sharey=True, squeeze=False)
-    for axes, (row, column) in zip(grid.flat, itertools.product(labels, titles), strict=True):
-        if not theirs:
-            axes.axhline(0.5, zorder=0, label="chance", **CHANCE)
-        if (level := levels.get((row, column))) is not None:
-            axes.axhline(level, zorder=0, label=PUBLISHED, **BASELINE)
-        panel = data[(data[row_of] == row) & (data[column_of] == column)]
-        _curves(axes, panel, style)
-        _sizes(axes, panel)
-        if clean is not None:
-            _thin(axes, clean[(clean[row_of] == row) & (clean[column_of] == column)], style)
-        if panel.empty:
-            axes.text(0.5, 0.25 if theirs else 0.7, empty, ha="center", fontsize=SMALL, color="#707070")
-        axes.set(xlim=(-0.06, 1.06), ylim=(-0.02, 1.02), yticks=np.linspace(0, 1, 6))
-        axes.grid(axis="y", color="#EBEBEB", linewidth=0.6)
-        axes.set_axisbelow(True)
-        frame(axes)
-        _say(axes, own.get((row, column), ""), titles[column] if row == next(iter(labels)) else "")
-    for bottom, column in zip(grid[-1], titles, strict=True):
-        strengths = sorted(data.loc[data[column_of] == column, "p_art"].unique())
-        bottom.set_xticks(strengths, [f"{p:.2g}".replace("0.", ".") for p in strengths])
-    for axes, label in zip(grid[:, 0], labels.values(), strict=True):
-        axes.set_ylabel(label, fontsize=NORMAL)
-    fewest, most = data["folds"].min(), data["folds"].max()
-    several = (
-        f"mean of {most if fewest == most else f'{fewest} to {most}'} folds, 95 % interval: folds and test patients"
+    told, style = data.assign(caution=data.get("caution", "")), styles(data["source"])
+    down = math.ceil(len(titles) / ABREAST)
+    abreast = math.ceil(len(titles) / down)
+    width = {1: ONE, 2: HALF}.get(abreast, FULL)
+    panel_mm = (width - 20) / abreast - 3
+    names = {name: "\n".join(textwrap.wrap(title, round(panel_mm / 1.7))) for name, title in titles.items()}
+    said = {
+        place: named("; ".join([*_size(part), *_parts(part["caution"])]), style)
+        for place, part in told.groupby([row_of, column_of])
+    }
+    handles = curves.legend(data, style, levels=bool(levels), clean=clean is not None and len(clean) > 0)
+    across = 4 if width == FULL else 2
+    above = 4 * math.ceil(len(handles) / across) + 3 * len(textwrap.wrap(note, round(width / LETTER)))
+    lines = max((len(fine_lines(text, panel_mm)) for text in said.values()), default=0)
+    figure = Figure(
+        figsize=page(width, 16 + above + 4 * down + down * len(labels) * (PANEL + 2.6 * lines)), layout="constrained"
     )
-    folds = "ours: " * theirs + ("one fold, 95 % interval: test patients only" if most == 1 else several)
-    figure.supxlabel(f"strength of the correlation, $p_\\mathrm{{art}}$\n{folds}", fontsize=SMALL + 0.5)
-    # One legend above all panels, under the note: the sources first, then the reference lines.
-    every = [handle for axes in figure.axes for handle in axes.get_legend_handles_labels()[0]]
-    # A source may be called as a reference line is.
-    handles = {(not isinstance(handle, ErrorbarContainer), handle.get_label()): handle for handle in every}
-    ordered = [handles[key] for key in sorted(handles, key=lambda key: key[0])]
-    abreast = 3 if size[0] > 5 else 2
-    said = [line for text in ("; ".join(shared), note) for line in text.splitlines()]
+    found = _grid(figure, list(labels), list(titles), abreast)
+    for (axes, row, column), letter in zip(found, letters(len(found)), strict=True):
+        part, first = data[(data[row_of] == row) & (data[column_of] == column)], row == next(iter(labels))
+        curves.panel(axes, part, style, empty=empty, level=levels.get((row, column)))
+        if clean is not None:
+            curves.thin(axes, clean[(clean[row_of] == row) & (clean[column_of] == column)], style)
+        caution = said.get((row, column), "")
+        head(axes, names[column] if first else "", letter=letter, caution=caution, width=panel_mm)
+        strengths = sorted(data.loc[data[column_of] == column, "p_art"].unique())
+        axes.set_xticks(strengths, _ticks(strengths, panel_mm) if row == list(labels)[-1] else [""] * len(strengths))
+        place = list(titles).index(column)
+        if place % abreast == 0:
+            axes.set_ylabel(labels[row], fontsize=TEXT)
+        if "published" not in data and (place % abreast == abreast - 1 or place == len(titles) - 1):
+            curves.tell_chance(axes)
+    folds = curves.folds_in_words(data["folds"], "published" in data)
+    figure.supxlabel(f"{STRENGTH}\n{folds}", fontsize=TEXT)
     figure.legend(
         # Matplotlib fills column by column, people read rows.
-        handles=[handle for start in range(abreast) for handle in ordered[start::abreast]],
-        ncols=abreast, loc="outside upper center", frameon=False, handlelength=3.2, fontsize=SMALL + 0.5,
-        title="\n".join(literal(textwrap.fill(line, round(LETTERS * size[0]))) for line in said),
-        title_fontproperties={"weight": "bold", "size": NORMAL},
+        handles=[handle for start in range(across) for handle in handles[start::across]],
+        ncols=across, loc="outside upper center", frameon=False, handlelength=2.6, columnspacing=1.2, fontsize=TEXT,
+        title="\n".join(literal(textwrap.fill(line, round(width / LETTER))) for line in note.splitlines()),
+        title_fontsize=TEXT,
     )  # fmt: skip
     return figure
 
 
-def _say(axes: Axes, caution: str, title: str) -> None:
-    """A panel's title, and under it what must be said of this panel alone."""
-    lines = textwrap.wrap(caution, 34)
-    axes.set_title(title, fontsize=NORMAL, weight="bold", pad=6 + 1.3 * SMALL * len(lines))
-    axes.text(
-        0.5,
-        1.02,
-        literal("\n".join(lines)),
-        transform=axes.transAxes,
-        ha="center",
-        va="bottom",
-        fontsize=SMALL,
-        style="italic",
-    )
+def _ticks(strengths: Iterable[float], panel_mm: float) -> list[str]:
+    """A label for each strength, if there is room beside the one before."""
+    labels, last = list[str](), -math.inf
+    for strength in strengths:
+        room = (strength - last) * panel_mm > TICK
+        labels.append(f"{strength:.2g}" if room else "")
+        last = strength if room else last
+    return labels
 
 
-def _curves(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None:
-    """A curve a source, and each published one (where `panel` has them) once, beside our first source laid on it."""
-    # Curves stand side by side, so that error bars do not hide each other.
-    step = min(0.025, 0.25 * min(np.diff(np.sort(panel["p_art"].unique())), default=0.1))
-    aside = {source: (k - (len(style) - 1) / 2) * step for k, source in enumerate(style)}
-    for source, look in style.items():
-        curve = panel[panel["source"] == source].sort_values("p_art")
-        if curve.empty:
-            continue
-        # Keras's AUC of a perfect ranking can exceed 1 by a rounding error: no bar may be negative.
-        low = (curve["mean"] - curve["ci_low"].clip(0, 1)).clip(lower=0)
-        high = (curve["ci_high"].clip(0, 1) - curve["mean"]).clip(lower=0)
-        axes.errorbar(
-            curve["p_art"] + aside[source], curve["mean"], yerr=[low, high],
-            label=written(source), color=look.color, marker=look.marker, linestyle=look.linestyle, linewidth=1.3,
-            markersize=4, markerfacecolor="white" if look.hollow else look.color,
-            markeredgecolor=look.color if look.hollow else "white", markeredgewidth=0.8 if look.hollow else 0.5,
-            elinewidth=0.9, capsize=1.8, clip_on=False, zorder=3,
-        )  # fmt: skip
-        if (weak := curve[curve.get("unlearned", curve["mean"] * 0) > 0]).size:
-            axes.plot(
-                weak["p_art"] + aside[source], weak["mean"], label=UNLEARNED, color="#707070", marker="x",
-                markersize=7, linestyle="", clip_on=False, zorder=5,
-            )  # fmt: skip
-    if "published" not in panel:
-        return
-    for source, curve in panel.drop_duplicates(["published_source", "p_art"]).groupby("source", sort=False):
-        curve, look = curve.sort_values("p_art"), style[source]
-        axes.errorbar(
-            curve["p_art"] + aside[source], curve["published"], yerr=curve["read_error"],
-            label=f"{curve['published_source'].iloc[0]}, published", color=look.color, marker=look.marker,
-            linestyle=(0, (1, 2)), linewidth=0.8, markersize=4.5, markerfacecolor="white", markeredgewidth=0.9,
-            elinewidth=2.5, clip_on=False, zorder=4,
-        )  # fmt: skip
+def _grid(figure: Figure, rows: Sequence[str], columns: Sequence[str], abreast: int) -> list[tuple[Axes, str, str]]:
+    """A panel for each row and column, in the order in which they are read: so many abreast, the others below."""
+    down = math.ceil(len(columns) / abreast)
+    grid = figure.subplots(down * len(rows), abreast, sharey=True, squeeze=False)
+    found = []
+    for block, row, place in itertools.product(range(down), range(len(rows)), range(abreast)):
+        axes, column = grid[block * len(rows) + row, place], block * abreast + place
+        if column < len(columns):
+            found.append((axes, rows[row], columns[column]))
+        else:
+            axes.remove()
+    return found
 
 
-def _sizes(axes: Axes, panel: pd.DataFrame) -> None:
-    """In the panel's lower left corner, how many images its test set has, where the table tells."""
-    if "n" in panel and len(panel):
-        n, positives = panel[["n", "positives"]].min()
-        text = f"n = {n} ({positives} positive)"
-        axes.text(0.02, 0.015, text, transform=axes.transAxes, fontsize=SMALL - 1.5, color="#707070")
-
-
-def _thin(axes: Axes, panel: pd.DataFrame, style: Mapping[str, Style]) -> None:
-    """The clean test of each source, without bars; one of them, in grey, stands in the legend."""
-    for source, curve in panel.groupby("source"):
-        curve = curve.sort_values("p_art")
-        axes.plot(curve["p_art"], curve["mean"], color=style[str(source)].color, linewidth=0.6, zorder=2)
-    if len(panel):
-        axes.plot([], [], color="#707070", linewidth=0.6, label=CLEAN)
+def _size(panel: pd.DataFrame) -> list[str]:
+    """How many images the test of a panel has, where its table tells."""
+    if "n" not in panel:
+        return []
+    n, positives = panel[["n", "positives"]].min()
+    return [f"n = {number(n)} ({number(positives)} positive)"]
 
 
 def save(figure: Figure, path: Path, table: pd.DataFrame) -> list[Path]:
-    """Write `path`.png (200 dpi), .pdf and .csv (the tidy table), always the same bytes, and return the three paths."""
-    png, pdf, csv = (path.with_name(f"{path.name}{suffix}") for suffix in (".png", ".pdf", ".csv"))
+    """Write `path`.png (200 dpi), .pdf, .svg and .csv (the tidy table), always the same bytes; return their paths.
+
+    Text stays text in .pdf and .svg, as journals, readers' browsers and screen readers want it.
+    """
+    png, pdf, svg, csv = (path.with_name(f"{path.name}.{kind}") for kind in KINDS)
     with files.replacing(png) as beside:
         figure.savefig(beside, dpi=200)
-    # Type 42 keeps the text as text, which journals ask for.
     with files.replacing(pdf) as beside, matplotlib.rc_context({"pdf.fonttype": 42}):
         figure.savefig(beside, dpi=200, metadata={"CreationDate": None})
+    words = matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sourcematters"})
+    with files.replacing(svg) as beside, words:
+        figure.savefig(beside, dpi=150, metadata={"Date": None})
     files.write_csv(csv, table)
-    return [png, pdf, csv]
+    return [png, pdf, svg, csv]

@@ -23,7 +23,7 @@ from sourcematters.sources.radimagenet import KERAS, NORMALIZATION
 SAME = ["panel", "test_set", "source", "p_art"]
 COMPARISON = [
     *SAME, "published_source", "data", "task", "confounder", "backbone", "folds", "metric", "ours", "ci_low", "ci_high",
-    "published", "read_error", "difference", "within_ci", "auc", "caution", "comparable", "reason",
+    "lowest", "highest", "published", "read_error", "difference", "within_ci", "auc", "caution", "comparable", "reason",
 ]  # fmt: skip
 CT = "CT: the paper left cohort, split and noise open"
 SETTINGS = "other settings"
@@ -72,7 +72,7 @@ def compare(results: pd.DataFrame, workspace: Workspace, paper: Sequence[RunSpec
         there = ", ".join(f"{panel['confounder']} at {name}" for name, panel in panels.iterrows())
         raise StudyError(
             f"results: no confounder, source and strength of it was published. The paper has {there}, sources "
-            f"{', '.join(laid)}, strengths 0, .1, .2, .5, .8 and 1."
+            f"{', '.join(laid)}, strengths 0, 0.1, 0.2, 0.5, 0.8 and 1."
         )
     return pd.concat([frame for frame in frames if len(frame)], ignore_index=True)[COMPARISON]
 
@@ -162,6 +162,17 @@ def verdict(comparison: pd.DataFrame) -> str:
     return (
         f"{'This comparison means' if all_apart else f'{len(apart)} of {len(comparison)} points mean'} nothing: {why}."
     )
+
+
+def readable(comparison: pd.DataFrame) -> bool:
+    """Whether both curves in one figure tell anything: if a point of a table of `compare` is comparable, or a panel
+    has the paper's data and task.
+
+    Then the same images were asked the same question, and what differs (weights, network, splits, settings) may be
+    what the reader wants to see. Curves of other images or of another disease only look alike.
+    """
+    elsewhere = comparison["reason"].str.contains(r"(?:^|; )(?:data|task) ")
+    return bool((comparison["comparable"] | ~elsewhere).any())
 
 
 def consistency() -> pd.DataFrame:

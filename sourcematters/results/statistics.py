@@ -39,7 +39,7 @@ Parts = Mapping[tuple[str, str], pd.DataFrame]
 
 PANEL = ["task", "confounder", "backbone"]
 SOURCE = [*PANEL, "source"]
-SUMMARY = [*GROUP, "folds", "mean", "ci_low", "ci_high", "problem"]
+SUMMARY = [*GROUP, "folds", "mean", "ci_low", "ci_high", "lowest", "highest", "problem"]
 CELL = [*PANEL, "test_set", "p_art"]
 FAMILY = ("backbone", "a", "b")
 ANALYSES = {"paper": "the paper's test", "primary": "the primary analysis", "development": "p_development"}
@@ -75,15 +75,16 @@ def summarise(results: pd.DataFrame, runs: Path, metric: str = "auc", parts: Par
     """Mean `metric` over folds with its 95 % interval: `SUMMARY`, one row a group of `GROUP`.
 
     The interval covers other folds and other test patients (`metrics.Estimate`), of a single fold the patients only,
-    and lies within 0..1; where there is none, `problem` says why. `runs` is the folder of the run folders, from which
-    `parts` are read if they are not given.
+    and lies within 0..1; where there is none, `problem` says why. lowest and highest are of the folds. `runs` is the
+    folder of the run folders, from which `parts` are read if they are not given.
     """
     results = of_tests(results, metric)
     parts = parts or read_parts(results, runs, metric)
     rows = []
     for names, group in results.groupby(GROUP, sort=True):
         found = _over_folds(group, np.ones(len(group)), parts, metric)
-        rows.append((*names, found.folds, found.value, *found.interval_of_auc, found.problem))
+        folds = group[metric].min(), group[metric].max()
+        rows.append((*names, found.folds, found.value, *found.interval_of_auc, *folds, found.problem))
     return pd.DataFrame(rows, columns=SUMMARY)
 
 
@@ -287,7 +288,7 @@ def false_alarms(folds: int, analysis: str = "paper") -> str:
     of_others = rows["null"].str.contains("anew")
     sizes, others = rows.loc[~of_others, analysis].dropna(), rows.loc[of_others, analysis]
     return (
-        f"With {nearest} folds and nothing to find, {ANALYSES[analysis]} has p below .05 in {sizes.min():.2f} to "
+        f"With {nearest} folds and nothing to find, {ANALYSES[analysis]} has p below 0.05 in {sizes.min():.2f} to "
         f"{sizes.max():.2f} of simulated studies, and in up to {others.max():.2f} where the development patients, too, "
         "are others (docs/statistics.md)."
     )

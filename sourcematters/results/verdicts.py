@@ -157,8 +157,8 @@ def of_sources(table: pd.DataFrame, results: pd.DataFrame) -> list[Finding]:
 
 
 def p_in_words(p: float) -> str:
-    """E.g. `below .001`, `.016`."""
-    return "below .001" if p < 0.001 else f"{p:.3f}".lstrip("0")
+    """E.g. `below 0.001`, `0.016`."""
+    return "below 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def on_top(findings: Iterable[Finding]) -> str:

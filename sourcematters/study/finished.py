@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sourcematters import checksums, metrics
 from sourcematters.checked import unknown
 from sourcematters.errors import StudyError
-from sourcematters.results import figures, published, statistics, table1, verdicts
+from sourcematters.results import figures, forest, published, statistics, table1, verdicts
 from sourcematters.runs import mixtures
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.runs.specs import RunSpec
@@ -29,9 +29,9 @@ def save_table(workspace: Workspace, name: str, table: pd.DataFrame) -> pd.DataF
 
 
 def save_figure(workspace: Workspace, name: str, figure: Figure, table: pd.DataFrame) -> Image:
-    """Keep a figure and its table as figures/NAME.png, .pdf and .csv, sealed by NAME.sha256; return it to be shown."""
+    """Keep a figure and its table as figures/NAME of each of `figures.KINDS`, sealed by NAME.sha256; return the png."""
     path = workspace.own(f"figures/{name}")
-    all(checksums.usable(f"{path}.{kind}", "the figure is drawn anew") for kind in ("png", "pdf", "csv"))
+    all(checksums.usable(f"{path}.{kind}", "the figure is drawn anew") for kind in figures.KINDS)
     png, *others = figures.save(figure, path, table)
     checksums.seal(checksums.seal_of(png), [png, *others])
     return Image(png, width=min(820, round(110 * figure.get_figwidth())))
@@ -162,9 +162,13 @@ class FinishedRuns:
         """The pairs of sources that are compared."""
         return statistics.pairs(self.table["source"], self.settings.reference)
 
+    @cached_property
+    def _compared(self) -> pd.DataFrame:
+        return statistics.compare(self.table, self.runs, pairs=self.pairs, parts=self.parts)
+
     def compare(self) -> pd.DataFrame:
         """The primary analysis: does one source rely more on a confounder than another? Says what it found."""
-        table = statistics.compare(self.table, self.runs, pairs=self.pairs, parts=self.parts)
+        table = self._compared
         for line in (
             *statistics.told(table),
             *(statistics.false_alarms(k, "primary") for k in sorted(set(table["folds"]))),
@@ -172,6 +176,14 @@ class FinishedRuns:
             print(line)
         columns = "task confounder a b folds patients n reliance_a reliance_b difference ci_low ci_high p p_holm "
         return self._kept("primary", table, columns + "p_holm_development detectable problem", 4)
+
+    def forest(self) -> Image | None:
+        """The primary analysis in one figure, a panel a pair of sources; nothing where no pair was run."""
+        table = self._compared
+        if table.empty:
+            return None
+        figure = forest.forest(data=table, caution=figures.caption(self.table["caution"]))
+        return save_figure(self.workspace, "forest", figure, table)
 
     def by_source(self) -> pd.DataFrame:
         """What each confounder does to each source: clean AUC, shift and reliance, a row a source."""
@@ -185,7 +197,9 @@ class FinishedRuns:
         tests = statistics.holm(statistics.permutation_tests(self.table, pairs=self.pairs, **how))
         for family, part in tests.groupby("family", sort=False):
             below = int((part["p_holm"] < 0.05).sum())
-            print(f"{family}: {below} with p_holm below .05; the smallest possible is {part['floor_holm'].iloc[0]:.3f}")
+            print(
+                f"{family}: {below} with p_holm below 0.05; the smallest possible is {part['floor_holm'].iloc[0]:.3f}"
+            )
         for folds in sorted(set(tests["folds_a"])):
             print(statistics.false_alarms(folds))
         columns = "task confounder backbone p_art a b folds_a folds_b difference t p floor p_holm floor_holm"
@@ -199,9 +213,12 @@ class FinishedRuns:
         table = self._sized(published.compare(self.table, self.workspace, self.paper()))
         return save_table(self.workspace, "against_the_paper", table)
 
-    def against_the_paper(self) -> Image:
-        """Both curves in one figure, and what the comparison is worth."""
+    def against_the_paper(self) -> Image | None:
+        """Both curves in one figure, and what the comparison is worth; that alone where there is nothing to be read."""
         verdict = published.verdict(self.comparison)
+        if not published.readable(self.comparison):
+            print(f"{verdict} No panel has the paper's data and task, so none is drawn.")
+            return None
         print(verdict)
         figure = figures.against(data=self.comparison, note=verdict)
         return save_figure(self.workspace, "against_the_paper", figure, self.comparison)

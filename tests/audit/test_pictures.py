@@ -71,10 +71,15 @@ def test_beside_each_row_stands_where_it_misleads():
 
 def test_the_lean_at_other_strengths_stands_around_the_given_one():
     figure, _ = drawn(strengths=STRENGTHS)
-    cells = {tuple(map(int, text.get_position())): text.get_text() for text in figure.axes[1].texts}
+    cells = {
+        tuple(map(int, text.get_position())): text.get_text()
+        for text in figure.axes[1].texts
+        if text.get_ha() == "center"
+    }
     tag, rotation = 4, 3  # rows from below
     assert cells == {
-        (0, tag): "0.10", (1, tag): "0.30", (2, tag): "0.45", (1, rotation): "-0.14", (2, rotation): "-0.20",
+        (0, tag): "0.10", (1, tag): "0.30", (2, tag): "0.45",
+        (1, rotation): "\N{MINUS SIGN}0.14", (2, rotation): "\N{MINUS SIGN}0.20",
     }  # fmt: skip
     assert "(40 images)" in figure.axes[1].get_xlabel()
 
@@ -107,6 +112,9 @@ def test_nothing_but_what_is_there_is_in_the_legend():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [verdicts.LEANS]
 
 
-def test_a_caution_stands_above():
-    figure, _ = drawn(note="Drawings: 100 %")
-    assert figure.get_suptitle() == "Drawings: 100 %"
+def test_a_caution_stands_on_each_panel_beside_its_letter():
+    figure, _ = drawn(note="Drawings: 100 %", strengths=STRENGTHS)
+    for panel, letter in zip(figure.axes, "ab", strict=True):
+        assert {"Drawings: 100 %", letter} <= set(words(panel))
+    assert "Drawings: 100 %" in words(drawn(note="Drawings: 100 %")[1])
+    assert figure.get_figwidth() * 25.4 == pytest.approx(183)

@@ -123,7 +123,7 @@ class Clone:
 
     def numbers(self) -> dict[str, bytes]:
         """What must be the same however the study was made: tables, plans, figures, banks and all of the runs."""
-        names = [path for suffix in ("csv", "npy", "png", "pdf") for path in self.results.rglob(f"*.{suffix}")]
+        names = [path for suffix in ("csv", "npy", "png", "pdf", "svg") for path in self.results.rglob(f"*.{suffix}")]
         names += [p for p in self.results.glob("runs/*/*") if p.name in ("spec.json", "metrics.json")]
         names += self.results.glob("runs/*/weights.safetensors")
         seen = [p for p in names if p.name != "files.csv" and not any(part[0] == "." for part in p.parts[-3:])]

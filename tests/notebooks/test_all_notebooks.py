@@ -118,7 +118,7 @@ def test_figures_show_mean_and_interval_over_folds_and_patients(study, stem):
         assert (row.folds, row.mean, row.problem) == (2, pytest.approx(runs["auc"].mean()), found.problem)
         assert [row.ci_low, row.ci_high] == pytest.approx(found.interval_of_auc, nan_ok=True)
         assert found.problem or 0 < row.ci_low < row.mean < row.ci_high < 1
-    for suffix in (".png", ".pdf"):
+    for suffix in (".png", ".pdf", ".svg"):
         assert (folder / "figures" / f"{stem}{suffix}").stat().st_size > 5000
 
 
@@ -236,6 +236,8 @@ def test_against_the_paper_says_that_it_means_nothing(study):
     executed = json.loads((folder / "notebooks" / "32_against_the_paper.ipynb").read_text())
     text = "".join("".join(o.get("text", [])) for cell in executed["cells"] for o in cell.get("outputs", []))
     assert "This comparison means nothing: data ct-phantoms, not lidc; data phantoms, not cxr14" in text
+    assert "No panel has the paper's data and task, so none is drawn." in text
+    assert not (folder / "figures" / "against_the_paper.png").exists()
 
 
 def test_preparation_counts_the_cohort(study):
@@ -279,7 +281,7 @@ def test_the_walkthrough_shows_every_artefact(study):
 def test_the_page_shows_the_figures_and_says_what_they_are(study):
     folder, page = study
     assert "phantoms, not patients" in page
-    for name in ("fig1_miccat", "fig2_artefacts", "fig3", "fig4", "noise_domains", "against_the_paper", "calibration"):
+    for name in ("fig1_miccat", "fig2_artefacts", "fig3", "fig4", "noise_domains", "forest", "calibration"):
         assert f"figures/{name}.png" in page
     for notebook in (folder / "notebooks").glob("*.ipynb"):
         assert f"notebooks/{notebook.stem}.html" in page

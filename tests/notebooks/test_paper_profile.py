@@ -78,7 +78,7 @@ def test_every_notebook_of_the_study_was_executed(study):
     # Those for confounders and models of one's own are not the paper's.
     names = {notebook.name for notebook in notebooks.notebooks()} - {"25_any_confounder", "40_audit"}
     assert {path.stem for path in (study.folder / "notebooks").glob("*.html")} == names
-    for figure in ("fig1_miccat", "fig2_artefacts", "fig3", "fig4", "against_the_paper", "calibration"):
+    for figure in ("fig1_miccat", "fig2_artefacts", "fig3", "fig4", "forest", "calibration"):
         assert (study.folder / "figures" / f"{figure}.png").stat().st_size > 5000
 
 
@@ -124,6 +124,10 @@ def test_patients_are_in_one_part_only(study):
 
 
 def test_it_says_what_keeps_it_from_being_the_paper(study):
+    assert not (study.folder / "figures" / "against_the_paper.png").exists(), "another task: there is nothing to read"
+    executed = json.loads((study.folder / "notebooks" / "32_against_the_paper.ipynb").read_text())
+    text = "".join("".join(o.get("text", [])) for cell in executed["cells"] for o in cell.get("outputs", []))
+    assert "No panel has the paper's data and task, so none is drawn." in text
     table = pd.read_csv(study.folder / "tables" / "against_the_paper.csv")
     assert set(table["source"]) == {"imagenet", "radimagenet-keras", "random"} and not table["comparable"].any()
     reasons = table[table["panel"] == "tag"].groupby("source")["reason"].unique()

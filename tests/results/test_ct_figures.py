@@ -49,7 +49,11 @@ def test_the_figure_shows_one_grey_scale_and_says_what_it_shows(hu, tmp_path):
     low, high = differences[0].get_clim()
     assert low == -high and high > 0
     assert np.array_equal(slices[0].get_array(), np.where(hu == 0, 230, 60))  # 1350 and 350 of 1500 HU
-    assert "a disc of water" in figure.get_suptitle() and "2e+06" in figure.get_suptitle()
+    assert "2\u00a0\u00d7\u00a010\u2076 photons" in figure.get_suptitle()
+    panels = [axes for axes in figure.axes if axes.get_title(loc="left")]
+    for letter, axes in zip("abcdef", panels, strict=True):
+        words = [text.get_text() for text in axes.texts]
+        assert "a disc of water" in words and letter in words
     for domain, image in zip(("hounsfield", "projection"), differences, strict=True):
         sd = table.loc[table["domain"] == domain, "sd_hu"].iloc[0]
         caption = image.axes.get_xlabel()

@@ -6,11 +6,14 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 
+import sourcematters.demo.standins  # noqa: F401  (registers the stand-ins)
 from sourcematters.errors import StudyError
-from sourcematters.results import figures, statistics
+from sourcematters.results import curves as drawing
+from sourcematters.results import figures, statistics, style
 
 GRID = [0.0, 0.1, 0.2, 0.5, 0.8, 1.0]
 SOURCES = ["imagenet", "radimagenet", "random"]
+NAMES = ["ImageNet", "RadImageNet", "random"]
 
 
 def summary(names=("tag", "noise"), **columns) -> pd.DataFrame:
@@ -19,12 +22,17 @@ def summary(names=("tag", "noise"), **columns) -> pd.DataFrame:
         for b, source in enumerate(SOURCES):
             for p in GRID:
                 for test_set, mean in (("ood", 0.8 - 0.05 * a - 0.65 * p + 0.02 * b), ("iid", 0.8 + 0.19 * p)):
-                    rows.append(("mass", name, source, "resnet50", test_set, p, 5, mean, mean - 0.15, mean + 0.1, ""))
+                    ends = (max(mean - 0.15, 0), min(mean + 0.1, 1), mean - 0.05, mean + 0.05)
+                    rows.append(("mass", name, source, "resnet50", test_set, p, 5, mean, *ends, ""))
     return pd.DataFrame(rows, columns=statistics.SUMMARY).assign(**columns)
 
 
 def curves(axes) -> dict[str, ErrorbarContainer]:
     return {c.get_label(): c for c in axes.containers if isinstance(c, ErrorbarContainer)}
+
+
+def titles(axes):
+    return [each.get_title(loc="left") for each in axes]
 
 
 def panels(figure, columns):
@@ -42,24 +50,70 @@ def test_curves_and_bars_are_the_tables():
     for column, name in enumerate(["tag", "noise"]):
         for row, test_set in enumerate(["ood", "iid"]):
             drawn = curves(grid[row, column])
-            assert list(drawn) == SOURCES
-            for source, container in drawn.items():
+            assert list(drawn) == NAMES
+            for source, container in zip(SOURCES, drawn.values(), strict=True):
                 rows = panel_rows(data, name, test_set, source)
                 points, _, (bars,) = container.lines
                 assert points.get_ydata() == pytest.approx(rows["mean"].to_numpy())
                 assert np.abs(points.get_xdata() - rows["p_art"]).max() <= 0.026
                 ends = np.array([segment[:, 1] for segment in bars.get_segments()])
-                expected = np.clip(rows[["ci_low", "ci_high"]].to_numpy(), 0, 1)
-                assert ends == pytest.approx(expected)
+                assert ends == pytest.approx(rows[["ci_low", "ci_high"]].to_numpy())
+
+
+def lines(axes, linewidth=1.2):
+    return [line for line in axes.lines if line.get_linewidth() == linewidth and line.get_linestyle() != "None"]
+
+
+def test_lines_join_at_the_true_strengths_and_only_markers_stand_aside():
+    data = summary(["tag"])
+    axes = figures.robustness(data=data).axes[0]
+    for line, source in zip(lines(axes), SOURCES, strict=True):
+        rows = panel_rows(data, "tag", "ood", source)
+        assert line.get_xdata() == pytest.approx(GRID) and line.get_ydata() == pytest.approx(rows["mean"].to_numpy())
+    aside = [container.lines[0].get_xdata() - GRID for container in curves(axes).values()]
+    assert aside[0] == pytest.approx([-0.025] * 6) and aside[2] == pytest.approx([0.025] * 6)
+
+
+def test_two_folds_are_two_points_and_no_interval():
+    data = summary(["tag"])
+    two = data["p_art"] == 0.5
+    data["folds"] = np.where(two, 2, 5)
+    figure = figures.robustness(data=data)
+    for source, container in zip(SOURCES, curves(figure.axes[0]).values(), strict=True):
+        points, _, (bars,) = container.lines
+        rows = panel_rows(data, "tag", "ood", source)
+        at = points.get_xdata()[3]
+        bars_at = [segment[0, 0] for segment in bars.get_segments() if len(segment)]
+        assert bars_at == pytest.approx(np.delete(points.get_xdata(), 3))
+        dashes = [line for line in figure.axes[0].lines if line.get_marker() == "_" and line.get_xdata()[:1] == at]
+        drawn = sorted(line.get_ydata().item() for line in dashes if line.get_markersize() == 6)
+        assert drawn == pytest.approx(rows.loc[rows["p_art"] == 0.5, ["lowest", "highest"]].to_numpy()[0])
+    assert "of two folds, dashes: both" in figure.get_supxlabel()
+    assert "mean of 2 folds; dashes: the two folds" in figures.robustness(data=data[two]).get_supxlabel()
+
+
+def test_an_interval_that_leaves_the_frame_ends_in_an_arrow_and_its_number():
+    data = summary(["tag"])
+    first = (data["source"] == "imagenet") & (data["p_art"] == 1)
+    data.loc[first & (data["test_set"] == "ood"), "ci_low"] = -0.3
+    data.loc[first & (data["test_set"] == "iid"), "ci_high"] = 1.25
+    for axes, marker, edge, number in zip(
+        figures.robustness(data=data).axes, "v^", (-0.02, 1.02), ("\N{MINUS SIGN}0.30", "1.25"), strict=True
+    ):
+        (arrow,) = [line for line in axes.lines if line.get_marker() == marker and line.get_markersize() == 3.5]
+        assert (arrow.get_xdata().item(), arrow.get_ydata().item()) == pytest.approx((0.975, edge))
+        assert [text.get_text() for text in axes.texts].count(number) == 1
+    whole = figures.robustness(data=summary(["tag"])).axes
+    assert not [line for axes in whole for line in axes.lines if line.get_markersize() == 3.5]
 
 
 def test_a_panel_without_a_test_set_says_so():
     data = summary()
     data = data[(data["confounder"] != "noise") | (data["test_set"] == "ood")]
     grid = panels(figures.robustness(data=data, confounders=["tag", "noise"]), 2)
-    texts = [[" ".join(t.get_text() for t in axes.texts) for axes in row] for row in grid]
-    assert texts[0] == ["", ""] and texts[1][0] == "" and "no such test" in texts[1][1]
-    assert not curves(grid[1, 1]) and list(curves(grid[0, 1])) == SOURCES
+    empty = [["no such test" in " ".join(t.get_text() for t in axes.texts) for axes in row] for row in grid]
+    assert empty == [[False, False], [False, True]]
+    assert not curves(grid[1, 1]) and list(curves(grid[0, 1])) == NAMES
 
 
 def test_error_bars_stand_side_by_side():
@@ -74,18 +128,20 @@ def test_labels_reference_lines_and_note():
     data = summary().assign(caution="phantoms, not patients")
     figure = figures.robustness(data=data, baseline={"mass": 0.9})
     grid = panels(figure, 2)
-    assert [axes.get_title() for axes in grid[0]] == ["tag", "noise vs none"]
-    assert [axes.get_ylabel() for axes in grid[:, 0]] == ["o.o.d. test\nAUC", "i.i.d. test\nAUC"]
+    assert titles(grid[0]) == ["tag", "noise vs none"]
+    assert [" ".join(axes.get_ylabel().split()) for axes in grid[:, 0]] == [
+        "o.o.d. test: confounder on the healthy only AUC", "i.i.d. test: on the diseased, as in training AUC",
+    ]  # fmt: skip
     for axes in grid.flat:
-        lines = {line.get_label(): line for line in axes.lines}
-        assert set(lines["chance"].get_ydata()) == {0.5}
-        assert set(lines["published state of the art"].get_ydata()) == {0.9}
+        drawn = {line.get_label(): line for line in axes.lines}
+        assert set(drawn["chance"].get_ydata()) == {0.5}
+        assert set(drawn["published state of the art"].get_ydata()) == {0.9}
         assert axes.get_ylim() == grid[0, 0].get_ylim() == (-0.02, 1.02)
         assert axes.get_xticks() == pytest.approx(GRID)
-    (legend,) = figure.legends
-    assert legend.get_title().get_text() == "phantoms, not patients"
-    names = {text.get_text() for text in legend.get_texts()}
-    assert names == {*SOURCES, "chance", "published state of the art"}
+    # Chance is told at the axis of the last column, once a row.
+    told = [[text.get_text() == "chance" for text in axes.texts].count(True) for axes in grid.flat]
+    assert told == [0, 1, 0, 1]
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {*NAMES, "published state of the art"}
     assert "mean of 5 folds, 95 % interval: folds and test patients" in figure.get_supxlabel()
 
 
@@ -97,7 +153,7 @@ def test_the_published_level_can_differ_between_tasks():
         for axes in figure.axes[:2]
     ]
     assert levels == [0.9, 0.7]
-    assert [axes.get_title() for axes in figure.axes[:2]] == ["tag\nmass", "gender\natelectasis"]
+    assert titles(figure.axes[:2]) == ["tag, mass", "gender, atelectasis"]
 
 
 def test_a_task_without_a_published_level_has_no_line_for_it():
@@ -125,20 +181,21 @@ def thin_lines(axes):
     return [line for line in axes.lines if line.get_linewidth() == 0.6 and len(line.get_xdata())]
 
 
-def test_the_clean_test_is_a_thin_line_of_the_sources_colour_in_the_ood_row():
+def test_the_clean_test_is_a_thin_line_of_the_sources_colour_in_both_rows():
     data = summary(["tag", "noise"])
     clean = data[(data["test_set"] == "iid") & (data["confounder"] == "tag")].assign(test_set="clean", mean=0.77)
     clean["mean"] -= 0.1 * clean["p_art"]
     figure = figures.robustness(data=pd.concat([data, clean]))
     grid = panels(figure, 2)
-    assert [[len(thin_lines(axes)) for axes in row] for row in grid] == [[3, 0], [0, 0]]
-    for line, source in zip(thin_lines(grid[0, 0]), SOURCES, strict=True):
-        assert line.get_ydata() == pytest.approx([0.77 - 0.1 * p for p in GRID]) and line.get_xdata() == pytest.approx(
-            GRID
-        )
-        assert line.get_color() == curves(grid[0, 0])[source].lines[0].get_color()
-    assert [text.get_text() for text in figure.legends[0].get_texts()].count("clean test (thin)") == 1
-    assert "clean test (thin)" not in [t.get_text() for t in figures.robustness(data=data).legends[0].get_texts()]
+    assert [[len(thin_lines(axes)) for axes in row] for row in grid] == [[3, 0], [3, 0]]
+    for axes in grid[:, 0]:
+        for line, name in zip(thin_lines(axes), NAMES, strict=True):
+            assert line.get_xdata() == pytest.approx(GRID)
+            assert line.get_ydata() == pytest.approx([0.77 - 0.1 * p for p in GRID])
+            assert line.get_color() == curves(axes)[name].lines[0].get_color()
+    said = [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()]
+    assert said.count(drawing.CLEAN) == 1
+    assert not any("clean" in text.get_text() for text in figures.robustness(data=data).legends[0].get_texts())
     by_task = figures.by_task(data=pd.concat([data, clean]), confounders=["tag", "noise"], baseline={})
     assert [len(thin_lines(axes)) for axes in by_task.axes] == [3, 0]
 
@@ -150,7 +207,7 @@ def test_runs_not_yet_made_leave_a_gap_and_nothing_else():
     figure = figures.robustness(data=data[~late])
     figure.draw_without_rendering()
     drawn = [list(curves(axes)) for axes in figure.axes]
-    assert drawn == [SOURCES[:2], SOURCES, SOURCES[:2], []]
+    assert drawn == [NAMES[:2], NAMES, NAMES[:2], []]
     # Constrained layout collapses the axes if something in a panel has no place.
     assert min(axes.get_position().height for axes in figure.axes) > 0.25
 
@@ -158,7 +215,7 @@ def test_runs_not_yet_made_leave_a_gap_and_nothing_else():
 def test_columns_are_picked_and_ordered():
     data = summary(["tag", "noise", "noise_high_vs_low"])
     figure = figures.robustness(data=data, confounders=["noise_high_vs_low", "noise"])
-    assert [axes.get_title() for axes in figure.axes[:2]] == ["noise, high vs low", "noise vs none"]
+    assert titles(figure.axes[:2]) == ["noise, high vs low", "noise vs none"]
 
 
 @pytest.mark.parametrize(
@@ -177,13 +234,15 @@ def test_saved_figures_come_with_their_table_and_are_the_same_bytes_each_time(tm
     data = summary(["tag"])
     first = figures.save(figures.robustness(data=data), tmp_path / "a" / "fig_0.5", data)
     second = figures.save(figures.robustness(data=data), tmp_path / "b" / "fig_0.5", data)
-    assert [path.name for path in first] == ["fig_0.5.png", "fig_0.5.pdf", "fig_0.5.csv"]
+    assert [path.name for path in first] == ["fig_0.5.png", "fig_0.5.pdf", "fig_0.5.svg", "fig_0.5.csv"]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(path.name for path in first)
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
-    pd.testing.assert_frame_equal(pd.read_csv(first[2], keep_default_na=False), data, check_dtype=False)
+    pd.testing.assert_frame_equal(pd.read_csv(first[3], keep_default_na=False), data, check_dtype=False)
     assert first[0].read_bytes().startswith(b"\x89PNG") and first[1].read_bytes().startswith(b"%PDF")
     assert b"CreationDate" not in first[1].read_bytes()
+    svg = first[2].read_text()
+    assert "<dc:date>" not in svg and ">tag<" in svg, "no date, and text is text"
 
 
 def test_no_figure_hides_where_it_comes_from():
@@ -193,29 +252,25 @@ def test_no_figure_hides_where_it_comes_from():
 
 
 def said(axes):
-    """What stands above a panel, beside its title."""
+    """What stands small above a panel."""
     return " ".join(" ".join(text.get_text().split()) for text in axes.texts if text.get_style() == "italic")
 
 
-def test_a_caution_stands_on_the_panels_it_is_about():
+def test_each_panel_says_what_must_be_said_of_it_with_sources_in_words():
     # Real radiographs, read by stand-ins and by a network that is none, beside drawn CT.
     x_ray, ct = summary(("noise", "tag")), summary(("noise",)).assign(task="mass-ct")
-    x_ray["caution"] = np.where(x_ray["source"] == "random", "", "stand-ins, not ImageNet")
-    ct["caution"] = np.where(ct["source"] == "random", "phantoms", "phantoms; stand-ins, not ImageNet")
+    names = {"imagenet": "natural-standin"}
+    x_ray, ct = x_ray.replace({"source": names}), ct.replace({"source": names})
+    x_ray["caution"] = np.where(x_ray["source"] == "random", "", "natural-standin is not ImageNet")
+    ct["caution"] = np.where(ct["source"] == "random", "phantoms", "phantoms; natural-standin is not ImageNet")
     figure = figures.by_task(data=pd.concat([x_ray, ct]), confounders=["noise", "tag"], baseline={})
-    assert [said(axes) for axes in figure.axes] == ["", "", "phantoms", ""]
-    assert figure.legends[0].get_title().get_text() == "stand-ins, not ImageNet"
-    # Gender on a cohort of one's own, beside phantoms: a column.
-    gender = summary(["gender"]).assign(task="mine", caution="")
-    both = pd.concat([summary(["tag"]).assign(caution="phantoms, not patients"), gender])
-    figure = figures.robustness(data=both)
-    assert [said(axes) for axes in figure.axes] == ["phantoms, not patients", "", "phantoms, not patients", ""]
-    assert [axes.get_title() for axes in figure.axes[:2]] == ["tag\nmass", "gender\nmine"]
-    assert figure.legends[0].get_title().get_text() == ""
+    one, both = "natural stand-in is not ImageNet", "phantoms; natural stand-in is not ImageNet"
+    assert [said(axes) for axes in figure.axes] == [one, one, both, ""]
     figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()
     for axes in figure.axes[:1]:
-        title, caution = axes.title.get_window_extent(renderer), axes.texts[-1].get_window_extent(renderer)
+        title, (caution,) = axes._left_title, [text for text in axes.texts if text.get_style() == "italic"]
+        title, caution = title.get_window_extent(renderer), caution.get_window_extent(renderer)
         assert caution.y1 <= title.y0 and caution.y0 >= axes.get_window_extent(renderer).y1, "nothing hides another"
 
 
@@ -234,14 +289,14 @@ def test_by_task_draws_a_row_a_task_of_one_test_set():
     designs = ["noise", "noise_high_vs_low"]
     figure = figures.by_task(data=data, confounders=designs, baseline={"mass-ct": 0.9})
     grid = panels(figure, 2)
-    assert [axes.get_title() for axes in grid[0]] == ["noise vs none", "noise, high vs low"]
-    assert [axes.get_ylabel() for axes in grid[:, 0]] == [f"{task}\no.o.d. test\nAUC" for task in ("mass", "mass-ct")]
+    assert titles(grid[0]) == ["noise vs none", "noise, high vs low"]
+    assert [axes.get_ylabel().splitlines()[0] for axes in grid[:, 0]] == ["mass", "mass-ct"]
     for row, table in enumerate((x_ray, ct)):
         for column, name in enumerate(designs):
-            for source, container in curves(grid[row, column]).items():
+            for source, container in zip(SOURCES, curves(grid[row, column]).values(), strict=False):
                 expected = panel_rows(table, name, "ood", source)["mean"].to_numpy()
                 assert container.lines[0].get_ydata() == pytest.approx(expected)
-    assert not curves(grid[1, 1]) and grid[1, 1].texts[0].get_text() == "no such runs"
+    assert not curves(grid[1, 1]) and "no such runs" in [text.get_text() for text in grid[1, 1].texts]
     published = [{line.get_label() for line in axes.lines} for axes in grid[:, 0]]
     assert "published state of the art" not in published[0] and "published state of the art" in published[1]
 
@@ -251,8 +306,7 @@ def test_panels_say_how_many_images_their_test_has():
     data["n"] = np.where(data["test_set"] == "ood", 30, 24)
     data["positives"] = np.where(data["confounder"] == "tag", 10, 12)
     figure = figures.robustness(data=data)
-    texts = [[text.get_text() for text in axes.texts if text.get_text()] for axes in figure.axes]
-    assert texts == [[f"n = {n} ({k} positive)"] for n in (30, 24) for k in (10, 12)]
+    assert [said(axes) for axes in figure.axes] == [f"n = {n} ({k} positive)" for n in (30, 24) for k in (10, 12)]
 
 
 def test_two_tasks_are_not_laid_on_one_published_panel():
@@ -278,8 +332,7 @@ def test_every_source_stands_in_the_legend_whatever_it_is_called(tmp_path):
     figure = figures.robustness(data=data, note="50$ and $x")
     figures.save(figure, tmp_path / "a", data)  # mathtext would raise here
     texts = legend_of(figure)
-    assert {text.strip().replace("\\", "") for text in texts} == {"_mine", "$frac$", "chance"}
-    assert texts.count("chance") == 2, "the source and the line"
+    assert {text.strip().replace("\\", "") for text in texts} == {"mine", "$frac$", "chance"}
 
 
 def test_runs_that_did_not_learn_are_crossed_out():
@@ -291,18 +344,38 @@ def test_runs_that_did_not_learn_are_crossed_out():
         expected = panel_rows(data[weak], "tag", test_set, "random")["mean"]
         assert crosses.get_ydata() == pytest.approx(expected.to_numpy())
     figure = figures.robustness(data=data.assign(unlearned=0 * weak))
-    assert figures.UNLEARNED not in legend_of(figure)
-    assert legend_of(figures.robustness(data=data.assign(unlearned=2 * weak))).count(figures.UNLEARNED) == 1
+    assert drawing.UNLEARNED not in legend_of(figure)
+    assert legend_of(figures.robustness(data=data.assign(unlearned=2 * weak))).count(drawing.UNLEARNED) == 1
 
 
-@pytest.mark.parametrize("names", [["tag"], ["tag", "noise"], ["tag", "noise", "gender"]])
-def test_legend_and_cautions_fit_into_the_figure(names):
+MANY = ["tag", "noise", "gender", "gamma", "pacemaker", "heart_size", "motion_blur"]
+
+
+@pytest.mark.parametrize(("count", "width"), [(1, 89), (2, 120), (3, 183), (5, 183), (7, 183)])
+def test_a_figure_is_as_wide_as_a_journal_prints_it_and_all_words_are_in_it(count, width):
+    data = summary(MANY[:count]).replace({"source": {"imagenet": "natural-standin", "random": "x" * 30}})
     said = "phantoms, not patients; natural-standin is not ImageNet; radiology-standin is not RadImageNet"
-    data = summary(names).replace({"source": {"imagenet": "natural-standin", "radimagenet": "radiology-standin"}})
-    figure = figures.robustness(
-        data=data.assign(caution=said, unlearned=1, n=62, positives=31), note="size 64, 128 (tag)"
-    )
+    clean = data[data["test_set"] == "iid"].assign(test_set="clean")
+    data = pd.concat([data, clean]).assign(caution=said, unlearned=1, n=1062, positives=531)
+    figure = figures.robustness(data=data, note="size 64, 128 (tag)", baseline={"mass": 0.9})
     FigureCanvasAgg(figure).draw()
-    drawn = figure.legends[0].get_window_extent()
-    assert drawn.x0 >= 0 and drawn.x1 <= figure.bbox.width and drawn.y1 <= figure.bbox.height
-    assert figure.legends[0].get_title().get_text().replace("\n", " ").startswith(said)
+    assert figure.get_figwidth() * 25.4 == pytest.approx(width)
+    texts = [text for axes in figure.axes for text in (*axes.texts, axes._left_title, axes.yaxis.label)]
+    texts += [*figure.legends[0].get_texts(), figure.legends[0].get_title(), figure._supxlabel]
+    page = figure.bbox
+    for text in texts:
+        if text.get_text():
+            box = text.get_window_extent()
+            assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1, text.get_text()
+            assert text.get_fontsize() in (style.TEXT, style.FINE)
+    letters = [text.get_text() for axes in figure.axes for text in axes.texts if text.get_weight() == "bold"]
+    assert letters == list("abcdefghijklmn"[: 2 * count]), "in the order in which they are read"
+
+
+def test_strengths_are_written_with_their_zero_where_there_is_room():
+    def labels(names):
+        figure = figures.robustness(data=summary(names))
+        return [label.get_text() for label in figure.axes[len(names)].get_xticklabels()]
+
+    assert labels(["tag"]) == ["0", "0.1", "0.2", "0.5", "0.8", "1"]
+    assert labels(MANY[:5]) == ["0", "", "0.2", "0.5", "0.8", "1"]

@@ -1,5 +1,8 @@
 """A gallery shows what the study does to an image, and its table counts it."""
 
+import math
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,20 +34,85 @@ def pixels(axes) -> np.ndarray:
 def test_gallery_shows_each_alteration_its_difference_and_its_detail(shown):
     figure = drawn(shown, note="phantoms")
     grid = np.array(figure.axes).reshape(3, 5)
-    assert [a.get_title() for a in grid[0]] == ["without", "with", "difference", "without, × 8", "with, × 8"]
+    columns = ["without", "with", "difference", "without, magnified", "with, magnified"]
+    assert all([a.get_title() for a in row] == columns for row in grid)
     for row, confounder in zip(grid, shown["confounders"], strict=True):
         for axes, alteration in zip(row, (confounder.base, confounder.carrier), strict=False):
             key = confounders.key_for(3, "a", alteration)
             assert (pixels(axes) == confounders.apply(alteration, shown["image"], key)[0]).all()
-        factor = int(row[2].get_xlabel().split()[1])
         change = pixels(row[1]).astype(int) - pixels(row[0])
-        assert (pixels(row[2]) - 128 == factor * change).all()
+        assert (pixels(row[2]) == change).all()
         left, top = (int(v) for v in row[0].patches[0].get_xy())
-        part = np.s_[top : top + 16, left : left + 16]
-        assert (pixels(row[3]) == pixels(row[0])[part]).all() and pixels(row[3]).shape == (16, 16)
+        side = row[0].patches[0].get_width()
+        part = np.s_[top : top + side, left : left + side]
+        assert (pixels(row[3]) == pixels(row[0])[part]).all() and pixels(row[3]).shape == (side, side)
         assert (pixels(row[4]) == pixels(row[1])[part]).all()
-        assert confounder.carrier.label.split("(")[0] in row[0].get_ylabel()
-    assert figure.get_suptitle() == "phantoms"
+        assert row[3].get_xlabel() == f"\u00d7 {128 / side:.2g}"
+        assert row[0].get_xlabel().replace("\n", " ") == galleries.described(confounder).replace("\u00a0", " ")
+    headings = [(each.get_suptitle(), [text.get_text() for text in each.texts]) for each in figure.subfigs]
+    assert [title.split()[0] for title, _ in headings] == ["a", "b", "c"]
+    assert [title[1:].strip() for title, _ in headings] == ["tag", "denoising", "noise, high vs low"]
+    assert all("phantoms" in texts for _, texts in headings), "each row says it"
+
+
+def bar(axes):
+    """Ends and unit of the colour bar below a difference."""
+    (below,) = axes.child_axes
+    return [tick.get_text() for tick in below.get_xticklabels()], below.get_xlabel()
+
+
+def test_differences_of_one_confounder_are_on_one_scale_with_a_bar(shown):
+    weak, strong = confounders.Noise(n0=2e7), confounders.Noise(n0=2e6)
+    found = galleries.effects(**shown | {"confounders": [weak, strong, confounders.Denoising(diameter=40)]})
+    of_each = [np.percentile(np.abs(each.difference)[each.difference != 0], 95) for each in found]
+    differences = np.array(galleries.gallery(effects=found).axes).reshape(3, 5)[:, 2]
+    limits = [axes.images[0].get_clim() for axes in differences]
+    assert limits[0] == limits[1] == (-math.ceil(of_each[1]), math.ceil(of_each[1]))
+    assert limits[2] == (-math.ceil(of_each[2]), math.ceil(of_each[2])) != limits[0]
+    most = math.ceil(of_each[1])
+    assert bar(differences[0]) == bar(differences[1]) == ([f"\u2212{most}", "0", f"+{most}"], "grey levels")
+
+
+def test_a_size_bar_has_the_length_it_says(shown):
+    for axes, length in zip(np.array(drawn(shown).axes).reshape(3, 5)[0, [0, 3]], (20, 5), strict=True):
+        words, ends = axes.texts[-1].get_text(), axes.lines[-1].get_xdata()
+        assert words == f"{length} px" and ends[1] - ends[0] == pytest.approx(length)
+
+
+@pytest.mark.parametrize(
+    ("confounder", "words"),
+    [
+        (confounders.Tag(height=128), "letter R, height 128 px, x 200 px, y 200 px, reference 1,024 px"),
+        (confounders.Denoising(diameter=40), "diameter 40 bins"),
+        (confounders.make("motion_blur", degrees=0), "length 3 mm, degrees 0, field 350 mm"),
+        (confounders.make("metal_streaks"), None),
+        (confounders.make("burnt_in_date"), None),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_parameters_are_told_in_words_and_units(confounder, words):
+    found = galleries.described(confounder).replace("\u00a0", " ")
+    assert found == words if words else found
+    assert not re.search(r"_|=|\be\+|True|False|\(", found)
+
+
+def changed(rows, columns, shape=(128, 160)):
+    change = np.zeros(shape, int)
+    change[rows, columns] = 50
+    return change
+
+
+def test_the_magnified_part_holds_what_is_small_and_lies_on_the_body_else():
+    # 20 px drawn at row 10: 26 px around its middle; wide and thin: a quarter where most changes; all: the middle.
+    assert galleries.zoomed(changed(slice(10, 30), slice(20, 30))) == (7, 12, 26)
+    thin = changed(slice(0, 2), slice(0, 160))
+    thin[0:30, 0:30] = 50
+    assert galleries.zoomed(thin)[2] == 32 and galleries.zoomed(thin)[:2] == (0, 0)
+    rim = np.ones((128, 160), int)
+    rim[:20] = 200
+    top, left, side = galleries.zoomed(rim)
+    assert side == 16 and 32 <= top + 8 < 96 and 40 <= left + 8 < 120
+    assert galleries.zoomed(np.zeros((128, 160), int)) == (56, 72, 16)
 
 
 def test_the_magnified_part_holds_the_whole_tag(shown):
@@ -97,6 +165,10 @@ def test_a_ct_slice_is_altered_in_hounsfield_units_and_shown_in_its_window():
         for seen, slice_hu in ((left, hu), (right, noisy)):
             grey = (slice_hu - (centre - width / 2)) / width * 255
             assert np.abs(seen - np.clip(grey, 0, 255)).max() <= 0.5 + 1e-9
+        found = drawn(shown)
+        (low, _, high), unit = bar(found.axes[2])
+        shown_to = found.axes[2].images[0].get_clim()[1] * width / 255
+        assert (low, high, unit) == (f"\u2212{round(shown_to):,}", f"+{round(shown_to):,}", "HU")
         tables.append(galleries.gallery_table(effects=galleries.effects(**shown)))
     assert tables[0]["mean_change"].item() != tables[1]["mean_change"].item()
 
@@ -105,11 +177,11 @@ def test_a_gallery_says_what_is_left_at_the_networks_input(shown):
     found = [Reach(40, 1.0, 0.0123, 0.5, 163), Reach(40, 0.2, 0.01, 0.1, 2), Reach(40, 1.0, 0.9, 2.0, 12)]
     how = Preprocessing(size=32)
     grid = np.array(drawn(shown, reaches=found, how=how).axes).reshape(3, 6)
-    assert grid[0][5].get_title() == "network sees\n(32 px)"
+    assert grid[0][5].get_title() == "network sees"
     assert [row[5].get_xlabel() for row in grid] == [
-        "1.2 % of pixels,\nup to 163 grey levels",
-        "the confounder is\nNOT SEEN",
-        "90 % of pixels,\nup to 12 grey levels",
+        "32 \u00d7 32 px\n1.2 % of pixels,\nup to 163 grey levels",
+        "32 \u00d7 32 px\nthe confounder is\nNOT SEEN",
+        "32 \u00d7 32 px\n90 % of pixels,\nup to 12 grey levels",
     ]
     for row in grid:
         resized = Image.fromarray(pixels(row[1])).resize((32, 32), Image.Resampling.NEAREST)

@@ -103,7 +103,7 @@ def made(tmp_path, monkeypatch):
 
 def over_folds(results, runs, metric):
     groups = results.groupby(metrics.GROUP)[metric]
-    table = groups.agg(folds="size", mean="mean", error="sem").reset_index()
+    table = groups.agg(folds="size", mean="mean", error="sem", lowest="min", highest="max").reset_index()
     half = scipy.stats.t.ppf(0.975, table["folds"] - 1) * table["error"]
     return table.assign(ci_low=table["mean"] - half, ci_high=table["mean"] + half)
 
@@ -270,9 +270,22 @@ def test_ct_is_laid_on_its_own_panels_and_never_comparable(made):
 
 def test_a_perfect_ranking_that_exceeds_1_by_rounding_draws_no_negative_bar(made):
     # Keras's AUC is a sum in float32.
-    figure = figures.against(data=made(results([1.0 + 1e-7] * 2)).assign(ci_low=0.9, ci_high=1.1))
+    figure = figures.against(data=made(results([1.0 + 1e-7] * 2)).assign(folds=5, ci_low=0.9, ci_high=1.0))
     segments = figure.axes[0].containers[0].lines[2][0].get_segments()
     assert segments[0][:, 1] == pytest.approx((0.9, 1.0))
+    assert not [line for line in figure.axes[0].lines if line.get_marker() == "^" and line.get_markersize() == 3.5]
+
+
+def test_a_figure_is_drawn_where_data_and_task_are_the_papers_or_a_point_is_comparable():
+    def of(*reasons):
+        return pd.DataFrame({"reason": reasons, "comparable": [reason == "" for reason in reasons]})
+
+    assert published.readable(of("", "task lesion, not lung-mass"))
+    assert published.readable(of("source mine, not imagenet; other settings, the paper's in brackets: size 64 (512)"))
+    assert published.readable(of(published.CT))
+    assert not published.readable(of("data phantoms, not cxr14; task lesion, not lung-mass"))
+    assert not published.readable(of("task Pneumonia, not lung-mass; splits own (published)"))
+    assert not published.readable(of(f"data ct-phantoms, not lidc; {published.CT}"))
 
 
 def test_nothing_to_compare_is_said(made):

@@ -208,6 +208,7 @@ def test_bars_cover_folds_and_patients_and_say_where_there_are_none():
     half = 4.3027 * 0.02 / np.sqrt(3) / (0.82 * 0.18)
     ends = [1 / (1 + np.exp(-(np.log(0.82 / 0.18) + side))) for side in (-half, half)]
     assert [only["ci_low"], only["ci_high"]] == pytest.approx(ends, abs=1e-5)
+    assert (only["lowest"], only["highest"]) == pytest.approx((0.80, 0.84))
     # One fold: the patients alone.
     first = table[table["fold"] == 0]
     row = statistics.summarise(first, None, parts=parts).iloc[1]
@@ -269,7 +270,7 @@ def test_tests_on_other_patients_for_each_fold_are_independent():
 
 def test_how_often_each_analysis_is_wrong_is_said_from_the_simulation():
     said = statistics.false_alarms(5)
-    assert said.startswith("With 5 folds and nothing to find, the paper's test has p below .05 in ")
+    assert said.startswith("With 5 folds and nothing to find, the paper's test has p below 0.05 in ")
     assert statistics.false_alarms(6) == said and statistics.false_alarms(3, "primary") != said
 
 

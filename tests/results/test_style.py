@@ -38,6 +38,44 @@ def test_a_confounder_is_called_by_its_title_and_by_its_name_where_that_is_its_o
     assert style.title_of("scale_bar_of_mine") == "scale bar of mine"
 
 
+@pytest.mark.parametrize(
+    ("name", "of", "words"),
+    [
+        ("natural-standin", "source", "natural stand-in"),
+        ("radiology-standin+matched", "source", "radiology stand-in, matched"),
+        ("imagenet", "source", "ImageNet"),
+        ("radimagenet-keras", "source", "RadImageNet (Keras)"),
+        ("my_net-2", "source", "my net-2"),
+        ("noise", "source", "noise"),  # a source of one's own may be called as a confounder is
+        ("noise", "confounder", "noise vs none"),
+        ("lung-mass-ct", "task", "lung mass, CT"),
+        ("COVID-19", "task", "COVID-19"),
+    ],
+)
+def test_sources_tasks_and_confounders_have_names_in_words(name, of, words):
+    assert style.title_of(name, of) == words
+
+
+def test_a_text_names_each_source_in_words_and_no_part_of_another():
+    text = "imagenet is not radimagenet; radimagenet-keras, too"
+    found = style.named(text, ["imagenet", "radimagenet", "radimagenet-keras"])
+    assert found == "ImageNet is not RadImageNet; RadImageNet (Keras), too"
+    assert style.named(text, []) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(0.5, "0.5"), (1024, "1,024"), (64.0, "64"), (0, "0"), (2e6, "2 \u00d7 10\u2076"), (1.5e7, "1.5 \u00d7 10\u2077")],
+)
+def test_numbers_are_written_as_people_write_them(value, written):
+    assert style.number(value).replace("\u00a0", " ") == written
+
+
+def test_panels_are_lettered_and_a_single_one_is_not():
+    assert style.letters(1) == [""] and style.letters(3) == ["a", "b", "c"]
+    assert style.letters(28)[25:] == ["z", "aa", "ab"]
+
+
 def test_more_sources_than_styles_are_refused():
     with pytest.raises(StudyError, match="cannot tell 8 sources apart: .* Compare fewer at once"):
         style.styles("abcdefgh")

@@ -62,11 +62,11 @@ def test_holm_leaves_the_declared_one_alone():
 
 def test_sentences_hold_effect_interval_and_number():
     assert verdicts.sentence(found(p=0.016)) == (
-        "the model leans on tag, as a sign of disease: it alone moves the AUC by 0.30 [0.26, 0.34] (p .016; n = 480, "
+        "the model leans on tag, as a sign of disease: it alone moves the AUC by 0.30 [0.26, 0.34] (p 0.016; n = 480, "
         "240 positive)."
     )
     assert "as a sign of health" in verdicts.sentence(found(-0.3))
-    assert "by 0.30 [0.26, 0.34] (p below .001" in verdicts.sentence(found(-0.3))
+    assert "by 0.30 [0.26, 0.34] (p below 0.001" in verdicts.sentence(found(-0.3))
     assert verdicts.sentence(found(0.01)) == (
         "the model shows no sign of leaning on tag: 0.01 [-0.03, 0.05], and a fall of 0.11 would have been seen "
         "(n = 480, 240 positive)."
@@ -112,7 +112,7 @@ def source(reliance, error=0.03, learned=(1, 1), seen=1.0, df=40.0, problem=""):
 def test_of_a_source_reliance_tells_and_below_zero_it_is_no_leaning():
     assert verdicts.sentence(source(0.4)) == (
         "imagenet leans on tag (Mass): having learned it, it ranks worse where it misleads, by an AUC of 0.40 "
-        "[0.34, 0.46] (p below .001; n = 120, 60 positive)."
+        "[0.34, 0.46] (p below 0.001; n = 120, 60 positive)."
     )
     assert source(0.4).p == pytest.approx(2 * t.sf(0.35 / 0.03, 40))
     assert verdicts.verdict(source(-0.4)) == NO_SIGN

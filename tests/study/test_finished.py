@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from tiny_runs import finished, planned
 
-from sourcematters import confounders
+from sourcematters import checksums, confounders
 from sourcematters.errors import StudyError
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.sources import Source
@@ -65,6 +65,17 @@ def test_rows_of_two_tasks_can_be_told_apart(tmp_path):
         ("mass-ct", "resnet18"),
     }
     assert (tests[["n", "positives"]] == [30, 20]).all(axis=None)
+    assert runs.forest() is not None
+    kept = {path.name for path in tmp_path.glob("made/figures/*")}
+    assert kept == {f"forest.{kind}" for kind in ("png", "pdf", "svg", "csv", "sha256")}
+    seal = tmp_path / "made" / "figures" / "forest.sha256"
+    assert checksums.flaw(seal, ["forest.svg"]) == ""
+    seal.with_suffix(".svg").write_text("another")
+    assert "forest.svg" in checksums.flaw(seal, ["forest.svg"])
+
+
+def test_without_a_pair_of_sources_there_is_no_forest(tmp_path):
+    assert of(tmp_path, "tag").forest() is None and not list(tmp_path.glob("made/figures/*"))
 
 
 def test_a_figure_says_in_which_settings_its_panels_differ(tmp_path):

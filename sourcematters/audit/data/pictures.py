@@ -9,32 +9,51 @@ from matplotlib.figure import Figure
 
 from sourcematters.audit.data.attributes import THE_LABEL
 from sourcematters.audit.data.shortcuts import ATTRIBUTE, IMAGE, ORDER
-from sourcematters.results.style import CHANCE, NATURAL, NORMAL, RADIOLOGY, SMALL, UNTRAINED, frame, literal
+from sourcematters.results.style import (
+    CHANCE,
+    FULL,
+    NATURAL,
+    RADIOLOGY,
+    SOFT,
+    TEXT,
+    UNTRAINED,
+    frame,
+    head,
+    letters,
+    literal,
+    page,
+)
 
 LOOKS = {IMAGE: NATURAL, ATTRIBUTE: RADIOLOGY, ORDER: UNTRAINED}
 CALLED = {IMAGE: "statistics of the image", ATTRIBUTE: "what is known of it", ORDER: "names of patients and files"}
 LETTERS = 30  # of a name
 VALUES = 8  # of the strongest attribute
-ROW = 0.19  # inches
+ROW = 4.9  # mm
 
 
 def already_confounded(
-    associations: pd.DataFrame, counts: pd.DataFrame, shortcuts: pd.DataFrame, *, anatomy: str = "the anatomy"
+    associations: pd.DataFrame,
+    counts: pd.DataFrame,
+    shortcuts: pd.DataFrame,
+    *,
+    anatomy: str = "the anatomy",
+    note: str = "",
 ) -> Figure:
     """Left, with which AUC each thing that is no `anatomy` tells the label; right, the strongest attribute's counts.
 
     The tables are those of `attributes.associations`, `attributes.counts` and `shortcuts.shortcuts`. Intervals are 95 %
-    over patients; what was not measured is left out.
+    over patients; what was not measured is left out. `note`, what must be said of the data, stands on both.
     """
     drawn = shortcuts[shortcuts["auc"].notna()].sort_values(["auc", "what"], ascending=[True, False])
-    figure = Figure(figsize=(7.2, 1.35 + ROW * max(len(drawn), 8)), layout="constrained")
+    figure = Figure(figsize=page(FULL, 36 + ROW * max(len(drawn), 8)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     _points(left, drawn)
-    left.set_title(f"What tells the label without reading {anatomy}", fontsize=NORMAL, weight="bold", loc="left")
-    _bars(right, associations, counts)
+    a, b = letters(2)
+    head(left, f"What tells the label without reading {anatomy}", letter=a, caution=note)
+    head(right, _bars(right, associations, counts), letter=b, caution=note)
     handles = [handle for axes in (left, right) for handle in axes.get_legend_handles_labels()[0]]
     figure.legend(
-        handles=handles, ncols=5, loc="outside lower left", frameon=False, fontsize=SMALL,
+        handles=handles, ncols=5, loc="outside lower left", frameon=False, fontsize=TEXT,
         handletextpad=0.4, columnspacing=1.2, handlelength=1.6,
     )  # fmt: skip
     return figure
@@ -56,22 +75,24 @@ def _points(axes: Axes, drawn: pd.DataFrame) -> None:
             )  # fmt: skip
     lowest = min(drawn["ci_low"].min(), drawn["auc"].min(), 0.4) if len(drawn) else 0.4
     axes.set_yticks(places, [literal(cut(what)) for what in drawn["what"]])
-    axes.set(xlim=(max(lowest - 0.02, 0), 1.01), ylim=(-0.7, max(len(drawn), 1) - 0.3))
-    axes.set_xlabel("AUC alone, for others' patients (95 % interval)", fontsize=SMALL + 0.5)
+    axes.set(xlim=(max(lowest - 0.02, 0), 1.01), ylim=(-1.3, max(len(drawn), 1) - 0.3))
+    axes.text(0.5, -1.2, " chance", fontsize=TEXT, color=SOFT)
+    axes.set_xlabel("AUC alone, for others' patients (95 % interval)", fontsize=TEXT)
     axes.grid(axis="x", color="#EBEBEB", linewidth=0.6)
     axes.set_axisbelow(True)
     frame(axes)
     axes.tick_params(axis="y", length=0)
     if drawn.empty:
-        axes.text(0.7, 0, "nothing could be measured", ha="center", fontsize=SMALL, color="#707070")
+        axes.text(0.7, 0, "nothing could be measured", ha="center", fontsize=TEXT, color=SOFT)
 
 
-def _bars(axes: Axes, associations: pd.DataFrame, counts: pd.DataFrame) -> None:
+def _bars(axes: Axes, associations: pd.DataFrame, counts: pd.DataFrame) -> str:
+    """Draw them, and return a title."""
     name = strongest(associations, counts)
     if not name:
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "no attribute could be measured", ha="center", fontsize=SMALL, color="#707070")
-        return
+        axes.text(0.5, 0.5, "no attribute could be measured", ha="center", fontsize=TEXT, color=SOFT)
+        return ""
     own = counts[counts["attribute"] == name]
     shown = own.iloc[:VALUES]
     places = np.arange(len(shown), dtype=float)[::-1]
@@ -79,17 +100,15 @@ def _bars(axes: Axes, associations: pd.DataFrame, counts: pd.DataFrame) -> None:
         (("negatives", "#C8C8C8", "label 0"), ("positives", "#606060", "label 1"))
     ):
         bars = axes.barh(places + 0.2 - 0.4 * k, shown[column], height=0.36, color=color, label=label)
-        axes.bar_label(bars, fontsize=SMALL - 1, padding=1.5)
+        axes.bar_label(bars, fontsize=TEXT, padding=1.5)
     axes.set_yticks(places, [literal(cut(value, 18)) for value in shown["value"]])
     more = f" (the {VALUES} largest of {len(own)} values)" if len(own) > VALUES else ""
-    axes.set_xlabel(f"images{more}", fontsize=SMALL + 0.5)
-    axes.set_title(
-        literal(textwrap.fill(f"How {cut(name)} goes with the label", 26)), fontsize=NORMAL, weight="bold", loc="left"
-    )
+    axes.set_xlabel(f"images{more}", fontsize=TEXT)
     axes.set(xlim=(0, 1.15 * max(shown[["negatives", "positives"]].to_numpy().max(), 1)))
     axes.set_ylim(min(-0.6, len(shown) / 2 - 2.5), max(len(shown) - 0.4, len(shown) / 2 + 1.5))
     frame(axes)
     axes.tick_params(axis="y", length=0)
+    return literal(textwrap.fill(f"How {cut(name)} goes with the label", 34))
 
 
 def strongest(associations: pd.DataFrame, counts: pd.DataFrame) -> str:

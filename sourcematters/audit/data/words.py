@@ -99,5 +99,5 @@ def _interval(value: object, low: object, high: object) -> str:
 
 
 def _number(value: object) -> str:
-    """Two decimals, as journals write what is between 0 and 1."""
-    return f"{value:.2f}".replace("0.", ".") if float(value) < 0.995 else "1.00"  # type: ignore[arg-type]
+    """Two decimals."""
+    return f"{value:.2f}"

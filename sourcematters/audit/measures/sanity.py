@@ -21,8 +21,8 @@ CLEARLY = 3.0  # standard errors by which another input must be better: some eig
 MANY = 0.01  # share of clipped probabilities that is said
 SCALINGS = {
     "to 0..1 (mean 0, std 1)": ((0.0,), (1.0,)),
-    "to -1..1 (mean and std .5)": ((0.5,), (0.5,)),
-    "to 0..255 (mean 0, std .00392157)": ((0.0,), (1 / 255,)),
+    "to -1..1 (mean and std 0.5)": ((0.5,), (0.5,)),
+    "to 0..255 (mean 0, std 0.00392157)": ((0.0,), (1 / 255,)),
     "as ImageNet's (its mean and std)": (IMAGENET_MEAN, IMAGENET_STD),
 }
 

@@ -31,10 +31,11 @@ class ModelChoice(Checked):
     size: int | None = Field(None, ge=16, le=4096, description="px, side of its input; none: the file's, or published")
     interpolation: Literal["nearest", "antialias"] | None = Field(None, description="none: as the study resizes")
     mean: Numbers | None = Field(
-        None, description="of pixels scaled to 0..1, one number or three; 0 and std 1/255 = .00392157 give 0..255"
+        None, description="of pixels scaled to 0..1, one number or three; 0 and std 1/255 = 0.00392157 give 0..255"
     )
     std: tuple[PositiveFloat, ...] | None = Field(
-        None, description="likewise; mean 0, std 1 give 0..1; .5 and .5 give -1..1; none: as the weights were published"
+        None,
+        description="likewise; mean 0, std 1 give 0..1; 0.5 and 0.5 give -1..1; none: as published",
     )
     inverted: bool = Field(False, description="whether it was trained on images with black bones")
     channels: Literal["auto", 1, 3] = Field("auto", description="of its input; grey is repeated; auto: the file's")

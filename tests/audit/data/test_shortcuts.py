@@ -122,13 +122,15 @@ COUNTS = pd.DataFrame(
 def test_the_words_say_what_the_numbers_say():
     said = words.in_words(goes(VIEW, AGE), SEEN, COUNTS, anatomy="lungs")
     assert said[0] == (
-        "view goes with the label (Cramér's V .25 [.15, .36]; positive are 82 of 211 AP, 86 of 138 PA); "
-        "alone it tells it with an AUC of .61 [.56, .66]."
+        "view goes with the label (Cramér's V 0.25 [0.15, 0.36]; positive are 82 of 211 AP, 86 of 138 PA); "
+        "alone it tells it with an AUC of 0.61 [0.56, 0.66]."
     )
-    assert said[1].startswith("age goes with the label (it is smaller with label 1, AUC .42 [.35, .48]);")
-    assert said[2] == "Without reading lungs the label is told by a histogram of 32 greys (AUC .83 [.79, .86])."
-    assert said[3].startswith("It is told by the patient's number (AUC .90 [.86, .93]):")
-    assert said[4] == ("So an AUC of up to .83, that of a histogram of 32 greys, is no evidence here of reading lungs.")
+    assert said[1].startswith("age goes with the label (it is smaller with label 1, AUC 0.42 [0.35, 0.48]);")
+    assert said[2] == "Without reading lungs the label is told by a histogram of 32 greys (AUC 0.83 [0.79, 0.86])."
+    assert said[3].startswith("It is told by the patient's number (AUC 0.90 [0.86, 0.93]):")
+    assert said[4] == (
+        "So an AUC of up to 0.83, that of a histogram of 32 greys, is no evidence here of reading lungs."
+    )
     assert "border" not in " ".join(said)
     assert said[-1].startswith("Each AUC is of others' patients (1,480 images of 384 patients")
 
@@ -137,8 +139,8 @@ def test_where_nothing_tells_the_label_the_words_say_how_much_that_excludes():
     nothing = told(("view", "attribute", 0.52, 0.46, 0.58, 1.0), ("border", "image", 0.55, 0.49, 0.6, 0.2))
     said = words.in_words(goes((*VIEW[:5], 1.0, "")), nothing)
     assert said[0] == (
-        "Nothing that was looked at tells the label (largest AUC alone .55 [.49, .60], of border; no interval reaches "
-        "beyond .60)."
+        "Nothing that was looked at tells the label (largest AUC alone 0.55 [0.49, 0.60], of border; no interval "
+        "reaches beyond 0.60)."
     )
     assert "evidence" not in " ".join(said) and said[1].startswith("Not looked at:")
 
@@ -152,8 +154,8 @@ def test_what_was_not_measured_is_said():
 
 
 def test_perfect_and_missing_numbers_are_written_as_journals_do():
-    assert words._interval(0.999, 0.83, 1.0) == "1.00 [.83, 1.00]"
-    assert words._interval(0.5, np.nan, np.nan) == ".50"
+    assert words._interval(0.999, 0.83, 1.0) == "1.00 [0.83, 1.00]"
+    assert words._interval(0.5, np.nan, np.nan) == "0.50"
 
 
 @pytest.mark.parametrize("rows", [0, 3, 25])
@@ -166,7 +168,7 @@ def test_the_picture_has_a_point_a_row_and_cuts_long_names(tmp_path, rows):
     assert len(labels) == rows and all(len(label) == pictures.LETTERS for label in labels)
     assert left.get_title(loc="left") == "What tells the label without reading the anatomy"
     if rows:
-        assert right.get_title(loc="left") == "How view goes with the\nlabel"
+        assert right.get_title(loc="left") == "How view goes with the label"
         assert [int(bar.get_width()) for bar in right.patches] == [129, 52, 82, 86]
     figure.savefig(tmp_path / "figure.png")
 
