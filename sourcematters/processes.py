@@ -1,6 +1,8 @@
 """Work spread over processes: a plain loop for one worker, a pool for more, the same results for both."""
 
 import contextlib
+import io
+import json
 import multiprocessing
 import os
 import signal
@@ -8,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
 from typing import Any, TypeVar
@@ -22,13 +24,79 @@ from sourcematters.errors import StudyError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+LINE, LOOKS = 1024, 0.5  # bytes in which a worker tells of its bar; s after which its parent looks again
 CRASHES = {"SIGSEGV", "SIGILL", "SIGBUS", "SIGFPE", "SIGABRT"}
 
 
 def progress(iterable: Iterable[Any] | None = None, **options: Any) -> text_bar:
-    """A tqdm bar: a widget in JupyterLab, plain text on the terminal of a headless run."""
-    bar = text_bar if os.environ.get("SOURCEMATTERS_HEADLESS") else widget_bar
+    """A tqdm bar: a widget in JupyterLab, plain text on the terminal of a headless run.
+
+    That of a worker stands in its parent's notebook, which alone can show widgets.
+    """
+    here = text_bar if os.environ.get("SOURCEMATTERS_HEADLESS") else widget_bar
+    bar = here if _line is None else _Told
     return bar(iterable, **{"leave": False, "mininterval": 1.0, **options})
+
+
+_line: memoryview | None = None  # of the board that a worker shares with its parent
+
+
+class _Told(text_bar):
+    """A worker's bar: told to its parent, the last state in place of the one before, so nobody waits for anybody."""
+
+    disable: bool
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{**options, "file": io.StringIO()})
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        about = {"desc": self.desc[:60], "unit": self.unit[:20], "total": self.total}
+        _tell({**about, "n": self.n, "postfix": (self.postfix or "")[:120]})
+
+    def close(self) -> None:
+        shown = not self.disable
+        super().close()
+        if shown:
+            _tell({})
+
+
+def _tell(state: dict[str, Any]) -> None:
+    if _line is not None:
+        _line[:] = json.dumps(state, ensure_ascii=False).encode()[:LINE].ljust(LINE)
+
+
+class _Board:
+    """What workers tell of their bars, a line each, and those bars."""
+
+    def __init__(self, context: Any, workers: int) -> None:
+        self.lines, self.taken = context.RawArray("c", workers * LINE), context.Value("i", 0)
+        self._bars: dict[int, tuple[dict[str, Any], text_bar]] = {}
+
+    def show(self) -> None:
+        """Draw the bars as they are now."""
+        for place in range(len(self.lines) // LINE):
+            state: dict[str, Any] = {}
+            with contextlib.suppress(ValueError):  # it is being written: the next look will find it whole
+                state = json.loads(bytes(self.lines[place * LINE : (place + 1) * LINE]).rstrip(b"\0 ") or b"{}")
+            about: dict[str, Any] = {name: state[name] for name in ("desc", "unit", "total") if name in state}
+            if place in self._bars and self._bars[place][0] != about:
+                self._end(place)
+            if state:
+                if place not in self._bars:
+                    self._bars[place] = about, progress(initial=state["n"], **about)
+                bar = self._bars[place][1]
+                bar.n = state["n"]
+                bar.set_postfix_str(state["postfix"])
+
+    def close(self) -> None:
+        """Take all bars away."""
+        for place in list(self._bars):
+            self._end(place)
+
+    def _end(self, place: int) -> None:
+        _, bar = self._bars.pop(place)
+        bar.total = bar.n  # a widget that is not full would stay, in red: its last steps were not looked at
+        bar.close()
 
 
 def cores() -> int:
@@ -62,15 +130,21 @@ def apart(function: Callable[[Task], Result], task: Task) -> Result:
 def _spread(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[tuple[Task, Result]]:
     others, finished = set(multiprocessing.active_children()), False
     spawn = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, spawn, _end_with_parent, (os.getpid(),))
+    board, headless = _Board(spawn, workers), bool(os.environ.get("SOURCEMATTERS_HEADLESS"))
+    executor = ProcessPoolExecutor(workers, spawn, _begin, (os.getpid(), board.lines, board.taken))
     started: set[Any] = set()
     try:
         with _deaf_to_interrupts():
             futures = {executor.submit(function, task): task for task in tasks}
             executor.submit(os.getpid)  # the pool watches a process only from the next submission on
         started = set(multiprocessing.active_children()) - others
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        running = set(futures)
+        while running:
+            done, running = wait(running, timeout=None if headless else LOOKS, return_when=FIRST_COMPLETED)
+            if not headless:
+                board.show()
+            for future in done:
+                yield futures[future], future.result()
         finished = True
     except BrokenProcessPool as error:
         executor.shutdown()  # it ends the others by SIGTERM, and waits for all
@@ -78,6 +152,7 @@ def _spread(function: Callable[[Task], Result], tasks: Iterable[Task], workers: 
         code = min(codes - {-signal.SIGTERM} or codes, default=None)
         raise StudyError(f"a worker process {ended_by(code, workers)}") from error
     finally:
+        board.close()
         executor.shutdown(wait=finished, cancel_futures=True)
         for child in set(multiprocessing.active_children()) - others:
             child.kill()
@@ -117,7 +192,12 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_parent(parent: int) -> None:
+def _begin(parent: int, lines: Any, taken: Any) -> None:
+    global _line
+    with taken:
+        place, taken.value = taken.value, taken.value + 1
+    _line = memoryview(lines).cast("B")[place * LINE : (place + 1) * LINE]
+
     # A kernel killed with -9 cannot tell its workers; without this they would compute on, unseen.
     def watch() -> None:
         while os.getppid() == parent:

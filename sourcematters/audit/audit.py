@@ -6,6 +6,7 @@ audit.model()  # is the model fed what it was trained on?
 audit.show()  # what each confounder does, and what the model sees of it
 audit.leaning()  # each image with it beside itself without it
 audit.flipped()  # images whose decision it turns
+audit.explore()  # a hand on the confounder
 audit.groups()  # the model in each group of patients
 audit.sources()  # would another pretraining source lean less?
 audit.answer()
@@ -29,6 +30,7 @@ from sourcematters.cohorts.pixels import read
 from sourcematters.errors import StudyError, stoppable
 from sourcematters.results import galleries, verdicts
 from sourcematters.results.verdicts import LEANS
+from sourcematters.study.explorer import Network
 from sourcematters.study.finished import save_figure, save_table
 from sourcematters.study.study import Study
 from sourcematters.training import image_bank
@@ -192,6 +194,21 @@ class Audit:
             return None
         columns = "attribute value n positives auc sensitivity specificity gap gap_low gap_high auc_aligned "
         return self._keep("groups", self.measured.by_group)[(columns + "auc_reversed note").split()].round(3)
+
+    @stoppable()
+    def explore(self) -> Any:
+        """Move the parameters of the confounders, and see what comes to the model, and its score.
+
+        Writes explorer.html, the same without a kernel, of those that it was tried with.
+        """
+        if self.asked.scores:
+            print("The scores were made elsewhere: there is no model that could be asked.")
+            return None
+        measured, networks = self.measured, {}
+        if self.asked.model:
+            networks[measured.model.name] = Network(measured.model.logits, measured.threshold)
+        tried = [one.confounder for one in measured.visible]
+        return self.study.explored(measured.images, tried, measured.how, networks)
 
     # Sources
 

@@ -58,6 +58,7 @@ def report(folder: str | Path) -> tuple[str, int]:
 
 def _files(profiles: list[Path], shared: Path) -> Iterator[Check]:
     kept = [(path / name, *how) for path in profiles for name, how in OWN.items()]
+    kept += [(path, "", "written anew by its notebook") for path in profiles]  # pages, where they have a checksum
     kept += [(path, *how) for name, how in SHARED.items() for path in sorted(shared.glob(name)) if path.is_dir()]
     for folder, suffix, what in kept:
         yield from _sealed(folder, suffix, AGAIN, what)

@@ -173,10 +173,15 @@ def run(
         else:
             at_once = min(workers or _suitable_workers(todo, device), len(todo))
             execution = replace(execution, memory_share=1 / at_once)
-            work = partial(attempt, workspace=workspace, execution=execution, show=at_once == 1)
+            # Of the first run its epochs are shown: until it ends, nothing else tells how long one takes.
+            work = partial(_attempt, workspace=workspace, execution=execution, shown=todo[: 1 if at_once > 1 else None])
             ended = over_processes(work, todo, at_once)
         _watch(ended, workspace, done=len(specs) - len(todo), total=len(specs))
     return collect(table, workspace)
+
+
+def _attempt(spec: RunSpec, workspace: Workspace, execution: Execution, shown: Sequence[RunSpec]) -> str:
+    return attempt(spec, workspace, execution, show=spec in shown)
 
 
 def _looked_through(specs: Sequence[RunSpec], workspace: Workspace, *, force: bool, workers: int) -> list[RunSpec]:
@@ -256,7 +261,8 @@ def _prepare(todo: Sequence[RunSpec], workspace: Workspace, workers: int) -> Non
 
 def _fetch(sources: Iterable[Source], backbone: str, workers: int) -> None:
     missing = sorted((source for source in sources if not source.at_hand), key=str)
-    list(over_processes(methodcaller("fetch", backbone), missing, workers))
+    fetched = over_processes(methodcaller("fetch", backbone), missing, workers)
+    list(progress(fetched, total=len(missing), desc="sources", unit="source", mininterval=0, disable=not missing))
 
 
 def prepare_sources(

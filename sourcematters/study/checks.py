@@ -35,6 +35,7 @@ USES = {
     "contact_sheet": {"cohort", "bank"},
     "noise_domains": {"cohort", "hounsfield"},
     "show": {"cohort", "image"},
+    "explore": {"cohort", "image"},
     "design": {"cohort", "sets"},
     "prepare_sources": {"sources"},
     "collected": {"all runs"},

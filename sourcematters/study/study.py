@@ -9,7 +9,7 @@ runs.answer()
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from sourcematters.runs import grids, mixtures
 from sourcematters.runs.run_folder import Workspace
 from sourcematters.runs.specs import RunSpec, grid
 from sourcematters.sources import Source, plain
-from sourcematters.study import checks
+from sourcematters.study import checks, explorer
 from sourcematters.study import settings as configuration
 from sourcematters.study.finished import FinishedRuns, save_figure, save_table
 from sourcematters.study.settings import SECTIONS, Settings, merged, read_profile, split_section
@@ -205,6 +205,31 @@ class Study:
         table = galleries.gallery_table(effects=effects, reaches=reaches).assign(caution=study.cohort.caution)
         return save_figure(self.workspace, name, figure, table)
 
+    @stoppable()
+    def explore(self, *names: str) -> Any:
+        """Move the parameters of any drawn confounder, and see image, difference, spectrum and the network's input.
+
+        Writes explorer.html, the same without a kernel, of the confounders called `names`, or that of the settings.
+        """
+        study = self.about((names or (self.settings.confounder,))[0])
+        chosen = [self.confounder(name) for name in names or (self.settings.confounder,)]
+        return study.explored(study.cohort.table, chosen, study.settings.training)
+
+    def explored(
+        self,
+        table: pd.DataFrame,
+        chosen: Sequence[Confounder],
+        how: Preprocessing,
+        networks: Mapping[str, explorer.Network] | None = None,
+    ) -> Any:
+        """`explorer.explore` of images of `table`: the page has the `chosen` confounders, the widget all others too."""
+        seed = self.settings.seed
+        shown = explorer.cases(table, seed=seed)
+        others = [self.confounder(name) for name, kind in confounders.known().items() if not kind.sampled]
+        drawn = explorer.drawable([*chosen, *others], shown[0], how, seed=seed)
+        subject = explorer.Subject(shown, drawn, how, seed, networks or {}, self.cohort.caution)
+        return explorer.explore(subject, [one.name for one in chosen], self.results, beside=self._notebooks)
+
     def noise_domains(self) -> Image:
         """Noise in the image beside noise in the projections, on the first positive CT slice."""
         path = self.cohort.table.query("label == 1")["path"].iloc[0]
@@ -294,7 +319,12 @@ class Study:
         # A headless call writes it last, and puts the executed notebook into the results.
         headless = bool(os.environ.get("SOURCEMATTERS_HEADLESS"))
         index = self.results / "index.html" if headless else report.write(self.results)
-        return HTML(report.link(index, self.results / "notebooks" if headless else Path.cwd()))
+        return HTML(report.link(index, self._notebooks))
+
+    @property
+    def _notebooks(self) -> Path:
+        """Where the notebook is seen: executed in the results, or where somebody works with it."""
+        return self.results / "notebooks" if os.environ.get("SOURCEMATTERS_HEADLESS") else Path.cwd()
 
     def collected(self) -> FinishedRuns:
         """The runs of all confounders of this study that are done; printed are those that are not or did not learn."""

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import tiny_audit
 from IPython.display import Image
+from scipy.special import expit
 
 from sourcematters.audit import Audit
 from sourcematters.audit.data import shortcuts, telling
@@ -82,6 +83,24 @@ def test_from_the_data_to_the_answer(ask, folder, capsys, monkeypatch):
     assert audit.page().data
 
 
+def test_the_explorers_scores_are_the_models_on_the_studys_image(ask, folder):
+    audit = ask(model=tiny_audit.asked(folder / "leaner.onnx"), audited=["tag"], scored_images=20)
+    shown = audit.explore()
+    (said,) = (one.value for one in _everything(shown) if "leaner.onnx scores" in str(getattr(one, "value", "")))
+    case = next(one.value for one in _everything(shown) if getattr(one, "description", "") == "image")
+    scored = audit.measured.scores[audit.measured.scores["image_id"] == case.image_id]
+    without, carrying = expit(scored[scored["confounder"].isin(["", "tag"])]["logit"])
+    assert f"leaner.onnx scores {without:.2f} without it, {carrying:.2f} with it" in said
+    assert f"positive from {expit(audit.measured.threshold):.2f} on" in said
+    assert (audit.study.results / "explorer.html").is_file()
+
+
+def _everything(box):
+    for child in getattr(box, "children", ()):
+        yield child
+        yield from _everything(child)
+
+
 def test_without_a_model_the_data_are_all_that_is_asked(ask, capsys):
     audit = ask()
     assert not audit.has_model
@@ -97,7 +116,7 @@ def test_scores_made_elsewhere(ask, folder, capsys):
     for name, logits in (("without", 0 * table["label"]), ("tag", 1 - 2 * table["label"])):
         table[["image_id"]].assign(logit=logits).to_csv(folder / f"{name}.csv", index=False)
     audit = ask(scores={name: str(folder / f"{name}.csv") for name in ("without", "tag")}, primary="tag", threshold=0.6)
-    assert audit.has_model and audit.model() is None and audit.show() is None
+    assert audit.has_model and audit.model() is None and audit.show() is None and audit.explore() is None
     assert isinstance(audit.leaning(), Image)
     said = capsys.readouterr().out
     assert "The scores were made elsewhere." in said and "No negative control: only who made the scores can" in said

@@ -276,6 +276,9 @@ def test_the_walkthrough_shows_every_artefact(study):
     # The tag changes only pixels under its glyph; filter and noise act everywhere.
     assert 0 < table.loc["tag", "changed_pixels"] <= table.loc["tag", "masked_pixels"] < 256 * 256 / 4
     assert (table.loc[["denoising", "noise"], "masked_pixels"] == 256 * 256).all()
+    assert 1e5 < (folder / "explorer.html").stat().st_size < 1.5e6
+    executed = (folder / "notebooks" / "00_walkthrough.ipynb").read_text()
+    assert "../explorer.html" in executed and "widget-view" not in executed, "a page shows no widget without a kernel"
 
 
 def test_the_page_shows_the_figures_and_says_what_they_are(study):

@@ -168,6 +168,16 @@ def test_a_plan_that_was_deleted_does_not_just_drop_out_of_the_tables(made):
         grids.collect_plans(workspace)
 
 
+def test_a_damaged_page_is_told(made):
+    workspace, _, _ = made
+    with checksums.sealing(workspace.own("explorer.html")) as beside:
+        beside.write_text("<p>whole</p>")
+    assert check.report(workspace.results)[1] == 0
+    workspace.own("explorer.html").write_text("<p>who")
+    text, wrong = check.report(workspace.results)
+    assert wrong == 1 and "explorer.html: does not match its checksum in explorer.sha256; written anew" in text
+
+
 def test_a_damaged_cohort_is_refused_and_registered_anew(made, cohort, capfd):
     workspace, specs, _ = made
     path = workspace.shared("cohorts") / f"{specs[0].cohort}.csv"

@@ -450,6 +450,24 @@ def test_progress_tells_loss_and_auc_of_the_run_just_made(cohort, tmp_path, monk
     assert expected in capfd.readouterr().err
 
 
+def test_of_many_runs_at_once_the_first_shows_its_epochs(cohort, tmp_path, monkeypatch):
+    shown = []
+
+    def attempt(spec, workspace, execution, show=False):
+        shown.append((spec.id, show))
+        return "failed"
+
+    monkeypatch.setattr(grids, "attempt", attempt)
+    monkeypatch.setattr(grids, "over_processes", lambda work, todo, workers: [(spec, work(spec)) for spec in todo])
+    monkeypatch.setattr(grids, "_prepare", lambda *a: None)
+    specs = plan(cohort, Workspace(str(tmp_path / "made")))
+    for workers, those in ((2, specs[:1]), (1, specs)):
+        shown.clear()
+        with pytest.raises(StudyError, match="4 of 4 runs failed"):
+            grids.run(specs, Workspace(str(tmp_path / "made")), name="g", workers=workers, device="cpu")
+        assert shown == [(spec.id, spec in those) for spec in specs]
+
+
 def test_a_library_error_of_a_run_is_told_with_its_name_and_ours_as_it_is(cohort, tmp_path, monkeypatch):
     workspace = Workspace(str(tmp_path / "made"))
     spec = plan(cohort, workspace, p_art=[1], folds=1)[0]
