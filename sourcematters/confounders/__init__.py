@@ -1,7 +1,8 @@
 """Confounders: what co-occurs with the positive class, and the design that makes it so.
 
 All are known by name (`known`, `make`). To add one, write a class in a file of its own, here or anywhere, and import
-it; with that it is in the taxonomy's figure, the galleries, the lists and the tests. README.md has one of 20 lines.
+it; with that it is in the taxonomy's figure, the galleries, the lists and the tests. docs/add_confounder.md
+has one of 20 lines.
 
 Source: Juodelyte et al. 2024, Section 3 (https://arxiv.org/abs/2403.04484), and the authors' code.
 """

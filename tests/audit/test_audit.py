@@ -1,5 +1,8 @@
 """An audit from its settings to its answer: what is said, what is kept, and what is refused before anything is done."""
 
+import re
+
+import documented
 import pandas as pd
 import pytest
 import tiny_audit
@@ -78,6 +81,11 @@ def test_from_the_data_to_the_answer(ask, folder, capsys, monkeypatch):
     assert {path.name for path in (kept / "figures").glob("*.png")} == {
         "audit_data.png", "audit_confounders.png", "audit_leaning.png", "audit_flipped.png",
     }  # fmt: skip
+    written = documented.written(kept.parent)
+    elsewhere = "where|audit_sources_compared"  # of networks with gradients, and of runs: see tests/notebooks
+    assert not documented.flaws(
+        written, lambda name: name in written or "audit" in name and not re.search(elsewhere, name)
+    )
     text, wrong = check.report(kept)
     assert wrong == 0 and "as they were written" in text, text
     assert audit.page().data

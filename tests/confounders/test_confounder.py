@@ -146,9 +146,9 @@ def test_one_is_made_by_name():
 
 @pytest.fixture
 def outside(tmp_path, monkeypatch):
-    """The README's example of a confounder, as a module that is not part of the package."""
-    readme = Path(__file__).parents[2] / "README.md"
-    (code,) = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.S)
+    """The example of a confounder in docs/, as a module that is not part of the package."""
+    page = Path(__file__).parents[2] / "docs" / "add_confounder.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
     (tmp_path / "my_confounder.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     yield importlib.import_module("my_confounder")
