@@ -7,6 +7,9 @@ audit.show()  # what each confounder does, and what the model sees of it
 audit.leaning()  # each image with it beside itself without it
 audit.flipped()  # images whose decision it turns
 audit.explore()  # a hand on the confounder
+=======
+audit.where()  # where the model looks
+>>>>>>> where
 audit.groups()  # the model in each group of patients
 audit.sources()  # would another pretraining source lean less?
 audit.answer()
@@ -24,8 +27,10 @@ from sourcematters import checksums, confounders
 from sourcematters.audit import budget, comparison, flipped, pictures
 from sourcematters.audit.data import attributes, image_statistics, shortcuts, words
 from sourcematters.audit.data.pictures import already_confounded
-from sourcematters.audit.measured import Measured
+from sourcematters.audit.measured import CONTROL, Measured
 from sourcematters.audit.measures import controls, flips, sanity
+from sourcematters.audit.where import finished, shares
+from sourcematters.audit.where import pictures as looks
 from sourcematters.cohorts.pixels import read
 from sourcematters.errors import StudyError, stoppable
 from sourcematters.results import galleries, verdicts
@@ -163,6 +168,7 @@ class Audit:
         return self._draw("leaning", figure, table)
 
     @stoppable()
+<<<<<<< HEAD
     def flipped(self) -> Image | None:
         """Images whose decision a confounder turns, beside themselves without it: of those that it leans on, if any."""
         if not self.has_model:
@@ -185,6 +191,32 @@ class Audit:
             for row in chosen.itertuples()
         ]
         return self._draw("flipped", flipped.figure(chosen, made, self.study.cohort.caution), chosen)
+
+    @stoppable()
+    def where(self) -> Image | None:
+        """Draw how much of the model's attribution lies on each confounder that has a place, or say why not."""
+        if not self.asked.model:
+            print("Where it looks can only be told of a model that is at hand.")
+            return None
+        model = self.measured.model
+        if why := finished.refusal(model):
+            print(f"Where it looks cannot be told: {why}")
+            return None
+        tried = [one for one in self.measured.tried if one != CONTROL]
+        how: dict[str, Any] = {
+            "folder": self.measured.folder / "where",
+            "task": self.asked.task,
+            "seed": self.asked.seed,
+        }
+        found = finished.of_model(model, self.measured.images, tried, self.measured.how, **how)
+        if found.empty:
+            print("No confounder that it was tried with has a place: each covers the whole image.")
+            return None
+        table = shares.summary(found, seed=self.asked.seed)
+        for sentence in [*looks.in_words(table), *looks.costs(found)]:
+            print(sentence)
+        self._keep("where_share", table)
+        return self._draw("where_share", looks.of_model(table, note=self.study.cohort.caution), table)
 
     @stoppable()
     def groups(self) -> pd.DataFrame | None:

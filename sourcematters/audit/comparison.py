@@ -27,7 +27,9 @@ def planned(study: Study, names: Sequence[str]) -> list[budget.Step]:
     specs = _specs(_of_step(study, budget.STEPS[0]), names)
     if not _seconds(study, specs):
         print("One run is made and timed.")
-        grids.run(specs[:1], study.workspace, name=NAME, workers=1, device=study.settings.device)
+        grids.run(
+            specs[:1], study.workspace, name=NAME, workers=1, device=study.settings.device, keep=study.settings.keep
+        )
     if not (timed := _seconds(study, specs)):
         raise StudyError(
             f"{study.workspace.run(specs[0].fit)}: env.json does not tell what the run took. Delete the folder."

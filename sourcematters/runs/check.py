@@ -103,6 +103,6 @@ def _fit(run: Path) -> str:
 def _flaw_of_run(run: Path) -> str:
     if wrong := run_folder.flaw(run):
         return wrong
-    if read_json(run / "spec.json")["confounder"] is None:
+    if read_json(run / "spec.json")["confounder"] is None or run_folder.WEIGHTS in checksums.read(run / "done"):
         return run_folder.flaw(run, run_folder.WEIGHTS)
     return ""

@@ -23,6 +23,7 @@ from sourcematters.runs.run_folder import (
     Execution,
     Workspace,
     attempt,
+    lacks_weights,
     open_registered,
     predictions,
     register,
@@ -135,6 +136,7 @@ def run(
     slurm: Mapping[str, Any] | None = None,
     recompute: bool = False,
     force: bool = False,
+    keep: str = "",
 ) -> pd.DataFrame:
     """Execute the runs that are not done yet and return the results table of all of them.
 
@@ -145,7 +147,7 @@ def run(
     name              of the grid: its list of runs is kept as plans/`name`.csv, for `status`
     workers           processes; 0 means one a core, or as many as fill a GPU (`devices.runs_at_once`)
     executor, slurm   local, or slurm for jobs of a cluster with these options; banks and weights are still made here
-    device, recompute  as in `Execution`
+    device, recompute, keep  as in `Execution`
     force             go on with images that `guards.flaws` refuses, of which every figure then says so
 
     Raises StudyError naming the failed runs and where their tracebacks are, for an unknown executor or option, for
@@ -154,11 +156,15 @@ def run(
     recipes = [spec.training for spec in specs]
     means: dict[str, Any] = dict(recompute=recompute, device=device, executor=executor, slurm=slurm or {})
     options = check_means(recipes, workspace, **means)
-    execution = Execution(device, recompute)
+    execution = Execution(device, recompute, keep=keep)
     specs = _looked_through(specs, workspace, force=force, workers=workers)
     table = plan_table(specs)
     plans.write(workspace, name, table)
     todo = [spec for spec in specs if not usable(spec, workspace)]
+    waiting = {spec.id for spec in todo}
+    if again := [s for s in specs if s.id not in waiting and lacks_weights(s, workspace.run(s), keep)]:
+        print(f"{len(again)} runs that are done have kept no weights: they are trained again, to the same predictions.")
+        todo += again
     finished = {workspace.run(spec) for spec in specs} - {workspace.run(spec) for spec in todo}
     if note := provenance.made_by_other_code(sorted(finished)):
         print(f"note: {note}", file=sys.stderr)

@@ -7,7 +7,8 @@ A run folder `runs/<id>/` (`RunSpec.id`) holds
     predictions.csv   a test image a row: image_id, patient_id, label, score, test_set, carries (see `metrics`)
     metrics.json      a test set a row: test_set, n, positives, patients, auc, auc_keras; follows from predictions.csv
     env.json          device, versions, commit, code, seconds that it took, when it was finished (`provenance`)
-    weights.safetensors   the network, only of a run without confounder: runs at p_art = 0 score it (`RunSpec.fit`)
+    weights.safetensors   the network, of a run without confounder, which runs at p_art = 0 score (`RunSpec.fit`), and
+                      of any that trained one and was asked to keep it (`Execution.keep`)
     done              the seal (see `checksums`), written last: SHA-256 of all the others but env.json, the one in which
                       two makings of the same run differ
 
@@ -30,8 +31,9 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import psutil
 
@@ -47,6 +49,9 @@ from sourcematters.training import image_bank
 from sourcematters.training.image_bank import Pixels, Rendering
 from sourcematters.training.recipe import Preprocessing
 
+if TYPE_CHECKING:
+    from sourcematters.training.classifier import Classifier
+
 FILES = ("spec.json", "history.csv", "predictions.csv", "metrics.json")
 WEIGHTS = "weights.safetensors"
 STATES = ["done", "running", "queued", "failed", "lost", "missing"]
@@ -61,6 +66,7 @@ class Execution:
     recompute: bool = False  # a training step holds less memory and takes a quarter longer (`memory.recompute`)
     checkpoint_seconds: float = 300  # a run keeps where it stands at most so often: what a killed one loses
     memory_share: float = 1.0  # the run's part of a card that other runs share, 0..1
+    keep: str = ""  # "weights" keeps those of every run that trained some; one without them is made again
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ def execute(spec: RunSpec, workspace: Workspace, execution: Execution = Executio
     """
     target = workspace.run(spec)
     with _locked(target):
-        if not _usable(spec, target):
+        if not _usable(spec, target) or lacks_weights(spec, target, execution.keep):
             _make(spec, workspace, execution, show)
     return target
 
@@ -116,6 +122,41 @@ def usable(spec: RunSpec, workspace: Workspace) -> bool:
         return target.exists()
     with _locked(target):  # another process may be making it again
         return _usable(spec, target)
+
+
+def lacks_weights(spec: RunSpec, folder: Path, keep: str) -> bool:
+    """Whether a run that is done trained a network, should `keep` its weights, and has none that are whole."""
+    return bool(keep) and spec.fit == spec and bool(checksums.flaw(folder / "done", [WEIGHTS]))
+
+
+def network(spec: RunSpec, workspace: Workspace, device: str = "cpu") -> "Classifier":
+    """The network of a finished run, as it was when it made the run's predictions, on `device`.
+
+    At p_art = 0 it is that of the run without confounder. Raises StudyError if its weights were not kept, or are
+    damaged.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    from sourcematters.training import devices
+    from sourcematters.training.classifier import reproducible
+
+    folder = workspace.run(spec.fit)
+    if wrong := checksums.flaw(folder / "done", [WEIGHTS]):
+        raise StudyError(
+            f"{wrong}. Its network is had by `-p keep weights`: it is trained again, and its weights kept."
+        )
+    with reproducible(0, torch.device("cpu")):  # what it starts from is drawn, and replaced
+        model = _untrained(spec)
+    model.load_state_dict(load_file(folder / WEIGHTS))
+    devices.place(model, torch.device(device))
+    return model.eval()
+
+
+def _untrained(spec: RunSpec) -> "Classifier":
+    from sourcematters.training.classifier import Classifier
+
+    return Classifier(spec.source, spec.backbone, size=spec.training.size, dropout=spec.training.dropout)
 
 
 def flaw(folder: Path, *more: str) -> str:
@@ -175,7 +216,7 @@ def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool)
 
     from sourcematters.training import devices, fine_tuning, memory
     from sourcematters.training.checkpoints import Checkpoint
-    from sourcematters.training.classifier import Classifier, reproducible
+    from sourcematters.training.classifier import reproducible
 
     started, training = time.perf_counter(), spec.training
     fit = execute(spec.fit, workspace, execution, show=show) if spec.fit != spec else None
@@ -191,7 +232,7 @@ def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool)
         tests = sets[sets["part"].isin(metrics.TEST_SETS)]
         # All sources and strengths of a fold start from the same classifier.
         with reproducible(derive(spec.seed, "initialization", spec.fold), device), memory.kept():
-            model = Classifier(spec.source, spec.backbone, size=training.size, dropout=training.dropout)
+            model = _untrained(spec)
             if training.compiled:
                 model.compile()
             if execution.recompute:
@@ -219,7 +260,7 @@ def _make(spec: RunSpec, workspace: Workspace, execution: Execution, show: bool)
         write_csv(folder / "history.csv", history)
         write_csv(folder / "predictions.csv", predictions)
         write_json(folder / "metrics.json", metrics.by_test_set(predictions).to_dict("records"))
-        if spec.confounder is None:
+        if spec.confounder is None or (execution.keep and not fit):
             tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
             with replacing(folder / WEIGHTS) as beside:
                 save_file(tensors, beside)
@@ -240,9 +281,24 @@ def _becoming(target: Path) -> Iterator[Path]:
         yield folder
         (folder / "heartbeat").unlink()
         checksums.seal(folder / "done", (path for path in folder.iterdir() if path.name != "env.json"))
+        if target.exists():  # without the weights that it should keep
+            _compare(target, folder)
+            shutil.rmtree(target)
         os.replace(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _compare(old: Path, new: Path) -> None:
+    """Say it where a run that was trained again for its weights predicts otherwise than before."""
+    # As text first: Python reads a float exactly.
+    scores = [pd.read_csv(each / "predictions.csv", dtype=str)["score"].to_numpy(float) for each in (old, new)]
+    if (largest := np.abs(scores[0] - scores[1]).max()) > 0:
+        checksums.tell(
+            f"{old}: trained again for its weights, it predicts otherwise, by up to {largest:.2g}: other versions or "
+            "another device round otherwise (env.json)",
+            "it takes the old one's place, and its notebook should be run again",
+        )
 
 
 def renderings(spec: RunSpec) -> tuple[Rendering, Rendering]:

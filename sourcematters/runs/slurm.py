@@ -24,7 +24,7 @@ from pydantic import ConfigDict, Field, model_validator
 from sourcematters import checksums
 from sourcematters.checked import Checked
 from sourcematters.errors import StudyError, printable
-from sourcematters.runs.run_folder import Execution, Workspace, attempt, is_complete
+from sourcematters.runs.run_folder import Execution, Workspace, attempt, is_complete, lacks_weights
 from sourcematters.runs.specs import RunSpec
 
 SILENT_POLLS = 20  # so many times in a row squeue may not answer while we wait: controllers restart
@@ -79,7 +79,7 @@ def make_in_jobs(
             if silent > SILENT_POLLS:
                 raise
         lost = gone - queued
-        outcomes = {spec: _outcome(spec, workspace, spec.id in lost) for spec in waiting}
+        outcomes = {spec: _outcome(spec, workspace, execution.keep, spec.id in lost) for spec in waiting}
         yield from ((spec, outcome) for spec, outcome in outcomes.items() if outcome is not None)
         waiting = [spec for spec in waiting if outcomes[spec] is None]
         if not waiting:
@@ -89,9 +89,9 @@ def make_in_jobs(
         time.sleep(options.poll_seconds)
 
 
-def _outcome(spec: RunSpec, workspace: Workspace, lost: bool) -> str | None:
+def _outcome(spec: RunSpec, workspace: Workspace, keep: str, lost: bool) -> str | None:
     """Nothing ("") if the run is done, why it failed, or None while its job has it; `lost` if no job has it."""
-    if is_complete(workspace.run(spec)):
+    if is_complete(folder := workspace.run(spec)) and not lacks_weights(spec, folder, keep):
         return ""
     failure = _failure(spec, workspace)
     if lost and not failure:

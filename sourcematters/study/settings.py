@@ -46,6 +46,7 @@ class Settings(Choice, Training):
     confounder: str = Field("gender", description="what notebook 25 runs: any name of --list")
     device: str = Field("auto", description="auto, cpu, cuda or mps")
     recompute: bool = Field(False, description="half the memory in training, a quarter more time; changes no number")
+    keep: Literal["", "weights"] = Field("", description="weights: each run keeps its network; changes no number")
     executor: Literal["local", "slurm"] = Field("local", description="who makes the runs: this machine, or a cluster")
     slurm: dict[str, Any] = Field({}, description="options of sbatch, such as {partition: gpu, time: 60}")
     state_of_the_art: dict[str, Strength] = Field({}, description="published AUC of a task, a dotted line in figures")

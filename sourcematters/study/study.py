@@ -268,7 +268,9 @@ class Study:
         """
         names, asked = names or (self.settings.confounder,), self.settings
         name = save_as or self.confounder(names[0]).name
-        how = {key: getattr(asked, key) for key in ("workers", "device", "executor", "slurm", "recompute", "force")}
+        how = {
+            key: getattr(asked, key) for key in ("workers", "device", "executor", "slurm", "recompute", "force", "keep")
+        }
         specs: list[RunSpec] = []
 
         def how_far() -> str:

@@ -3,9 +3,9 @@
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from sourcematters.seeds import generator
 from sourcematters.sources.file_kinds import instead_of, is_keras, is_onnx, is_torchscript
 from sourcematters.sources.loading import reason
 from sourcematters.sources.source import IMAGENET_MEAN, IMAGENET_STD
+
+if TYPE_CHECKING:
+    from torch import nn
 
 REVISION = 1  # raise it when the same file and options give other log-odds
 BATCH, LARGER = 16, 128  # images that a thread, and a card, takes at once
@@ -52,6 +55,7 @@ class Finished:
     reading: Reading
     run: Run
     device: str
+    module: "nn.Module | None" = None  # what torch runs; None of a graph
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Log-odds of label 1, (N,), of grey images, (N, size, size). Raises StudyError for what it cannot take."""
@@ -145,7 +149,8 @@ def _of_module(choice: ModelChoice, found: Module, device: str) -> Finished:
     for channels in options:
         pixels = _input(choice, network.input if network else None, channels, None)
         try:
-            return _tried(choice, found.kind, run, pixels, done, ends_in, features_are, str(chosen))
+            tried = _tried(choice, found.kind, run, pixels, done, ends_in, features_are, str(chosen))
+            return replace(tried, module=found.module)
         except _Untakable as error:
             refused.append(error)
     raise StudyError(str(refused[0])) from refused[0]

@@ -127,7 +127,7 @@ def runner(module: "torch.nn.Module", head: str, device: "torch.device") -> Run:
     def run(images: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         # TorchScript rewrites a graph after it has run a few times, and then rounds otherwise.
         with torch.inference_mode(), torch.jit.optimized_execution(False):
-            outputs = _tensor(module(torch.from_numpy(images).to(device))).float().reshape(len(images), -1)
+            outputs = first_tensor(module(torch.from_numpy(images).to(device))).float().reshape(len(images), -1)
         features = seen.pop(threading.get_ident(), outputs)
         features = features.float().reshape(len(images), -1)
         return outputs.double().cpu().numpy(), features.cpu().numpy()
@@ -135,7 +135,7 @@ def runner(module: "torch.nn.Module", head: str, device: "torch.device") -> Run:
     return run
 
 
-def _tensor(made: Any) -> "torch.Tensor":
+def first_tensor(made: Any) -> "torch.Tensor":
     """The outputs among what a network returns: logits, or the first of several."""
     while not hasattr(made, "reshape"):
         made = made.get("logits", next(iter(made.values()))) if isinstance(made, Mapping) else made[0]
