@@ -7,9 +7,7 @@ audit.show()  # what each confounder does, and what the model sees of it
 audit.leaning()  # each image with it beside itself without it
 audit.flipped()  # images whose decision it turns
 audit.explore()  # a hand on the confounder
-=======
 audit.where()  # where the model looks
->>>>>>> where
 audit.groups()  # the model in each group of patients
 audit.sources()  # would another pretraining source lean less?
 audit.answer()
@@ -168,7 +166,6 @@ class Audit:
         return self._draw("leaning", figure, table)
 
     @stoppable()
-<<<<<<< HEAD
     def flipped(self) -> Image | None:
         """Images whose decision a confounder turns, beside themselves without it: of those that it leans on, if any."""
         if not self.has_model:

@@ -42,8 +42,10 @@ def caption(name: str, table: Sequence[Row]) -> Caption:
     start = name.split("_")[0]
     if start in PAPER:
         title, group = f"{PAPER[start]}: {title}", ABOUT if start in ("fig1", "fig2") else ALL
-    elif start in ("audit", "where"):
-        group = AUDIT if start == "audit" else WHERE
+    elif "where" in name.split("_")[:2]:
+        group = WHERE
+    elif start == "audit":
+        group = AUDIT
     elif start in ("overview", "against", "forest"):
         group = ALL
     return Caption(sentence(title), sentence(alt), group)

@@ -128,10 +128,14 @@ def _p(row: Row, column: str = "p_holm") -> Cell:
 
 def where(folder: Path) -> list[Table]:
     """What share of the attribution lies on the confounder, beside that of a network with drawn weights."""
+    made = (_where(folder / "tables" / name) for name in ("where_share.csv", "audit_where_share.csv"))
+    return [each for each in made if each]
+
+
+def _where(path: Path) -> Table | None:
     columns = ("confounder", "source", "p_art", "method", "share", "area", "randomized")
-    found = rows(folder / "tables" / "where_share.csv", *columns)
     cells: list[list[Cell]] = []
-    for row in found:
+    for row in rows(path, *columns):
         shares = [value(row, name) for name in ("share", "low", "high", "area", "randomized")]
         known = f"{percent(shares[0])} [{percent(shares[1])}, {percent(shares[2])}]"
         of_area, drawn = ((percent(each), each) for each in shares[3:])
@@ -140,7 +144,7 @@ def where(folder: Path) -> list[Table]:
             [named(row["confounder"]), row["source"], strength, row["method"], (known, shares[0]), of_area, drawn]
         )
     head = ("Confounder", "Source", "Strength", "Method", "Attribution on it", "Its area", "With drawn weights")
-    return [table("Attribution on the confounder, in numbers", head, cells, "where_share.csv")] if cells else []
+    return table("Attribution on the confounder, in numbers", head, cells, path.name) if cells else None
 
 
 def flipped(folder: Path) -> tuple[list[Table], list[Table]]:
