@@ -200,10 +200,9 @@ def controls(folder: Path, found: Sequence[Answer]) -> tuple[list[str], list[Tab
             f"Positive control: trained always with a confounder, {better} of {len(learned)} pairs of source and "
             "confounder rank a test that is like the training better than those that never were."
         )
-        head = ("Confounder", "Task", "Source", "AUC, never with it", "AUC, always with it")
-        positive.append(
-            table("The positive control in numbers: the AUC of a test that is like the training", head, cells)
-        )
+        of_both = ("Confounder", "Task", "Source", "AUC, never with it", "AUC, always with it")
+        title = "The positive control in numbers: the AUC of a test that is like the training"
+        positive.append(table(title, of_both, cells))
     return said, tables, positive
 
 

@@ -110,6 +110,9 @@ def test_the_page_and_its_numbers_hold_what_the_folder_holds(folder):
     told = json.loads((folder / "report.json").read_text())
     mine = [each for each in told["findings"] if (each["who"], each["confounder"]) == ("radiology", "tag")]
     assert [each["effect"] for each in mine] == [0.456] and told["differences"][0]["p"] == 0.004
+    (positive,) = told["positive"]
+    assert positive["head"] == ["Confounder", "Source", "AUC, never with it", "AUC, always with it"]
+    assert [cell["value"] for cell in positive["rows"][1][2:]] == [0.82, 1.0]
     assert all(sentence in found.text for sentence in told["answer"] + told["limits"] + told["controls"])
 
 

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,8 @@ def panels(
     """
     rows, columns = arrays["carrying"].shape
     found = reach(arrays["input_without"][None], arrays["input"][None])
-    share, largest = _share(arrays["difference"] != 0), int(np.abs(arrays["difference"]).max())
+    share = _percent(float((arrays["difference"] != 0).mean()))
+    largest = int(np.abs(arrays["difference"]).max())
     seen = (
         f"{_percent(found.changed_pixels)} of its pixels change, by up to {found.largest_change:g} grey levels"
         if found.seen_in
@@ -130,9 +131,7 @@ def _spectra(without: NDArray, carrying: NDArray) -> Image.Image:
     return Image.fromarray(np.rint((both - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8))
 
 
-def _share(changed: NDArray[Any]) -> str:
-    return _percent(float(changed.mean()))
-
-
 def _percent(share: float) -> str:
+    if 0 < share < 1e-4:
+        return "less than 0.01 %"
     return f"{100 * share:.{0 if share >= 0.1 else 1 if share >= 0.001 or not share else 2}f} %"

@@ -73,7 +73,12 @@ def test_what_does_not_reach_the_network_is_said():
     image = np.full((512, 512), 100, np.uint8)
     _, panel = shown(image, how=Preprocessing(size=16), height=12)
     assert "NOT SEEN" in panel["input"].words and " % of the pixels change" in panel["difference"].words
-    assert not panel["difference"].words.startswith("0.0 %"), "few are not none"
+    arrays, _ = shown(image, height=12)
+    arrays["difference"] = np.zeros((1000, 1000), int)
+    for changed, words in ((0, "0.0 %"), (1, "less than 0.01 %"), (999, "0.10 %"), (1000, "0.1 %"), (10**6, "100 %")):
+        arrays["difference"].flat[:changed] = 1
+        told = panels(arrays, confounders.make("tag"), HOW, end=1)["difference"].words
+        assert told.startswith(f"{words} of the pixels"), "few are not none"
 
 
 def test_the_spectrum_is_half_without_and_half_with():
