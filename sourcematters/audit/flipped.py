@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 
 from sourcematters.audit.measures.flips import TO_POSITIVE
 from sourcematters.results.galleries import Effect
-from sourcematters.results.style import NATURAL, NORMAL, SMALL, literal, picture, title_of
+from sourcematters.results.style import FULL, NATURAL, TEXT, literal, page, picture, title_of
 
-ABREAST, SIDE = 3, 1.12  # pairs in a row; inches of an image
+ABREAST, ROW = 3, 39  # pairs in a row; mm of a row
 
 
 def figure(rows: pd.DataFrame, effects: Sequence[Effect], note: str = "") -> Figure:
@@ -18,8 +18,7 @@ def figure(rows: pd.DataFrame, effects: Sequence[Effect], note: str = "") -> Fig
     Under each image stands the model's score; a frame marks the decision that is wrong.
     """
     lines = -(-len(rows) // ABREAST)
-    width = 2 * ABREAST * (SIDE + 0.08)
-    drawn = Figure(figsize=(width, 0.4 + lines * (SIDE + 0.45)), layout="constrained")
+    drawn = Figure(figsize=page(FULL, 12 + lines * ROW), layout="constrained")
     grid = drawn.subplots(lines, 2 * ABREAST, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
@@ -34,14 +33,14 @@ def figure(rows: pd.DataFrame, effects: Sequence[Effect], note: str = "") -> Fig
             axes.set_axis_on()
             picture(axes, image)
             wrong = positive != bool(row.label)
-            axes.set_xlabel(f"{score:.2f}: {'positive' if positive else 'negative'}", fontsize=SMALL)
+            axes.set_xlabel(f"{score:.2f}: {'positive' if positive else 'negative'}", fontsize=TEXT)
             if wrong:
                 axes.set_frame_on(True)
                 for spine in axes.spines.values():
                     spine.set(color=NATURAL.color, linewidth=1.6)
-        without.set_title(f"{'ill' if row.label else 'healthy'}", fontsize=SMALL)
-        carrying.set_title(f"with {literal(title_of(row.confounder))}", fontsize=SMALL)
+        without.set_title(f"{'ill' if row.label else 'healthy'}", fontsize=TEXT)
+        carrying.set_title(f"with {literal(title_of(row.confounder))}", fontsize=TEXT)
     threshold = rows["threshold"].iloc[0]
     said = f"Decision from {threshold:.2f} on; framed where it is wrong."
-    drawn.suptitle("\n".join(filter(None, (literal(note), said))), fontsize=NORMAL)
+    drawn.suptitle("\n".join(filter(None, (literal(note), said))), fontsize=TEXT)
     return drawn

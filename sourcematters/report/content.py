@@ -134,17 +134,23 @@ def where(folder: Path) -> list[Table]:
 
 def _where(path: Path) -> Table | None:
     columns = ("confounder", "source", "p_art", "method", "share", "area", "randomized")
+    found = rows(path, *columns)
+    drawn = {_who(row): value(row, "share") for row in found if row["randomized"] == "1"}
     cells: list[list[Cell]] = []
-    for row in rows(path, *columns):
-        shares = [value(row, name) for name in ("share", "low", "high", "area", "randomized")]
-        known = f"{percent(shares[0])} [{percent(shares[1])}, {percent(shares[2])}]"
-        of_area, drawn = ((percent(each), each) for each in shares[3:])
-        strength = (f"{value(row, 'p_art'):g}", value(row, "p_art"))
-        cells.append(
-            [named(row["confounder"]), row["source"], strength, row["method"], (known, shares[0]), of_area, drawn]
-        )
+    for row in (row for row in found if row["randomized"] != "1"):
+        share, low, high, area = (value(row, name) for name in ("share", "low", "high", "area"))
+        known = f"{percent(share)} [{percent(low)}, {percent(high)}]"
+        strength = value(row, "p_art")
+        given = (f"{strength:g}", strength) if math.isfinite(strength) else ""
+        shuffled = drawn.get(_who(row), math.nan)
+        beside = [(percent(each), each) if math.isfinite(each) else "" for each in (area, shuffled)]
+        cells.append([named(row["confounder"]), row["source"], given, row["method"], (known, share), *beside])
     head = ("Confounder", "Source", "Strength", "Method", "Attribution on it", "Its area", "With drawn weights")
     return table("Attribution on the confounder, in numbers", head, cells, path.name) if cells else None
+
+
+def _who(row: Row) -> tuple[str, ...]:
+    return tuple(row[name] for name in ("confounder", "source", "p_art", "method"))
 
 
 def flipped(folder: Path) -> tuple[list[Table], list[Table]]:

@@ -47,7 +47,6 @@ SOFT = "#606060"  # of words beside the data, dark enough to be read on white
 
 ONE, HALF, FULL = 89, 120, 183  # mm: a journal's column, one and a half, and two
 TEXT, FINE = 7, 6  # points: all text, and what must stand on each panel without being in the way
-NORMAL = SMALL = TEXT  # one size: the older names of it
 LETTER, FINE_LETTER = 1.5, 1.2  # mm, of a line of either
 
 RAISED = str.maketrans("0123456789", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")

@@ -301,14 +301,14 @@ def test_the_figure_draws_both(made):
     data = made(table)
     assert set(metrics.GROUP) <= set(data.columns)
     figure = figures.against(data=data, note="what it is worth")
-    assert [axes.get_title() for axes in figure.axes] == ["tag", ""]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["tag", ""]
     for axes, test_set in zip(figure.axes, ("ood", "iid"), strict=True):
         drawn = {container.get_label(): container.lines for container in axes.containers}
-        assert list(drawn) == ["imagenet", "random", "ImageNet, published", "random, published"]
+        assert list(drawn) == ["ImageNet", "random", "ImageNet, published", "random, published"]
         theirs = data[(data["test_set"] == test_set) & (data["source"] == "imagenet")]
         points, _, (bars,) = drawn["ImageNet, published"]
         assert points.get_ydata().tolist() == theirs["published"].tolist() and points.get_markerfacecolor() == "white"
         lengths = [np.ptp(segment[:, 1]) / 2 for segment in bars.get_segments()]
         assert lengths == pytest.approx(theirs["read_error"].tolist())
-        assert drawn["imagenet"][0].get_ydata() == pytest.approx([0.35, 0.35])
+        assert drawn["ImageNet"][0].get_ydata() == pytest.approx([0.35, 0.35])
     assert figure.legends[0].get_title().get_text() == "what it is worth"

@@ -54,10 +54,9 @@ class OfFinished(nn.Module):
         self.to(device)
         grey = torch.full((1, 1, finished.size, finished.size), 128.0, device=device, requires_grad=True)
         # A graph that was traced without gradients, or frozen, gives none.
-        if not self(grey).requires_grad:
-            raise StudyError(
-                f"{finished.name}: its {finished.kind} gives no gradients. Give a checkpoint, if there is."
-            )
+        with torch.enable_grad():
+            if not self(grey).requires_grad:
+                raise StudyError(f"{finished.name}: its {finished.kind} gives no gradients. Give its checkpoint.")
 
     def forward(self, pixels: Tensor) -> Tensor:
         """As the outputs are read."""

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from sourcematters.audit.where.pairs import Pairs
 from sourcematters.results.style import (
     NATURAL,
-    NORMAL,
-    SMALL,
+    TEXT,
     UNTRAINED,
     Style,
     frame,
@@ -83,16 +82,14 @@ def shares(table: pd.DataFrame, note: str = "") -> Figure:
             part = table[(table["confounder"] == name) & (table["method"] == method)]
             _curves(axes, part, looks)
             axes.axhline(part["area"].mean(), color="black", linestyle=":", linewidth=0.9)
-            axes.set_title(method, fontsize=NORMAL)
-        line[0].set_ylabel(f"share of the attribution\non the {literal(title_of(name))}", fontsize=SMALL)
+            axes.set_title(method, fontsize=TEXT)
+        line[0].set_ylabel(f"share of the attribution\non the {literal(title_of(name))}", fontsize=TEXT)
     for axes in grid[-1]:
-        axes.set_xlabel("share of positives that carry it\nin training", fontsize=SMALL)
+        axes.set_xlabel("share of positives that carry it\nin training", fontsize=TEXT)
     handles = [_handle(style, written(source)) for source, style in looks.items()]
     handles.append(Line2D([], [], color=GREY, linewidth=0.7, label="the same, weights shuffled"))
     handles.append(Line2D([], [], color="black", linestyle=":", linewidth=0.9, label="its share of the area"))
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize=SMALL, frameon=False
-    )
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize=TEXT, frameon=False)
     _say(figure, note)
     return figure
 
@@ -137,7 +134,7 @@ def _line(style: Style) -> dict[str, Any]:
 
 def _say(figure: Figure, note: str) -> None:
     """The caution above, in bold, and what attribution is worth, small, below it."""
-    figure.suptitle(literal("\n".join(filter(None, [note, NO_PROOF]))), fontsize=SMALL)
+    figure.suptitle(literal("\n".join(filter(None, [note, NO_PROOF]))), fontsize=TEXT)
 
 
 def maps(rows: Mapping[str, Mapping[str, NDArray]], pairs: Pairs, name: str, p_art: float, note: str = "") -> Figure:
@@ -154,7 +151,8 @@ def maps(rows: Mapping[str, Mapping[str, NDArray]], pairs: Pairs, name: str, p_a
     figure = Figure(figsize=(WIDTH, height))  # so many panels take a layout engine long
     places = {"left": 0.06, "right": 0.87, "bottom": 0.1 / height, "top": 1 - 0.85 / height, "wspace": 0.06}
     grid = figure.subplots(len(lines) + 1, len(shown) * len(methods), squeeze=False, gridspec_kw=places)
-    norm, seen = SymLogNorm(linthresh=1, vmin=-TIMES, vmax=TIMES), None
+    norm = SymLogNorm(linthresh=1, vmin=-TIMES, vmax=TIMES)
+    seen: Any = None
     for column, axes in enumerate(grid[0]):
         image, carries = shown[column // len(methods)]
         if column % len(methods):
@@ -162,7 +160,7 @@ def maps(rows: Mapping[str, Mapping[str, NDArray]], pairs: Pairs, name: str, p_a
             continue
         picture(axes, (pairs.carrying if carries else pairs.without)[image])
         text = f"label {pairs.images['label'].iloc[image]}, {'with' if carries else 'without'}"
-        axes.set_title(text, fontsize=SMALL, loc="left")
+        axes.set_title(text, fontsize=TEXT, loc="left")
     for (text, found, start), line in zip(lines, grid[1:], strict=True):
         for column, axes in enumerate(line):
             (image, carries), method = shown[column // len(methods)], methods[column % len(methods)]
@@ -173,13 +171,13 @@ def maps(rows: Mapping[str, Mapping[str, NDArray]], pairs: Pairs, name: str, p_a
             seen = axes.imshow(values, cmap="RdBu_r", norm=norm, alpha=clear)
             axes.contour(pairs.masks[image], levels=[0.5], colors="black", linewidths=0.4)
             if text == lines[0][0]:
-                axes.set_title(method.replace(" ", "\n"), fontsize=SMALL - 1)
-        line[0].set_ylabel(literal(text), fontsize=SMALL - 0.5)
+                axes.set_title(method.replace(" ", "\n"), fontsize=TEXT)
+        line[0].set_ylabel(literal(text), fontsize=TEXT)
     bar = figure.colorbar(seen, cax=figure.add_axes((0.89, 0.2, 0.013, 0.5)))
     ticks = [-TIMES, -10, -1, 0, 1, 10, TIMES]
     bar.set_ticks(ticks, labels=[f"{tick}".replace("-", "\N{MINUS SIGN}") for tick in ticks])
-    bar.ax.tick_params(labelsize=SMALL - 1)
-    bar.set_label("attribution, times its mean size\n(red: for label 1, blue: for label 0)", fontsize=SMALL)
+    bar.ax.tick_params(labelsize=TEXT)
+    bar.set_label("attribution, times its mean size\n(red: for label 1, blue: for label 0)", fontsize=TEXT)
     about = f"{title_of(name)} (outlined), networks of strength {p_art:g}"
     _say(figure, "\n".join(filter(None, [note, about])))
     return figure
@@ -214,18 +212,16 @@ def frequencies(table: pd.DataFrame, note: str = "") -> Figure:
                 )
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.set_title(f"{literal(title_of(name))}, strength {strength:g}", fontsize=NORMAL)
+            axes.set_title(f"{literal(title_of(name))}, strength {strength:g}", fontsize=TEXT)
             frame(axes)
         line[0].set_ylim(0, 1.05 * table.loc[table["confounder"] == name, "high"].max())
-        line[0].set_ylabel("mean change of the log-odds", fontsize=SMALL)
+        line[0].set_ylabel("mean change of the log-odds", fontsize=TEXT)
     for axes in grid[-1]:
-        axes.set_xlabel("cycles an image", fontsize=SMALL)
+        axes.set_xlabel("cycles an image", fontsize=TEXT)
     handles = [Line2D([], [], label=written(source), **_line(style)) for source, style in looks.items()]
     handles.append(Line2D([], [], color="#D0D0D0", linewidth=5, label="what the confounder changes"))
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize=SMALL, frameon=False
-    )
-    figure.suptitle(literal(note), fontsize=SMALL)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize=TEXT, frameon=False)
+    figure.suptitle(literal(note), fontsize=TEXT)
     return figure
 
 
@@ -247,16 +243,16 @@ def of_model(table: pd.DataFrame, note: str = "") -> Figure:
                 axes.plot(row.share, place, marker="o", color=color, markerfacecolor=face, markersize=4, linestyle="")
         axes.set_xscale("log")
         _in_percent(axes.xaxis)
-        axes.set_yticks(range(len(names)), [literal(title_of(name)) for name in names], fontsize=NORMAL)
+        axes.set_yticks(range(len(names)), [literal(title_of(name)) for name in names], fontsize=TEXT)
         axes.set(ylim=(len(names) - 0.4, -0.6))
-        axes.set_title(method, fontsize=NORMAL)
-        axes.set_xlabel("share of the attribution on it", fontsize=SMALL)
+        axes.set_title(method, fontsize=TEXT)
+        axes.set_xlabel("share of the attribution on it", fontsize=TEXT)
         frame(axes)
     handles = [
         Line2D([], [], color=NATURAL.color, marker="o", markersize=4, label="the model"),
         Line2D([], [], color=GREY, marker="o", markersize=4, markerfacecolor="white", label="its weights shuffled"),
         Line2D([], [], color=UNTRAINED.color, marker="|", markersize=9, linestyle="", label="the share of the area"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=SMALL, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=TEXT, frameon=False)
     _say(figure, note)
     return figure
