@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import hypothesis
 import pytest
 from tiny_study import write_notebook, write_profile
 
@@ -14,6 +15,11 @@ from sourcematters.cohorts import readers
 from sourcematters.cohorts.lidc import lidc_xml
 from sourcematters.sources import registry
 from sourcematters.study import settings
+
+
+# The same cases each time, so that who changed nothing sees nothing fail; HYPOTHESIS_SEARCH=1 looks for new ones.
+hypothesis.settings.register_profile("same", derandomize=not os.environ.get("HYPOTHESIS_SEARCH"))
+hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")
