@@ -16,7 +16,6 @@ from sourcematters.cohorts.lidc import lidc_xml
 from sourcematters.sources import registry
 from sourcematters.study import settings
 
-
 # The same cases each time, so that who changed nothing sees nothing fail; HYPOTHESIS_SEARCH=1 looks for new ones.
 hypothesis.settings.register_profile("same", derandomize=not os.environ.get("HYPOTHESIS_SEARCH"))
 hypothesis.settings.load_profile("same")
