@@ -270,7 +270,7 @@ def test_every_notebook_ends_with_that_link():
     paths = sorted(Path(__file__).parents[2].glob("notebooks/*.ipynb"))
     assert len(paths) >= 12
     for path in paths:
-        own = "audit" if path.stem == "40_audit" else "study"
+        own = {"33_where_it_looks": "where", "40_audit": "audit"}.get(path.stem, "study")
         assert nbformat.read(path, as_version=4).cells[-1].source == f"{own}.page()", path.name
 
 
