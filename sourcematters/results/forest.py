@@ -49,6 +49,7 @@ def forest(*, data: pd.DataFrame, caution: str = "") -> Figure:
     grid = figure.subplots(len(pairs), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
     ends = data[["ci_low", "ci_high", "difference"]].abs().to_numpy(float)
     widest = min(MOST, 1.08 * np.nanmax(ends)) if np.isfinite(ends).any() else MOST
+    widest = widest or MOST  # where all differences are 0
     caution = named(caution, {*data["a"], *data["b"]})
     several = [name for name in ("task", "backbone") if data[name].nunique() > 1]
     for axes, letter, ((a, b), rows) in zip(grid, letters(len(pairs)), pairs, strict=True):
