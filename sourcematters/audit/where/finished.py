@@ -1,7 +1,6 @@
 """Where a finished model looks: the share of its attribution on each drawn confounder that has a place."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ def of_model(
         for confounder in bar:
             drawn = pairs.drawn(chosen, confounder, how, seed=seed)
             if drawn.local:
-                made = shares.of_network(partial(_it, network), model.identity, drawn, folder=folder, seed=seed)
+                made = shares.of_network(lambda: network, model.identity, drawn, folder=folder, seed=seed)
                 row: dict[str, Any] = {"task": task, "confounder": confounder.name, "source": model.name}
                 found.append(made.assign(**row, p_art=np.nan, fold=0))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*shares.SHARES, "carries", "label"])
@@ -56,7 +55,3 @@ def refusal(model: Finished) -> str:
     except StudyError as error:
         return str(error)
     return ""
-
-
-def _it(network: Any) -> Any:
-    return network

@@ -15,19 +15,20 @@ from numpy.typing import NDArray
 
 from sourcematters.audit.where.pairs import Pairs
 from sourcematters.results.style import (
+    FULL,
     NATURAL,
     TEXT,
     UNTRAINED,
     Style,
     frame,
     literal,
+    page,
     picture,
     styles,
     title_of,
     written,
 )
 
-WIDTH = 7.2  # inches
 GREY = "#909090"
 NO_PROOF = (
     "Attribution is no proof of what a network uses: what shuffled weights show as well, was not learned "
@@ -75,7 +76,7 @@ def shares(table: pd.DataFrame, note: str = "") -> Figure:
     table = table.dropna(subset="share")
     names, methods = (list(dict.fromkeys(table[column])) for column in ("confounder", "method"))
     looks = styles(table["source"].unique())
-    figure = Figure(figsize=(WIDTH, 1.2 + 1.9 * len(names)), layout="constrained")
+    figure = Figure(figsize=page(FULL, 30 + 48 * len(names)), layout="constrained")
     grid = figure.subplots(len(names), len(methods), sharey="row", sharex=True, squeeze=False)
     for name, line in zip(names, grid, strict=True):
         for method, axes in zip(methods, line, strict=True):
@@ -86,7 +87,7 @@ def shares(table: pd.DataFrame, note: str = "") -> Figure:
         line[0].set_ylabel(f"share of the attribution\non the {literal(title_of(name))}", fontsize=TEXT)
     for axes in grid[-1]:
         axes.set_xlabel("share of positives that carry it\nin training", fontsize=TEXT)
-    handles = [_handle(style, written(source)) for source, style in looks.items()]
+    handles = [_handle(style, written(title_of(source, "source"))) for source, style in looks.items()]
     handles.append(Line2D([], [], color=GREY, linewidth=0.7, label="the same, weights shuffled"))
     handles.append(Line2D([], [], color="black", linestyle=":", linewidth=0.9, label="its share of the area"))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize=TEXT, frameon=False)
@@ -133,7 +134,7 @@ def _line(style: Style) -> dict[str, Any]:
 
 
 def _say(figure: Figure, note: str) -> None:
-    """The caution above, in bold, and what attribution is worth, small, below it."""
+    """The caution above, and what attribution is worth."""
     figure.suptitle(literal("\n".join(filter(None, [note, NO_PROOF]))), fontsize=TEXT)
 
 
@@ -146,10 +147,11 @@ def maps(rows: Mapping[str, Mapping[str, NDArray]], pairs: Pairs, name: str, p_a
     methods = list(next(iter(rows.values())))
     shown = [(image, carries) for image in range(len(pairs.images)) for carries in (0, 1)]
     last = list(rows)[-1]
-    lines = [(source, each, 0) for source, each in rows.items()] + [(f"{last},\nshuffled", rows[last], 2)]
-    height = 1.1 + 0.85 * (len(lines) + 1)
-    figure = Figure(figsize=(WIDTH, height))  # so many panels take a layout engine long
-    places = {"left": 0.06, "right": 0.87, "bottom": 0.1 / height, "top": 1 - 0.85 / height, "wspace": 0.06}
+    lines = [(title_of(source, "source"), each, 0) for source, each in rows.items()]
+    lines.append((f"{title_of(last, 'source')},\nshuffled", rows[last], 2))
+    height = 28 + 21.6 * (len(lines) + 1)  # mm
+    figure = Figure(figsize=page(FULL, height))  # so many panels take a layout engine long
+    places = {"left": 0.06, "right": 0.87, "bottom": 2.5 / height, "top": 1 - 21.6 / height, "wspace": 0.06}
     grid = figure.subplots(len(lines) + 1, len(shown) * len(methods), squeeze=False, gridspec_kw=places)
     norm = SymLogNorm(linthresh=1, vmin=-TIMES, vmax=TIMES)
     seen: Any = None
@@ -190,7 +192,7 @@ def frequencies(table: pd.DataFrame, note: str = "") -> Figure:
     """
     names, strengths = list(dict.fromkeys(table["confounder"])), np.sort(table["p_art"].unique())
     looks = styles(table["source"].unique())
-    figure = Figure(figsize=(WIDTH, 1.2 + 1.9 * len(names)), layout="constrained")
+    figure = Figure(figsize=page(FULL, 30 + 48 * len(names)), layout="constrained")
     grid = figure.subplots(len(names), len(strengths), sharey="row", sharex=True, squeeze=False)
     for name, line in zip(names, grid, strict=True):
         for strength, axes in zip(strengths, line, strict=True):
@@ -218,7 +220,9 @@ def frequencies(table: pd.DataFrame, note: str = "") -> Figure:
         line[0].set_ylabel("mean change of the log-odds", fontsize=TEXT)
     for axes in grid[-1]:
         axes.set_xlabel("cycles an image", fontsize=TEXT)
-    handles = [Line2D([], [], label=written(source), **_line(style)) for source, style in looks.items()]
+    handles = [
+        Line2D([], [], label=written(title_of(source, "source")), **_line(style)) for source, style in looks.items()
+    ]
     handles.append(Line2D([], [], color="#D0D0D0", linewidth=5, label="what the confounder changes"))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize=TEXT, frameon=False)
     figure.suptitle(literal(note), fontsize=TEXT)
@@ -232,7 +236,7 @@ def of_model(table: pd.DataFrame, note: str = "") -> Figure:
     """
     table = table.dropna(subset="share")
     names, methods = (list(dict.fromkeys(table[column])) for column in ("confounder", "method"))
-    figure = Figure(figsize=(WIDTH, 1.3 + 0.27 * len(names)), layout="constrained")
+    figure = Figure(figsize=page(FULL, 33 + 7 * len(names)), layout="constrained")
     for method, axes in zip(methods, figure.subplots(1, len(methods), sharey=True, squeeze=False)[0], strict=True):
         for place, name in enumerate(names):
             rows = table[(table["confounder"] == name) & (table["method"] == method)]
