@@ -13,6 +13,7 @@ from tiny_study import write_notebook, write_profile
 from sourcematters import __main__, confounders
 from sourcematters.cohorts import readers
 from sourcematters.cohorts.lidc import lidc_xml
+from sourcematters.report import pdf
 from sourcematters.sources import registry
 from sourcematters.study import settings
 
@@ -28,6 +29,18 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not at {folder} (set SOURCEMATTERS_SHARED to its folder)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium that asks nobody by itself. Its loop would be in the way of others', so each module has its own."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: test)")
+    if not (program := pdf.browser()):
+        pytest.skip("no Chromium on the path (Debian: apt install chromium)")
+    with api.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=program, args=pdf.ALONE)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ from sourcematters.report.page import PDF
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 ALONE = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --no-pdf-header-footer"
-)  # it asks nobody for anything
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()  # it asks nobody for anything
 SECONDS = 120
 
 
@@ -27,7 +27,8 @@ def printed(page: Path) -> Path:
     if not program:
         raise StudyError(f"{made}: no browser prints it here ({', '.join(BROWSERS[:3])}). Open {page} and print it.")
     with files.scratch() as scratch, files.replacing(made) as beside:
-        command = [program, *ALONE.split(), f"--user-data-dir={scratch}", f"--print-to-pdf={beside.resolve()}"]
+        where = [f"--user-data-dir={scratch}", f"--print-to-pdf={beside.resolve()}"]
+        command = [program, "--headless", "--no-pdf-header-footer", *ALONE, *where]
         try:
             found = subprocess.run([*command, page.resolve().as_uri()], capture_output=True, timeout=SECONDS)
         except subprocess.TimeoutExpired as error:

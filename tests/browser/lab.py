@@ -14,11 +14,6 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 PATIENCE = 600  # s, on a busy machine; a notebook here takes some 20 by itself
 TOKEN = "a-token-of-these-tests"
 SETTINGS = {  # of JupyterLab: cells out of sight stay in the page, and nobody is asked for news
@@ -35,11 +30,6 @@ SERVER = {
         "check_for_updates_class": "jupyterlab.handlers.announcements.NeverCheckForUpdate",
     },
 }
-
-
-def browser_path():
-    """Where Chromium is; None where there is none."""
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def copy_of_the_project(folder, profile, parameters=""):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from lab import FLAGS, browser_path
 from PIL import Image
 
 from sourcematters import confounders
@@ -10,10 +9,6 @@ from sourcematters.study.explorer import Network, Subject
 from sourcematters.study.explorer.cases import Case
 from sourcematters.study.explorer.page import write
 from sourcematters.training.recipe import Preprocessing
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: test)")
-if not browser_path():
-    pytest.skip("no Chromium on the path (Debian: apt install chromium)", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +19,6 @@ def path(tmp_path_factory):
     networks = {"bright": Network(lambda images: images.mean(axis=(1, 2)) / 10 - 12.2, 0.0)}
     case = Case("i", str(folder / "i.png"), 1)
     return write(folder / "explorer.html", Subject([case], chosen, Preprocessing(size=32), 0, networks), chosen)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=browser_path(), args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 390)])

@@ -9,11 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lab import FLAGS, PATIENCE, ROOT, Lab, browser_path, copy_of_the_project, server
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: test)")
-if not browser_path():
-    pytest.skip("no Chromium on the path (Debian: apt install chromium)", allow_module_level=True)
+from lab import PATIENCE, ROOT, Lab, copy_of_the_project, server
 
 SMALL = """
 plugins: [sourcematters.demo]
@@ -59,14 +55,6 @@ def address(tmp_path_factory):
     project = copy_of_the_project(tmp_path_factory.mktemp("project"), SMALL)
     with server(project, tmp_path_factory.mktemp("home")) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=browser_path(), args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

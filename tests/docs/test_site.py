@@ -1,7 +1,6 @@
 """The site of docs/ is built without a complaint, has every page, and asks nobody for anything."""
 
 import re
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -10,9 +9,6 @@ import documented
 import pytest
 
 ROOT = documented.ROOT
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +54,14 @@ def test_no_page_loads_anything_from_elsewhere(site):
         assert not re.search(r"url\(\s*['\"]?(https?:)?//", sheet.read_text(encoding="utf-8")), sheet
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
-def test_a_browser_reads_and_searches_it_without_a_request(site):
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    asked = []
-    with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=BROWSER, args=QUIET)
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.on("request", lambda request: asked.append(request.url))
-        for name in ("index.html", "confounders.html", "tables.html"):
-            page.goto((site / name).as_uri())
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out on a phone"
-        page.set_viewport_size({"width": 1280, "height": 900})
-        page.click("input.md-search__input")
-        page.keyboard.type("pacemaker")
-        page.wait_for_selector(".md-search-result__item", timeout=20_000)
-        browser.close()
+def test_a_browser_reads_and_searches_it_without_a_request(browser, site):
+    page, asked = browser.new_page(viewport={"width": 390, "height": 844}), []
+    page.on("request", lambda request: asked.append(request.url))
+    for name in ("index.html", "confounders.html", "tables.html"):
+        page.goto((site / name).as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out on a phone"
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.click("input.md-search__input")
+    page.keyboard.type("pacemaker")
+    page.wait_for_selector(".md-search-result__item", timeout=20_000)
     assert asked and not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]

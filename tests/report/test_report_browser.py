@@ -11,19 +11,7 @@ from sourcematters import report
 from sourcematters.report import pdf
 from sourcematters.study.execute import as_page
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(not BROWSER, reason="no Chromium here (chromium, chromium-browser, google-chrome)")
-ALONE = [*pdf.ALONE.replace("--headless", "").replace("--no-pdf-header-footer", "").split()]
 WIDE, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=BROWSER, args=ALONE)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
