@@ -274,7 +274,7 @@ class Audit:
             return None
         runs = comparison.run(self.study, self.compared)
         self._keep("sources_answer", runs.answer())
-        self._keep("sources_compared", runs.compare())
+        runs.compare(save_as="audit_sources_compared")
         return runs.plot()
 
     # The answer

@@ -166,7 +166,7 @@ class FinishedRuns:
     def _compared(self) -> pd.DataFrame:
         return statistics.compare(self.table, self.runs, pairs=self.pairs, parts=self.parts)
 
-    def compare(self) -> pd.DataFrame:
+    def compare(self, save_as: str = "primary") -> pd.DataFrame:
         """The primary analysis: does one source rely more on a confounder than another? Says what it found."""
         table = self._compared
         for line in (
@@ -175,7 +175,7 @@ class FinishedRuns:
         ):
             print(line)
         columns = "task confounder a b folds patients n reliance_a reliance_b difference ci_low ci_high p p_holm "
-        return self._kept("primary", table, columns + "p_holm_development detectable problem", 4)
+        return self._kept(save_as, table, columns + "p_holm_development detectable problem", 4)
 
     def forest(self) -> Image | None:
         """The primary analysis in one figure, a panel a pair of sources; nothing where no pair was run."""
