@@ -48,11 +48,11 @@ def write(folder: str | Path) -> Path:
     return index
 
 
-def link(page: Path, beside: Path) -> str:
+def link(page: Path, beside: Path, says: str = "All that this study has shown") -> str:
     """A line of HTML that leads to a page from a notebook in the folder `beside`, in JupyterLab and in a browser."""
     href = quote(Path(os.path.relpath(page, beside)).as_posix())
     where = f"<a href='{href}'>{page.name}</a> in <code>{escape(str(page.parent))}</code>"
-    return f"<p>All that this study has shown: {where}</p>"
+    return f"<p>{says}: {where}</p>"
 
 
 def _rendered(folder: Path) -> tuple[str, dict[str, Any]]:

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from IPython.display import HTML, display
 
 from sourcematters.errors import StudyError
+from sourcematters.report import link
 from sourcematters.results.style import title_of
 from sourcematters.study.explorer import page
 from sourcematters.study.explorer.cases import Network, Subject, cases, drawable
@@ -33,10 +33,8 @@ def explore(subject: Subject, names: Iterable[str], results: Path, *, beside: Pa
         where = f"no confounder can be drawn on {subject.cases[0]}"
         raise StudyError(f"explorer: {where}. Choose images of another size or kind.")
     path = page.write(results / PAGE, subject, [name for name in names if name in subject.confounders])
-    href = quote(Path(os.path.relpath(path, beside)).as_posix())
-    link = f"<p>The same without a kernel: <a href='{href}'>{PAGE}</a> in <code>{escape(str(path.parent))}</code></p>"
     # JupyterLab finds a relative link in an output, and not in a widget.
-    display(HTML(link))
+    display(HTML(link(path, beside, "The same without a kernel")))
     return HTML(_first(subject)) if os.environ.get("SOURCEMATTERS_HEADLESS") else widget(subject)
 
 
