@@ -93,8 +93,8 @@ def study(folder):
     write(folder / "plans" / "tag.csv", f'run_id,data,task,confounder,caution\na,films,lesion,tag,"{STANDINS}"\n')
     answers(
         folder, "tag",
-        ("natural", 0.1, -0.05, 0.25, "too little data to tell", "it cannot be told of natural (p .3)."),
-        ("radiology", 0.456, 0.302, 0.611, "leans on it", "radiology leans on tag (lesion) (p below .001)."),
+        ("natural", 0.1, -0.05, 0.25, "too little data to tell", "it cannot be told of natural (p 0.3)."),
+        ("radiology", 0.456, 0.302, 0.611, "leans on it", "radiology leans on tag (lesion) (p below 0.001)."),
     )  # fmt: skip
     answers(
         folder, "denoising",
@@ -123,7 +123,7 @@ def audit(folder):
     head = "who,confounder,effect,low,high,p,detectable,n,positives,unseen,few,measure,verdict,sentence\n"
     top = ',,,,,,,,,,,,,"the model leans on tag (0.43) (1 without a sign of it)."\n'
     rows = (
-        'the model,tag,0.427,0.399,0.453,0.0,0.09,246.0,123.0,,,lean,leans on it,"the model leans on tag (p .041)."\n'
+        'the model,tag,0.427,0.399,0.453,0.0,0.09,246.0,123.0,,,lean,leans on it,"the model leans on tag (p 0.041)."\n'
         'the model,gamma,0.01,-0.01,0.03,1.0,0.07,246.0,123.0,,,lean,no sign of leaning,"the model shows no sign."\n'
     )
     write(folder / "tables" / "audit_answer.csv", head + top + rows)

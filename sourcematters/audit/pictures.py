@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sourcematters.results.style import FULL, NATURAL, RADIOLOGY, TEXT, frame, head, letters, literal, page, title_of
-from sourcematters.results.verdicts import LEANS, NO_SIGN, NOT_VISIBLE, TOO_LITTLE
+from sourcematters.results.verdicts import LEANS, NO_SIGN, NOT_VISIBLE, TOO_LITTLE, rounded
 from sourcematters.results.verdicts import SMALL as WITHIN
 
 LOOKS: dict[str, dict[str, Any]] = {
@@ -91,7 +91,7 @@ def _strengths(axes: Axes, names: list[str], strengths: pd.DataFrame) -> None:
         axes.text(
             column,
             place,
-            f"{round(value, 2) + 0.0:.2f}".replace("-", "\N{MINUS SIGN}"),
+            rounded(value).replace("-", "\N{MINUS SIGN}"),
             ha="center",
             va="center",
             fontsize=TEXT,

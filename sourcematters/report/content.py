@@ -14,15 +14,14 @@ from sourcematters.report.words import (
     listed,
     named,
     number,
-    p_value,
     percent,
     sentence,
     value,
     whole,
-    zeroed,
 )
 from sourcematters.results import statistics, verdicts
 from sourcematters.results.figures import caption, cautions
+from sourcematters.results.verdicts import p_in_words
 
 Cell = str | tuple[str, float]  # what stands there, and by what it is sorted
 Table = dict[str, Any]
@@ -104,30 +103,29 @@ def questions(folder: Path, found: Sequence[Answer], compared: Sequence[Differen
 def confounded(folder: Path) -> tuple[str, list[Table]]:
     """What is confounded in the data already."""
     found, tables = data.confounded(folder), []
-    if found.told:
+    for title, file, of, columns, head in (
+        ("What tells the label alone, for others' patients", "audit_shortcuts.csv", found.told,
+         ("what", "of", "auc"), ("What", "Of", "AUC alone")),
+        ("How each attribute goes with the label", "audit_associations.csv", found.goes,
+         ("attribute", "measure", "value"), ("Attribute", "Measure", "Value")),
+    ):  # fmt: skip
+        name, kind, size = columns
         cells = [
-            [row["what"], row["of"], measured(*(value(row, name) for name in ("auc", "ci_low", "ci_high"))),
-             _p(row), zeroed(row.get("note", ""))] for row in found.told
+            [row[name], row[kind], measured(*(value(row, each) for each in (size, "ci_low", "ci_high"))), _p(row),
+             row.get("note", "")] for row in of
         ]  # fmt: skip
-        head = ("What", "Of", "AUC alone", "p (Holm)", "Note")
-        tables.append(table("What tells the label alone, for others' patients", head, cells, "audit_shortcuts.csv"))
-    if found.goes:
-        cells = [
-            [row["attribute"], row["measure"], measured(*(value(row, name) for name in ("value", "ci_low", "ci_high"))),
-             _p(row), zeroed(row.get("note", ""))] for row in found.goes
-        ]  # fmt: skip
-        head = ("Attribute", "Measure", "Value", "p (Holm)", "Note")
-        tables.append(table("How each attribute goes with the label", head, cells, "audit_associations.csv"))
+        if cells:
+            tables.append(table(title, (*head, "p (Holm)", "Note"), cells, file))
     return f"{found.short} {found.sentence}", tables
 
 
 def _p(row: Row, column: str = "p_holm") -> Cell:
     found = value(row, column)
-    return (p_value(found) if math.isfinite(found) else "", found)
+    return (p_in_words(found) if math.isfinite(found) else "", found)
 
 
 def where(folder: Path) -> list[Table]:
-    """What share of the attribution lies on the confounder, beside that of a network with drawn weights."""
+    """What share of the attribution lies on the confounder, beside that of the network with shuffled weights."""
     made = (_where(folder / "tables" / name) for name in ("where_share.csv", "audit_where_share.csv"))
     return [each for each in made if each]
 
@@ -135,17 +133,17 @@ def where(folder: Path) -> list[Table]:
 def _where(path: Path) -> Table | None:
     columns = ("confounder", "source", "p_art", "method", "share", "area", "randomized")
     found = rows(path, *columns)
-    drawn = {_who(row): value(row, "share") for row in found if row["randomized"] == "1"}
+    control = {_who(row): value(row, "share") for row in found if row["randomized"] == "1"}
     cells: list[list[Cell]] = []
     for row in (row for row in found if row["randomized"] != "1"):
         share, low, high, area = (value(row, name) for name in ("share", "low", "high", "area"))
         known = f"{percent(share)} [{percent(low)}, {percent(high)}]"
         strength = value(row, "p_art")
         given = (f"{strength:g}", strength) if math.isfinite(strength) else ""
-        shuffled = drawn.get(_who(row), math.nan)
+        shuffled = control.get(_who(row), math.nan)
         beside = [(percent(each), each) if math.isfinite(each) else "" for each in (area, shuffled)]
         cells.append([named(row["confounder"]), row["source"], given, row["method"], (known, share), *beside])
-    head = ("Confounder", "Source", "Strength", "Method", "Attribution on it", "Its area", "With drawn weights")
+    head = ("Confounder", "Source", "Strength", "Method", "Attribution on it", "Its area", "With shuffled weights")
     return table("Attribution on the confounder, in numbers", head, cells, path.name) if cells else None
 
 
@@ -219,7 +217,8 @@ def statistic(folder: Path, compared: Sequence[Difference]) -> tuple[list[str], 
         cells = [
             [named(each.confounder), each.task, f"{each.a} less {each.b}",
              measured(each.difference, each.low, each.high),
-             (p_value(each.p) if math.isfinite(each.p) else "no test", each.p), measured(each.detectable), each.problem]
+             (p_in_words(each.p) if math.isfinite(each.p) else "no test", each.p), measured(each.detectable),
+             each.problem]
             for each in compared
         ]  # fmt: skip
         head = ("Confounder", "Task", "Reliance of", "Difference in AUC", "p (Holm)", "Would have been found", "Note")
@@ -252,11 +251,11 @@ def statistic(folder: Path, compared: Sequence[Difference]) -> tuple[list[str], 
         cells = [
             [row["attribute"], row["value"], (row["n"].removesuffix(".0"), value(row, "n")),
              *(measured(*(value(row, f"{of}{end}") for end in ("", "_low", "_high"))) for of in ("auc", "gap")),
-             zeroed(row.get("note", ""))] for row in found
+             row.get("note", "")] for row in found
         ]  # fmt: skip
         of_group = ("Attribute", "Group", "n", "AUC", "Gap to all others", "Note")
         folded.append(table("The model in groups of patients", of_group, cells, "audit_groups.csv"))
-    return said, tables, [sentence(zeroed(each)) for each in more], folded
+    return said, tables, [sentence(each) for each in more], folded
 
 
 def limits(folder: Path, found: Sequence[Answer], compared: Sequence[Difference]) -> list[str]:
@@ -266,7 +265,7 @@ def limits(folder: Path, found: Sequence[Answer], compared: Sequence[Difference]
         said.append(f"Anything of medicine, where what was used is not the real thing: {'; '.join(notes(folder))}.")
     if any(not each.of_model for each in found):
         folds = min((each.folds for each in compared), default=0)
-        if 0 < folds < 5:
+        if 0 < folds < FEW_FOLDS:
             said.append(
                 f"A claim: {folds} folds are for looking, since from so few it is hardly known how they differ."
             )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sourcematters.report.tables import STRENGTHS, every, rows
-from sourcematters.report.words import Row, interval, listed, named, number, percent, sentence, value, whole, zeroed
+from sourcematters.report.words import Row, interval, listed, named, number, percent, sentence, value, whole
 from sourcematters.results import verdicts
 from sourcematters.results.verdicts import GOES, TOLD
 from sourcematters.training.reach import SEEN
@@ -169,7 +169,7 @@ def checks(folder: Path) -> list[str]:
         said.append(f"{'CT: ' * path.name.startswith('ct_')}Left out, or odd: {counted}.")
     for row in rows(folder / "tables" / "sources.csv", "source", "warning"):
         if row["warning"]:
-            said.append(f"{row['source']}: {zeroed(row['warning'])}")
+            said.append(f"{row['source']}: {row['warning']}")
     return said
 
 

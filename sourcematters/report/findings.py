@@ -16,13 +16,11 @@ from sourcematters.report.words import (
     listed,
     named,
     number,
-    p_value,
     sentence,
     value,
     whole,
-    zeroed,
 )
-from sourcematters.results.verdicts import ALPHA, LEANS, NO_SIGN, NOT_VISIBLE, TOO_LITTLE
+from sourcematters.results.verdicts import ALPHA, LEANS, NO_SIGN, NOT_VISIBLE, TOO_LITTLE, p_in_words
 
 VERDICTS = (LEANS, TOO_LITTLE, NOT_VISIBLE, NO_SIGN)  # what matters most comes first
 COUNTED = {NO_SIGN: "without a sign of it", NOT_VISIBLE: "not visible", TOO_LITTLE: "with too little data to tell"}
@@ -92,7 +90,7 @@ def answers(folder: Path) -> list[Answer]:
                     who=who, confounder=name, task=row.get("task", "") if study else "", effect=value(row, measure),
                     low=value(row, interval[0]), high=value(row, interval[1]), verdict=row["verdict"],
                     n=whole(row, "n"), positives=whole(row, "positives"),
-                    sentence=sentence(zeroed(row.get("sentence", ""))), file=path.name,
+                    sentence=sentence(row.get("sentence", "")), file=path.name,
                 )  # fmt: skip
                 found.setdefault((who, name, answer.task, row.get("backbone", "")), answer)
     return _ordered(list(found.values()))
@@ -144,13 +142,13 @@ def of_model(folder: Path, found: Sequence[Answer]) -> list[str]:
     if leaned:
         falls = listed((f"{named(each.confounder)} {each.measured}" for each in leaned), 4)
         return [
-            sentence(zeroed(table[0]["sentence"])),
+            sentence(table[0]["sentence"]),
             f"How far each alone moves the AUC, with its 95 % interval over patients: {falls} ({size}).",
         ]
     smallest = [value(row, "detectable") for row in table[1:]]
     seen = [each for each in smallest if math.isfinite(each)]
     how = f"A fall of the AUC by {_range(seen)} would have been found four times in five" if seen else "None was scored"
-    return [sentence(zeroed(table[0]["sentence"])), f"{how} ({size})."]
+    return [sentence(table[0]["sentence"]), f"{how} ({size})."]
 
 
 def of_sources(found: Sequence[Answer], compared: Sequence[Difference]) -> list[str]:
@@ -208,7 +206,7 @@ def _more(each: Difference) -> str:
 def _by(each: Difference) -> str:
     low, high = sorted((abs(each.low), abs(each.high))) if each.low * each.high > 0 else (each.low, each.high)
     whom = "any development patients" if each.p_others < ALPHA else "these development patients"
-    return f" by {interval(abs(each.difference), low, high)}, p {p_value(each.p)}, for {whom}"
+    return f" by {interval(abs(each.difference), low, high)}, p {p_in_words(each.p)}, for {whom}"
 
 
 def _range(found: Sequence[float]) -> str:
@@ -244,6 +242,6 @@ def which_leans_more(found: Sequence[Answer], compared: Sequence[Difference]) ->
     smallest, found_from = min(each.p for each in about), _range([each.detectable for each in about])
     return (
         "Not told apart.",
-        f"{said} No difference between two is beyond chance (smallest p {p_value(smallest)} after Holm's correction); "
-        f"one would have to be {found_from} to be found four times in five.",
+        f"{said} No difference between two is beyond chance (smallest p {p_in_words(smallest)} after Holm's "
+        f"correction); one would have to be {found_from} to be found four times in five.",
     )

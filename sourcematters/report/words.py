@@ -1,10 +1,10 @@
 """How the report writes numbers, names and times."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 
 from sourcematters.results.style import title_of
+from sourcematters.results.verdicts import rounded
 
 Row = Mapping[str, str]
 """A row of a table as it stands in its file: column to text."""
@@ -27,12 +27,8 @@ def whole(row: Row, column: str) -> int:
 
 
 def number(found: float, digits: int = 2) -> str:
-    """With two decimals, a leading zero, and 0 without a sign.
-
-    >>> number(-0.001), number(0.456)
-    ('0.00', '0.46')
-    """
-    return f"{round(found, digits) + 0.0:.{digits}f}" if math.isfinite(found) else NO_NUMBER
+    """`verdicts.rounded`, or that there is none."""
+    return rounded(found, digits) if math.isfinite(found) else NO_NUMBER
 
 
 def interval(found: float, low: float, high: float) -> str:
@@ -53,20 +49,6 @@ def percent(share: float) -> str:
     if not math.isfinite(share):
         return NO_NUMBER
     return f"{100 * share:.{0 if share in (0, 1) or share >= 0.0995 else 1 if share >= 0.00995 else 2}f} %"
-
-
-def p_value(p: float) -> str:
-    """E.g. `0.016`, `below 0.001`; three decimals."""
-    return "below 0.001" if p < 0.001 else number(p, 3)
-
-
-def zeroed(text: str) -> str:
-    """A sentence with a zero before each bare decimal point.
-
-    >>> zeroed("it falls by .05 (p .041; below .001), see a.csv")
-    'it falls by 0.05 (p 0.041; below 0.001), see a.csv'
-    """
-    return re.sub(r"(?<![\w.])([-+]?)\.(\d)", r"\g<1>0.\2", text)
 
 
 def listed(names: Iterable[str], most: int = 0) -> str:

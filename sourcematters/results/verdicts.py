@@ -91,7 +91,7 @@ def sentence(found: Finding) -> str:
     """The verdict with effect, interval and n."""
     what, size = verdict(found), f"n = {found.n:,}, {found.positives:,} positive"
     known = bool(np.isfinite(found.low) and np.isfinite(found.high))
-    measured = _two(found.effect) + f" [{_two(found.low)}, {_two(found.high)}]" * known
+    measured = rounded(found.effect) + f" [{rounded(found.low)}, {rounded(found.high)}]" * known
     if what == LEANS and found.measure == "reliance":
         return (
             f"{found.who} leans on {found.confounder}: having learned it, it ranks worse where it misleads, by an AUC "
@@ -122,9 +122,13 @@ def sentence(found: Finding) -> str:
     return f"too little data to tell whether {found.who} leans on {found.confounder}: {seen}; {why} ({size})."
 
 
-def _two(value: float) -> str:
-    """With two decimals, and 0 without a sign."""
-    return f"{round(value, 2) + 0.0:.2f}"
+def rounded(value: float, digits: int = 2) -> str:
+    """With so many decimals, and 0 without a sign.
+
+    >>> rounded(-0.001), rounded(0.456)
+    ('0.00', '0.46')
+    """
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:

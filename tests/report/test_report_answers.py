@@ -7,6 +7,8 @@ import small_results
 from small_results import answers, compared, write
 
 from sourcematters import report
+from sourcematters.audit.measures.controls import OneGreyLevel
+from sourcematters.report import data
 
 LEANS, LITTLE, NONE = "leans on it", "too little data to tell", "no sign of leaning"
 
@@ -103,7 +105,7 @@ def test_of_a_model_that_leans_on_nothing_it_says_what_would_have_been_found(fol
     head = "who,confounder,effect,low,high,p,detectable,n,positives,unseen,few,measure,verdict,sentence\n"
     rows = 'the model,tag,.01,-.01,.03,1,.07,200,90,,,lean,no sign of leaning,"x"\n'
     rows += 'the model,gamma,.02,-.01,.04,1,.124,200,90,,,lean,no sign of leaning,"y"\n'
-    write(folder / "tables" / "audit_answer.csv", f'{head},,,,,,,,,,,,,"No leaning (.1) was found."\n{rows}')
+    write(folder / "tables" / "audit_answer.csv", f'{head},,,,,,,,,,,,,"No leaning (0.1) was found."\n{rows}')
     assert told(folder)["answer"] == [
         "No leaning (0.1) was found.",
         "A fall of the AUC by 0.07 to 0.12 would have been found four times in five (n = 200 images, 90 of them "
@@ -144,3 +146,7 @@ def test_nothing_that_tells_the_label_is_said_with_the_most_that_was_looked_at(f
     assert data["why"] == (
         "None of the 2 things that were looked at tells the label. The largest AUC alone is 0.55 [0.46, 0.64], of size."
     )
+
+
+def test_the_negative_control_is_known_by_the_audits_name():
+    assert data.CONTROL == OneGreyLevel().name
