@@ -228,7 +228,7 @@ class Audit:
     def explore(self) -> Any:
         """Move the parameters of the confounders, and see what comes to the model, and its score.
 
-        Writes explorer.html, the same without a kernel, of those that it was tried with.
+        Writes audit_explorer.html, the same without a kernel, of those that it was tried with.
         """
         if self.asked.scores:
             print("The scores were made elsewhere: there is no model that could be asked.")
@@ -237,7 +237,7 @@ class Audit:
         if self.asked.model:
             networks[measured.model.name] = Network(measured.model.logits, measured.threshold)
         tried = [one.confounder for one in measured.visible]
-        return self.study.explored(measured.images, tried, measured.how, networks)
+        return self.study.explored("audit_explorer", measured.images, tried, measured.how, networks)
 
     # Sources
 

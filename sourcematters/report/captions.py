@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sourcematters.report.tables import STRENGTHS
 from sourcematters.report.words import Row, interval, listed, named, number, percent, sentence, value, whole
+from sourcematters.results import style
 
 SHOWN = 8  # things that an alternative text lists
 
@@ -48,7 +49,8 @@ def caption(name: str, table: Sequence[Row]) -> Caption:
         group = AUDIT
     elif start in ("overview", "against", "forest"):
         group = ALL
-    return Caption(sentence(title), sentence(alt), group)
+    sources = {row[column] for row in table for column in ("source", "a", "b") if row.get(column)}
+    return Caption(sentence(title), sentence(style.named(alt, sources)), group)
 
 
 def _distinct(table: Sequence[Row], column: str) -> list[str]:

@@ -21,10 +21,12 @@ from sourcematters.report.pictures import Picture, embedded, pictures
 from sourcematters.report.provenance import provenance
 from sourcematters.report.tables import rows
 from sourcematters.report.words import interval, lasting, named, number
+from sourcematters.results import style
 from sourcematters.results.verdicts import LEANS, NO_SIGN, NOT_VISIBLE, TOO_LITTLE
 
 PDF = "report.pdf"
 FIRST = ("forest", "overview", "fig3")  # the one figure beside the answer of a study, the first that is there
+EXPLORERS = ("explorer.html", "audit_explorer.html")  # of the study, and of the audit
 OF_AUDIT = ("audit_leaning", "audit_sources")
 SIGNS = {LEANS: ("leans", "\N{BLACK CIRCLE}"), NO_SIGN: ("none", "\N{WHITE CIRCLE}")}
 SIGNS |= {NOT_VISIBLE: ("unseen", "\N{MULTIPLICATION SIGN}"), TOO_LITTLE: ("little", "?")}
@@ -94,10 +96,11 @@ def _rendered(folder: Path) -> tuple[str, dict[str, Any]]:
     others = [picture for picture in drawn.values() if picture not in shown]
     groups = [(group, [each for each in others if each.caption.group == group]) for group in GROUPS]
     script = Markup((package_files(__package__) / "sort.js.j2").read_text(encoding="utf-8"))
+    sources = {each.who for each in found if not each.of_model}.union(*((each.a, each.b) for each in compared))
     page = _environment().get_template("page.html.j2").render(
-        **told,
+        **_in_words(told, sources),
         scale=_scale(found),
-        findings=found,
+        findings=[each._replace(**_in_words({"who": each.who, "sentence": each.sentence}, sources)) for each in found],
         audited=any(each.of_model for each in found),
         several_tasks=len({each.task for each in found if each.task}) > 1,
         first=first,
@@ -107,7 +110,7 @@ def _rendered(folder: Path) -> tuple[str, dict[str, Any]]:
         groups=[(group, them) for group, them in groups if them],
         notebooks=executed,
         settings=rows(folder / "tables" / "settings.csv", "setting", "value", "profile"),
-        explorer=(folder / "explorer.html").exists(),
+        explorers=[name for name in EXPLORERS if (folder / name).exists()],
         script=script,
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip
@@ -142,6 +145,17 @@ def _scale(found: list[findings.Answer]) -> tuple[float, float]:
     """From where to where effects are drawn: all intervals, 0, and no further than `WIDEST`."""
     ends = [end for each in found for end in (each.low, each.high, each.effect) if end == end]
     return max(min([0.0, *ends]), -WIDEST) - 0.02, min(max([0.1, *ends]), WIDEST) + 0.02
+
+
+def _in_words(value: Any, sources: set[str]) -> Any:
+    """With sources by what figures call them; files as they are. Settings' names stay in report.json, for machines."""
+    if isinstance(value, str):
+        return style.named(value, sources)
+    if isinstance(value, dict):
+        return {key: each if key == "file" else _in_words(each, sources) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_in_words(each, sources) for each in value)
+    return value
 
 
 def _plain(value: Any) -> Any:

@@ -86,10 +86,12 @@ def title_of(name: str, of: Literal["confounder", "source", "task"] = "confounde
 
 
 def named(text: str, sources: Iterable[str]) -> str:
-    """`text` with each of these sources by its name in words."""
-    found = sorted(sources, key=len, reverse=True)
-    whole = "|".join(map(re.escape, found))
-    return re.sub(rf"(?<![\w+-])({whole})(?![\w+-])", lambda m: title_of(m[0], "source"), text) if found else text
+    """`text` with each of these sources by its name in words, also where it begins a sentence."""
+    titles = {name: title_of(name, "source") for name in sources if name}
+    begun = {name[0].upper() + name[1:]: title[0].upper() + title[1:] for name, title in titles.items()}
+    titles = begun | titles
+    whole = "|".join(map(re.escape, sorted(titles, key=len, reverse=True)))
+    return re.sub(rf"(?<![\w+-])({whole})(?![\w+-])", lambda m: titles[m[0]], text) if titles else text
 
 
 def number(value: float) -> str:

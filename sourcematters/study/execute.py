@@ -66,13 +66,18 @@ class _Kernel(AsyncKernelManager):
 
 
 # nbconvert's page would ask other machines for its scripts: MathJax, require.js, widgets and diagrams. So formulas are
-# left as they were written, and of a widget stands what it said in words.
+# left as they were written, and of a widget stands what it said in words. Nor would it say what a figure shows to those
+# who do not see it.
 TEMPLATE = """
 {%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
 {%- block jupyter_widgets -%}{%- endblock -%}
+{%- block data_png scoped -%}
+{%- set alt = output | get_metadata('alt', 'image/png') or 'A picture without a description' -%}
+{{ super() | replace('<img ', '<img alt="' ~ alt | escape_html ~ '" ', 1) }}
+{%- endblock -%}
 """
 WIDGET = "application/vnd.jupyter.widget-view+json"
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from sourcematters import checksums, metrics
 from sourcematters.checked import unknown
 from sourcematters.errors import StudyError
+from sourcematters.report import captions
 from sourcematters.results import figures, forest, published, statistics, table1, verdicts
 from sourcematters.runs import mixtures
 from sourcematters.runs.run_folder import Workspace
@@ -29,12 +30,17 @@ def save_table(workspace: Workspace, name: str, table: pd.DataFrame) -> pd.DataF
 
 
 def save_figure(workspace: Workspace, name: str, figure: Figure, table: pd.DataFrame) -> Image:
-    """Keep a figure and its table as figures/NAME of each of `figures.KINDS`, sealed by NAME.sha256; return the png."""
+    """Keep a figure and its table as figures/NAME of each of `figures.KINDS`, sealed by NAME.sha256.
+
+    Returned is the png, with what it shows in words.
+    """
     path = workspace.own(f"figures/{name}")
     all(checksums.usable(f"{path}.{kind}", "the figure is drawn anew") for kind in figures.KINDS)
     png, *others = figures.save(figure, path, table)
     checksums.seal(checksums.seal_of(png), [png, *others])
-    return Image(png, width=min(820, round(110 * figure.get_figwidth())))
+    rows = table.astype(object).where(table.notna(), "").astype(str).to_dict("records")
+    width = min(820, round(110 * figure.get_figwidth()))
+    return Image(png, width=width, alt=captions.caption(name, rows).alt)
 
 
 @dataclass(frozen=True)

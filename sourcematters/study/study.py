@@ -213,22 +213,24 @@ class Study:
         """
         study = self.about((names or (self.settings.confounder,))[0])
         chosen = [self.confounder(name) for name in names or (self.settings.confounder,)]
-        return study.explored(study.cohort.table, chosen, study.settings.training)
+        return study.explored("explorer", study.cohort.table, chosen, study.settings.training)
 
     def explored(
         self,
+        name: str,
         table: pd.DataFrame,
         chosen: Sequence[Confounder],
         how: Preprocessing,
         networks: Mapping[str, explorer.Network] | None = None,
     ) -> Any:
-        """`explorer.explore` of images of `table`: the page has the `chosen` confounders, the widget all others too."""
+        """`explorer.explore` of images of `table`: NAME.html has the `chosen` confounders, the widget all others."""
         seed = self.settings.seed
         shown = explorer.cases(table, seed=seed)
         others = [self.confounder(name) for name, kind in confounders.known().items() if not kind.sampled]
         drawn = explorer.drawable([*chosen, *others], shown[0], how, seed=seed)
         subject = explorer.Subject(shown, drawn, how, seed, networks or {}, self.cohort.caution)
-        return explorer.explore(subject, [one.name for one in chosen], self.results, beside=self._notebooks)
+        page = self.results / f"{name}.html"
+        return explorer.explore(subject, [one.name for one in chosen], page, beside=self._notebooks)
 
     def noise_domains(self) -> Image:
         """Noise in the image beside noise in the projections, on the first positive CT slice."""

@@ -100,7 +100,7 @@ def test_the_explorers_scores_are_the_models_on_the_studys_image(ask, folder):
     without, carrying = expit(scored[scored["confounder"].isin(["", "tag"])]["logit"])
     assert f"leaner.onnx scores {without:.2f} without it, {carrying:.2f} with it" in said
     assert f"positive from {expit(audit.measured.threshold):.2f} on" in said
-    assert (audit.study.results / "explorer.html").is_file()
+    assert (audit.study.results / "audit_explorer.html").is_file()
 
 
 def _everything(box):

@@ -116,6 +116,28 @@ def test_the_page_and_its_numbers_hold_what_the_folder_holds(folder):
     assert all(sentence in found.text for sentence in told["answer"] + told["limits"] + told["controls"])
 
 
+def test_the_page_calls_sources_as_figures_do_and_machines_get_their_names_in_the_settings(folder):
+    text = "radiology-standin leans on tag."
+    small_results.answers(folder, "tag", ("radiology-standin", 0.5, 0.3, 0.7, "leans on it", text))
+    small_results.compared(folder, ("tag", "imagenet", "radiology-standin", -0.4, -0.6, -0.2, 0.01, 0.2))
+    small_results.curves(folder, "tag", {("radiology-standin", "ood"): (0.8, 0.3)})
+    found = page(folder)
+    assert "Radiology stand-in leans on tag." in found.text and "ImageNet less radiology stand-in" in found.text
+    assert "standin" not in found.text
+    told = json.loads((folder / "report.json").read_text())
+    assert told["findings"][0]["who"] == "radiology-standin" and told["differences"][0]["a"] == "imagenet"
+    assert "radiology stand-in 0.80 to 0.30" in told["figures"][0]["alt"]
+
+
+def test_the_explorers_of_study_and_audit_have_a_link_each(folder):
+    executed(folder / "notebooks", "00_walkthrough")
+    (folder / "explorer.html").touch()
+    (folder / "audit_explorer.html").touch()
+    found = page(folder)
+    assert {"explorer.html", "audit_explorer.html"} <= set(found.links)
+    assert "Put a hand on the artefact, or on the audit's: move it" in found.text
+
+
 def test_it_is_the_same_page_each_time_and_a_pdf_of_another_one_goes(folder):
     small_results.study(folder)
     index = report.write(folder)

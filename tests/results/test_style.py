@@ -61,6 +61,7 @@ def test_a_text_names_each_source_in_words_and_no_part_of_another():
     found = style.named(text, ["imagenet", "radimagenet", "radimagenet-keras"])
     assert found == "ImageNet is not RadImageNet; RadImageNet (Keras), too"
     assert style.named(text, []) == text
+    assert style.named("Radiology-standin leans.", ["radiology-standin"]) == "Radiology stand-in leans."
 
 
 @pytest.mark.parametrize(

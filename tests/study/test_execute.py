@@ -12,6 +12,7 @@ import nbformat
 import pandas as pd
 import psutil
 import pytest
+from bs4 import BeautifulSoup
 from tiny_study import write_notebook
 
 from sourcematters import files
@@ -157,3 +158,14 @@ def test_a_notebooks_page_loads_nothing_from_elsewhere():
     assert not [script for script in scripts if "http" in script or "import(" in script]
     assert "$x^2$" in page and "3 of 3 runs" in page and "<title>A title</title>" in page
     assert "application/vnd.jupyter.widget-view+json" in notebook.cells[1].outputs[0].data, "the notebook keeps it"
+
+
+def test_a_notebooks_page_says_what_its_figures_show():
+    made = [
+        nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="}, metadata={"image/png": told})
+        for told in ({"alt": 'AUC <b> & "chance"', "width": 400}, {})
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("figure", outputs=made)])
+    first, second = BeautifulSoup(execute.as_page(notebook, "A title"), "html.parser").select("img")
+    assert first["alt"] == 'AUC <b> & "chance"' and first["width"] == "400"
+    assert second["alt"] == "A picture without a description"

@@ -30,6 +30,12 @@ def test_a_figure_of_the_paper_is_drawn_where_one_of_its_confounders_was_run(tmp
     assert {path.name for path in tmp_path.glob("made/figures/*.csv")} == {"fig4.csv", "overview.csv"}
 
 
+def test_a_figure_says_what_it_shows_to_those_who_do_not_see_it(tmp_path):
+    alt = of(tmp_path, "tag").plot().alt
+    # Where the tag misleads, the scores of `finished` are alike at p_art = 0, and wrong at 1.
+    assert "from strength 0 to 1" in alt and "tag: random 0.50 to 0.00" in alt
+
+
 def test_a_published_level_must_be_of_a_task_that_was_run(tmp_path):
     with pytest.raises(StudyError, match="state_of_the_art: unknown task `mas`. Did you mean mass?"):
         of(tmp_path, "tag", state_of_the_art={"mas": 0.9}).fig3()

@@ -19,12 +19,11 @@ from sourcematters.study.explorer.panels import TITLES, limit, panels, webp
 from sourcematters.study.explorer.widget import scale, widget
 
 __all__ = ["Network", "Subject", "cases", "drawable", "explore", "frame", "keys_of"]
-PAGE = "explorer.html"
 STATIC = 224  # px of a picture in an executed notebook
 
 
-def explore(subject: Subject, names: Iterable[str], results: Path, *, beside: Path) -> Any:
-    """The widgets, after the page of the confounders called `names` was written to `results`/explorer.html and linked.
+def explore(subject: Subject, names: Iterable[str], path: Path, *, beside: Path) -> Any:
+    """The widgets, after the page of the confounders called `names` was written to `path` and linked.
 
     The link leads there from the folder `beside`. Headless, the first frame as HTML: nobody could move
     anything there, and pages of executed notebooks ask nobody for a widget's code.
@@ -32,7 +31,7 @@ def explore(subject: Subject, names: Iterable[str], results: Path, *, beside: Pa
     if not subject.confounders:
         where = f"no confounder can be drawn on {subject.cases[0]}"
         raise StudyError(f"explorer: {where}. Choose images of another size or kind.")
-    path = page.write(results / PAGE, subject, [name for name in names if name in subject.confounders])
+    page.write(path, subject, [name for name in names if name in subject.confounders])
     # JupyterLab finds a relative link in an output, and not in a widget.
     display(HTML(link(path, beside, "The same without a kernel")))
     return HTML(_first(subject)) if os.environ.get("SOURCEMATTERS_HEADLESS") else widget(subject)

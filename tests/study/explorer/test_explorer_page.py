@@ -16,9 +16,11 @@ from sourcematters import checksums, confounders
 from sourcematters.confounders.ladders import ladder
 from sourcematters.errors import StudyError
 from sourcematters.study import explorer
-from sourcematters.study.explorer import PAGE, Network, explore
+from sourcematters.study.explorer import Network, explore
 from sourcematters.study.explorer.page import write
 from sourcematters.study.explorer.panels import PANELS
+
+PAGE = "explorer.html"
 
 
 def frames_of(path):
@@ -116,11 +118,11 @@ def test_a_headless_notebook_shows_the_first_frame_and_a_live_one_the_widgets(
     headless,
 ):
     monkeypatch.setenv("SOURCEMATTERS_HEADLESS", "1" if headless else "")
-    results = tmp_path / "a b" / "results"
+    path = tmp_path / "a b" / "results" / PAGE
     linked = []
     monkeypatch.setattr(explorer, "display", linked.append)
-    shown = explore(subject_of(table, "tag", caution="drawn"), ["tag", "gamma"], results, beside=results / "notebooks")
-    assert (results / PAGE).is_file()
+    shown = explore(subject_of(table, "tag", caution="drawn"), ["tag", "gamma"], path, beside=path.parent / "notebooks")
+    assert path.is_file()
     (link,) = linked
     assert [about["href"] for tag, about in Parts(link.data).tags if tag == "a"] == [f"../{PAGE}"]
     if not headless:
@@ -134,5 +136,5 @@ def test_a_headless_notebook_shows_the_first_frame_and_a_live_one_the_widgets(
 
 def test_where_nothing_can_be_drawn_it_says_so(table, tmp_path):  # noqa: F811
     with pytest.raises(StudyError, match=r"^explorer: no confounder can be drawn on i1 \(positive\)\. Choose"):
-        explore(subject_of(table, "ring_artefact"), ["ring_artefact"], tmp_path, beside=tmp_path)
+        explore(subject_of(table, "ring_artefact"), ["ring_artefact"], tmp_path / PAGE, beside=tmp_path)
     assert not list(tmp_path.glob("*.html"))
