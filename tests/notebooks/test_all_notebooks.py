@@ -295,7 +295,8 @@ def test_the_page_shows_the_figures_and_says_what_they_are(study):
         assert f"figures/{name}.png" in page
     for notebook in (folder / "notebooks").glob("*.ipynb"):
         assert f"notebooks/{notebook.stem}.html" in page
-        assert notebook.with_suffix(".html").exists()
+        shown = notebook.with_suffix(".html").read_text()
+        assert "No description has been" not in shown and "A picture without a description" not in shown
 
 
 def test_every_column_of_every_table_is_documented_and_no_other(study, tmp_path, monkeypatch):
