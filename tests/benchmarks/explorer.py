@@ -1,6 +1,6 @@
 """How long a move of the explorer takes, from a parameter to the last picture: python tests/benchmarks/explorer.py.
 
-Every drawn confounder with its defaults, on an image of --side px; two cores at most. Beside the median of a move stand
+Every drawn confounder with its defaults, and noise in projections, on an image of --side px; two cores at most. Beside the median of a move stand
 what it is made of: drawing and spectra (frame), pictures (panels, PNG), and the score of a network, if one is named;
 and the CPU time that it takes, which tells more where others work on the cores too.
 """
@@ -57,10 +57,9 @@ def main():
     head = f"{options.side} px, input {options.size} px"
     print(f"| {head} | frame | pictures | score | a move, ms | CPU, ms |\n|---|---|---|---|---|---|")
     slow = []
-    for name, kind in confounders.known().items():
-        if kind.sampled:
-            continue
-        confounder = confounders.make(name)
+    tried = [confounders.make(name) for name, kind in confounders.known().items() if not kind.sampled]
+    for confounder in [*tried, confounders.make("noise", domain="projection")]:
+        name = ", ".join([confounder.name, *(["in projections"] if confounder not in tried else [])])
         image = hounsfield if confounder.carrier.space == HOUNSFIELD else grey
         try:
             found = moves(image, confounder, how, score, options.times)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import ndimage
 
+from sourcematters.confounders.back_projection import back_projection
 from sourcematters.confounders.confounder import HOUNSFIELD, Artefact, Drawn, Hounsfield, register
 from sourcematters.confounders.imaging.scales import FIELD_MM, per_mm, whole
 from sourcematters.errors import StudyError
@@ -40,7 +41,7 @@ class MetalStreaks(Artefact):
     water only. What it gets too little or too much is reconstructed by filtered back-projection and added. Tissue
     attenuates like water of its HU, and metal like titanium of its own. Defaults: two screws of a spine, 6 mm thick, of
     solid titanium; a million photons per ray are of a diagnostic scan's order. Of the taxonomy's leaves "noise" is
-    nearest: what is drawn is an error of the measurement, and the metal its cause. Takes 0.3 s for 512 x 512 px.
+    nearest: what is drawn is an error of the measurement, and the metal its cause. Takes 0.15 s for 512 x 512 px.
     """
 
     name: str = "metal_streaks"
@@ -107,13 +108,11 @@ class MetalStreaks(Artefact):
         random: np.random.Generator,
     ) -> NDArray[np.float64]:
         """HU to add (side, side); `middles` (pieces, 2) are rows and columns from the centre, lengths px of `body`."""
-        from skimage.transform import iradon  # takes long to import
-
         side = len(body)
         bins = min(GRID, side)
         step = side / bins
         angles = np.arange(VIEWS) * np.pi / VIEWS
-        # A ray is where x cos(t) - y sin(t) = s, y downward: so does scikit-image's `iradon` read its sinogram.
+        # A ray is where x cos(t) - y sin(t) = s, y downward: so does `back_projection` read its sinogram.
         s = (np.arange(bins) - bins // 2) * step
         across = middles[:, 1:] * np.cos(angles) - middles[:, :1] * np.sin(angles)  # (pieces, views)
         chords = 2 * np.sqrt(np.maximum(radius**2 - (s[:, None] - across[:, None]) ** 2, 0)).sum(
@@ -129,7 +128,7 @@ class MetalStreaks(Artefact):
         like = (1 + self.hu / 1000) * WATER[TOLD] / TITANIUM[TOLD]
         error = np.zeros(chords.shape)
         error[ray, view] = misread(Rays(water / cm, chords[ray, view] * like / cm), self.n0, random)
-        found = iradon(error * cm / step, theta=np.degrees(angles), filter_name="ramp", circle=True)
+        found = back_projection(error * cm / step, np.degrees(angles))
         found *= 1000 / WATER[TOLD]
         if bins == side:
             return found
