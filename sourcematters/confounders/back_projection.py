@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 ROWS = 32  # of the image at once, so that what is added up stays in a core's cache
 
 
-def back_projection(sinogram: NDArray[np.float64], theta: NDArray[np.float64]) -> NDArray[np.float64]:
+def back_projection(sinogram: NDArray[np.float64], theta: NDArray[np.floating]) -> NDArray[np.float64]:
     """The image (side, side) of a sinogram (side, views) from the angles `theta`, in degrees; 0 outside its circle.
 
     As `iradon(sinogram, theta, filter_name="ramp", circle=True)`, which interpolates through `np.interp`, also outside

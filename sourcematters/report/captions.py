@@ -50,7 +50,8 @@ def caption(name: str, table: Sequence[Row]) -> Caption:
     elif start in ("overview", "against", "forest"):
         group = ALL
     sources = {row[column] for row in table for column in ("source", "a", "b") if row.get(column)}
-    return Caption(sentence(title), sentence(style.named(alt, sources)), group)
+    title, alt = (sentence(style.named(text, sources, _distinct(table, "task"))) for text in (title, alt))
+    return Caption(title, alt, group)
 
 
 def _distinct(table: Sequence[Row], column: str) -> list[str]:
@@ -199,7 +200,7 @@ def _pairs(name: str, table: Sequence[Row]) -> Told:
         measured = interval(*(value(row, key) for key in ("difference", "ci_low", "ci_high")))
         said.append(f"{row['a']} less {row['b']} on {named(row.get('confounder', ''))} {measured}")
     alt = f"A row a pair of sources, with 95 % interval: {'; '.join(said[:SHOWN])}{_more(said)}."
-    return f"How much more one source relies on {_names(table, 4)} than another{_tasks(table)}", alt, ALL
+    return f"How much more one source relies than another on {_names(table, 4)}{_tasks(table)}", alt, ALL
 
 
 def _share(name: str, table: Sequence[Row]) -> Told:

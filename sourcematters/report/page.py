@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import os
-from functools import cache
+from functools import cache, partial
 from html import escape
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -97,10 +97,12 @@ def _rendered(folder: Path) -> tuple[str, dict[str, Any]]:
     groups = [(group, [each for each in others if each.caption.group == group]) for group in GROUPS]
     script = Markup((package_files(__package__) / "sort.js.j2").read_text(encoding="utf-8"))
     sources = {each.who for each in found if not each.of_model}.union(*((each.a, each.b) for each in compared))
+    in_words = partial(_in_words, sources=sources, tasks={each.task for each in found})
     page = _environment().get_template("page.html.j2").render(
-        **_in_words(told, sources),
+        **in_words(told),
         scale=_scale(found),
-        findings=[each._replace(**_in_words({"who": each.who, "sentence": each.sentence}, sources)) for each in found],
+        findings=[each._replace(**in_words({"who": each.who, "task": each.task, "sentence": each.sentence}))
+                  for each in found],
         audited=any(each.of_model for each in found),
         several_tasks=len({each.task for each in found if each.task}) > 1,
         first=first,
@@ -147,14 +149,14 @@ def _scale(found: list[findings.Answer]) -> tuple[float, float]:
     return max(min([0.0, *ends]), -WIDEST) - 0.02, min(max([0.1, *ends]), WIDEST) + 0.02
 
 
-def _in_words(value: Any, sources: set[str]) -> Any:
-    """With sources by what figures call them; files as they are. Settings' names stay in report.json, for machines."""
+def _in_words(value: Any, sources: set[str], tasks: set[str]) -> Any:
+    """With sources and tasks by what figures call them; files, and what is in report.json, have the settings' names."""
     if isinstance(value, str):
-        return style.named(value, sources)
+        return style.named(value, sources, tasks)
     if isinstance(value, dict):
-        return {key: each if key == "file" else _in_words(each, sources) for key, each in value.items()}
+        return {key: each if key == "file" else _in_words(each, sources, tasks) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_in_words(each, sources) for each in value)
+        return type(value)(_in_words(each, sources, tasks) for each in value)
     return value
 
 

@@ -24,7 +24,7 @@ from sourcematters.results.style import (
     page,
     title_of,
 )
-from sourcematters.results.verdicts import ALPHA, p_in_words
+from sourcematters.results.verdicts import ALPHA, p_in_words, rounded
 
 ROW, HEAD, FOOT = 5, 19, 20  # mm
 MOST = 1.0  # of an AUC: nothing larger can be, so no interval is drawn further
@@ -100,7 +100,8 @@ def _row(axes: Axes, place: int, row: Any) -> None:
     ends = np.clip([row.ci_low, row.ci_high], left, right)
     axes.plot(ends, [place, place], color=LOOK["color"], linewidth=1.2, zorder=2)
     beyond(axes, [place], [row.ci_low], [row.ci_high], LOOK["color"], along="x")
-    measured = f"{row.difference:+.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]"
+    sign = "+" if row.difference > 0 else ""
+    measured = f"{sign}{rounded(row.difference)} [{rounded(row.ci_low)}, {rounded(row.ci_high)}]"
     for offset, text in zip(COLUMNS, (measured, p_in_words(row.p_holm), f"{row.detectable:.2f}"), strict=True):
         _beside(axes, (1, place), offset, text.replace("-", "\N{MINUS SIGN}"))
 

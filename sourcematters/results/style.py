@@ -85,9 +85,10 @@ def title_of(name: str, of: Literal["confounder", "source", "task"] = "confounde
     return title.replace("-standin", " stand-in") + ", matched" * name.endswith(MATCHED)
 
 
-def named(text: str, sources: Iterable[str]) -> str:
-    """`text` with each of these sources by its name in words, also where it begins a sentence."""
-    titles = {name: title_of(name, "source") for name in sources if name}
+def named(text: str, sources: Iterable[str], tasks: Iterable[str] = ()) -> str:
+    """`text` with each of these sources and tasks by its name in words, also where it begins a sentence."""
+    titles = {name: title_of(name, "task") for name in tasks if name}
+    titles |= {name: title_of(name, "source") for name in sources if name}
     begun = {name[0].upper() + name[1:]: title[0].upper() + title[1:] for name, title in titles.items()}
     titles = begun | titles
     whole = "|".join(map(re.escape, sorted(titles, key=len, reverse=True)))

@@ -1,8 +1,8 @@
 """How long a move of the explorer takes, from a parameter to the last picture: python tests/benchmarks/explorer.py.
 
-Every drawn confounder with its defaults, and noise in projections, on an image of --side px; two cores at most. Beside the median of a move stand
-what it is made of: drawing and spectra (frame), pictures (panels, PNG), and the score of a network, if one is named;
-and the CPU time that it takes, which tells more where others work on the cores too.
+Every drawn confounder with its defaults, and noise in projections, on an image of --side px; two cores at most. Beside
+the median of a move stand what it is made of: drawing and spectra (frame), pictures (panels, PNG), and the score of a
+network, if one is named; and the CPU time that it takes, which tells more where others work on the cores too.
 """
 
 import argparse

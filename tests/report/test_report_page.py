@@ -117,13 +117,17 @@ def test_the_page_and_its_numbers_hold_what_the_folder_holds(folder):
 
 
 def test_the_page_calls_sources_as_figures_do_and_machines_get_their_names_in_the_settings(folder):
-    text = "radiology-standin leans on tag."
-    small_results.answers(folder, "tag", ("radiology-standin", 0.5, 0.3, 0.7, "leans on it", text))
+    text = "radiology-standin leans on tag (lung-mass-ct)."
+    row = ("radiology-standin", 0.5, 0.3, 0.7, "leans on it", text)
+    small_results.answers(folder, "tag", row, task="lung-mass-ct")
     small_results.compared(folder, ("tag", "imagenet", "radiology-standin", -0.4, -0.6, -0.2, 0.01, 0.2))
-    small_results.curves(folder, "tag", {("radiology-standin", "ood"): (0.8, 0.3)})
+    small_results.curves(folder, "tag", {("radiology-standin", "ood"): (0.8, 0.3)}, task="lung-mass-ct")
     found = page(folder)
-    assert "Radiology stand-in leans on tag." in found.text and "ImageNet less radiology stand-in" in found.text
-    assert "standin" not in found.text
+    assert (
+        "Radiology stand-in leans on tag (lung mass, CT)." in found.text
+        and "ImageNet less radiology stand-in" in found.text
+    )
+    assert "standin" not in found.text and "mass-ct" not in found.text
     told = json.loads((folder / "report.json").read_text())
     assert told["findings"][0]["who"] == "radiology-standin" and told["differences"][0]["a"] == "imagenet"
     assert "radiology stand-in 0.80 to 0.30" in told["figures"][0]["alt"]
