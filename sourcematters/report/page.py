@@ -26,6 +26,7 @@ from sourcematters.results.verdicts import LEANS, NO_SIGN, NOT_VISIBLE, TOO_LITT
 
 PDF = "report.pdf"
 FIRST = ("forest", "overview", "fig3")  # the one figure beside the answer of a study, the first that is there
+ON_PLACES = ("_share", "_maps", "_frequencies")  # figures of where networks look
 EXPLORERS = ("explorer.html", "audit_explorer.html")  # of the study, and of the audit
 OF_AUDIT = ("audit_leaning", "audit_sources")
 SIGNS = {LEANS: ("leans", "\N{BLACK CIRCLE}"), NO_SIGN: ("none", "\N{WHITE CIRCLE}")}
@@ -90,7 +91,12 @@ def _rendered(folder: Path) -> tuple[str, dict[str, Any]]:
         "provenance": provenance(folder, executed),
     }
     first = _first(drawn, found)
-    where = [picture for name, picture in drawn.items() if picture.caption.group == WHERE]
+    where = [
+        picture
+        for end in ON_PLACES
+        for name, picture in drawn.items()
+        if picture.caption.group == WHERE and name.endswith(end)
+    ]
     flips, in_data = (drawn.get(name) for name in ("audit_flipped", "audit_data"))
     shown = [picture for picture in (first, *where, flips, in_data) if picture]
     others = [picture for picture in drawn.values() if picture not in shown]

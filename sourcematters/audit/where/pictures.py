@@ -21,7 +21,10 @@ from sourcematters.results.style import (
     UNTRAINED,
     Style,
     frame,
+    head,
+    letters,
     literal,
+    named,
     page,
     picture,
     styles,
@@ -78,12 +81,13 @@ def shares(table: pd.DataFrame, note: str = "") -> Figure:
     looks = styles(table["source"].unique())
     figure = Figure(figsize=page(FULL, 30 + 48 * len(names)), layout="constrained")
     grid = figure.subplots(len(names), len(methods), sharey="row", sharex=True, squeeze=False)
+    heads, note = iter(letters(grid.size)), named(note, looks)
     for name, line in zip(names, grid, strict=True):
         for method, axes in zip(methods, line, strict=True):
             part = table[(table["confounder"] == name) & (table["method"] == method)]
             _curves(axes, part, looks)
             axes.axhline(part["area"].mean(), color="black", linestyle=":", linewidth=0.9)
-            axes.set_title(method, fontsize=TEXT)
+            head(axes, method, letter=next(heads), caution=note, width=(FULL - 20) / len(methods) - 8)
         line[0].set_ylabel(f"share of the attribution\non the {literal(title_of(name))}", fontsize=TEXT)
     for axes in grid[-1]:
         axes.set_xlabel("share of positives that carry it\nin training", fontsize=TEXT)
@@ -91,7 +95,7 @@ def shares(table: pd.DataFrame, note: str = "") -> Figure:
     handles.append(Line2D([], [], color=GREY, linewidth=0.7, label="the same, weights shuffled"))
     handles.append(Line2D([], [], color="black", linestyle=":", linewidth=0.9, label="its share of the area"))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize=TEXT, frameon=False)
-    _say(figure, note)
+    _say(figure)
     return figure
 
 
@@ -133,9 +137,9 @@ def _line(style: Style) -> dict[str, Any]:
     return {"color": style.color, "linestyle": style.linestyle, "linewidth": 1.2}
 
 
-def _say(figure: Figure, note: str) -> None:
-    """The caution above, and what attribution is worth."""
-    figure.suptitle(literal("\n".join(filter(None, [note, NO_PROOF]))), fontsize=TEXT)
+def _say(figure: Figure, about: str = "") -> None:
+    """Above all panels what they are about, and what attribution is worth."""
+    figure.suptitle(literal("\n".join(filter(None, [about, NO_PROOF]))), fontsize=TEXT)
 
 
 def maps(rows: Mapping[str, Mapping[str, NDArray]], pairs: Pairs, name: str, p_art: float, note: str = "") -> Figure:
@@ -181,7 +185,7 @@ def maps(rows: Mapping[str, Mapping[str, NDArray]], pairs: Pairs, name: str, p_a
     bar.ax.tick_params(labelsize=TEXT)
     bar.set_label("attribution, times its mean size\n(red: for label 1, blue: for label 0)", fontsize=TEXT)
     about = f"{title_of(name)} (outlined), networks of strength {p_art:g}"
-    _say(figure, "\n".join(filter(None, [note, about])))
+    _say(figure, "\n".join(filter(None, [named(note, rows), about])))
     return figure
 
 
@@ -194,6 +198,7 @@ def frequencies(table: pd.DataFrame, note: str = "") -> Figure:
     looks = styles(table["source"].unique())
     figure = Figure(figsize=page(FULL, 30 + 48 * len(names)), layout="constrained")
     grid = figure.subplots(len(names), len(strengths), sharey="row", sharex=True, squeeze=False)
+    heads, note = iter(letters(grid.size)), named(note, looks)
     for name, line in zip(names, grid, strict=True):
         for strength, axes in zip(strengths, line, strict=True):
             part = table[(table["confounder"] == name) & (table["p_art"] == strength)]
@@ -214,7 +219,8 @@ def frequencies(table: pd.DataFrame, note: str = "") -> Figure:
                 )
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.set_title(f"{literal(title_of(name))}, strength {strength:g}", fontsize=TEXT)
+            title, width = f"{literal(title_of(name))}, strength {strength:g}", (FULL - 15) / len(strengths) - 8
+            head(axes, title, letter=next(heads), caution=note, width=width)
             frame(axes)
         line[0].set_ylim(0, 1.05 * table.loc[table["confounder"] == name, "high"].max())
         line[0].set_ylabel("mean change of the log-odds", fontsize=TEXT)
@@ -225,7 +231,6 @@ def frequencies(table: pd.DataFrame, note: str = "") -> Figure:
     ]
     handles.append(Line2D([], [], color="#D0D0D0", linewidth=5, label="what the confounder changes"))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize=TEXT, frameon=False)
-    figure.suptitle(literal(note), fontsize=TEXT)
     return figure
 
 
@@ -237,7 +242,8 @@ def of_model(table: pd.DataFrame, note: str = "") -> Figure:
     table = table.dropna(subset="share")
     names, methods = (list(dict.fromkeys(table[column])) for column in ("confounder", "method"))
     figure = Figure(figsize=page(FULL, 33 + 7 * len(names)), layout="constrained")
-    for method, axes in zip(methods, figure.subplots(1, len(methods), sharey=True, squeeze=False)[0], strict=True):
+    panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
+    for method, axes, letter in zip(methods, panels, letters(len(methods)), strict=True):
         for place, name in enumerate(names):
             rows = table[(table["confounder"] == name) & (table["method"] == method)]
             axes.plot(rows["area"].iloc[:1], [place], marker="|", markersize=9, color="black", linestyle="")
@@ -249,7 +255,7 @@ def of_model(table: pd.DataFrame, note: str = "") -> Figure:
         _in_percent(axes.xaxis)
         axes.set_yticks(range(len(names)), [literal(title_of(name)) for name in names], fontsize=TEXT)
         axes.set(ylim=(len(names) - 0.4, -0.6))
-        axes.set_title(method, fontsize=TEXT)
+        head(axes, method, letter=letter, caution=note, width=(FULL - 25) / len(methods) - 8)
         axes.set_xlabel("share of the attribution on it", fontsize=TEXT)
         frame(axes)
     handles = [
@@ -258,5 +264,5 @@ def of_model(table: pd.DataFrame, note: str = "") -> Figure:
         Line2D([], [], color=UNTRAINED.color, marker="|", markersize=9, linestyle="", label="the share of the area"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=TEXT, frameon=False)
-    _say(figure, note)
+    _say(figure)
     return figure
