@@ -219,7 +219,8 @@ def _share(name: str, table: Sequence[Row]) -> Told:
         f"Share of the attribution that lies on {_names(table, 4)}, which covers {percent(value(table[0], 'area'))} of "
         f"the image, from the weakest to the strongest correlation in training. {'; '.join(said[:SHOWN])}."
     )
-    return f"How much of the networks' attention lies on {_names(table, 4)}", alt, WHERE
+    whose = "networks'" if any(row["p_art"] for row in table) else "model's"
+    return f"How much of the {whose} attention lies on {_names(table, 4)}", alt, WHERE
 
 
 def _maps(name: str, table: Sequence[Row]) -> Told:

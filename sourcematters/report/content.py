@@ -144,7 +144,8 @@ def _where(path: Path) -> Table | None:
         beside = [(percent(each), each) if math.isfinite(each) else "" for each in (area, shuffled)]
         cells.append([named(row["confounder"]), row["source"], given, row["method"], (known, share), *beside])
     head = ("Confounder", "Source", "Strength", "Method", "Attribution on it", "Its area", "With shuffled weights")
-    return table("Attribution on the confounder, in numbers", head, cells, path.name) if cells else None
+    whose = "networks'" if any(row["p_art"] for row in found) else "model's"
+    return table(f"The {whose} attribution on the confounder, in numbers", head, cells, path.name) if cells else None
 
 
 def _who(row: Row) -> tuple[str, ...]:

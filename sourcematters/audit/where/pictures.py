@@ -121,9 +121,9 @@ def _curves(axes: Axes, part: pd.DataFrame, looks: Mapping[str, Style]) -> None:
     frame(axes)
 
 
-def _in_percent(axis: Axis) -> None:
-    """Ticks of a log scale at 1, 2 and 5 of each decade: shares seldom span two."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+def _in_percent(axis: Axis, at: tuple[int, ...] = (1, 2, 5)) -> None:
+    """Ticks of a log scale, in percent, at so many times each power of ten: shares seldom span two."""
+    axis.set_major_locator(LogLocator(subs=at))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
 
@@ -252,7 +252,7 @@ def of_model(table: pd.DataFrame, note: str = "") -> Figure:
                 axes.plot([row.low, row.high], [place, place], color=color, linewidth=1.2 - 0.5 * row.randomized)
                 axes.plot(row.share, place, marker="o", color=color, markerfacecolor=face, markersize=4, linestyle="")
         axes.set_xscale("log")
-        _in_percent(axes.xaxis)
+        _in_percent(axes.xaxis, at=(1, 3))  # for more there is no room
         axes.set_yticks(range(len(names)), [literal(title_of(name)) for name in names], fontsize=TEXT)
         axes.set(ylim=(len(names) - 0.4, -0.6))
         head(axes, method, letter=letter, caution=note, width=(FULL - 25) / len(methods) - 8)
