@@ -34,6 +34,9 @@ def test_the_curves_of_two_tasks_are_not_taken_for_one(folder):
     assert "(x-ray): a 0.90 to 0.70" in alt and "(ct): a 0.60 to 0.20" in alt
 
 
+WHERE = "confounder,source,p_art,method,share,area"
+
+
 @pytest.mark.parametrize(
     ("name", "header", "row", "title", "told"),
     [
@@ -47,9 +50,8 @@ def test_the_curves_of_two_tasks_are_not_taken_for_one(folder):
         ("audit_data", "what,of,auc,ci_low,ci_high", "sex,attribute,.62,.5,.7", "What tells", "sex 0.62 [0.50, 0.70]"),
         ("against_the_paper", "panel,ours,published,comparable", "a,.7,.8,True", "Our curves", "from -0.10 to -0.10"),
         ("forest", "confounder,a,b,difference,ci_low,ci_high", "tag,x,y,.3,.1,.5", "How much more", "x less y on tag"),
-        ("where_share", "confounder,source,p_art,method,share,area", "tag,a,1,occlusion,.31,.02", "How much of the n", "a 31 %"),
-        ("audit_where_share", "confounder,source,p_art,method,share,area", "tag,m,,occlusion,.31,.02", "How much of the m",
-         "31 %"),
+        ("where_share", WHERE, "tag,a,1,occlusion,.31,.02", "How much of the networks'", "a 31 %"),
+        ("audit_where_share", WHERE, "tag,m,,occlusion,.31,.02", "How much of the model's", "m 31 %"),
         ("where_maps", "image_id,patient_id,label,area", "i,p,1,.02", "Where the networks look", "covers 2.0 %"),
         ("where_frequencies", "task,source,p_art,frequency,change", "t,a,1,.25,1.5", "Which spatial", "1.50 at 0.25"),
         ("my_own_figure", "a,b", "1,2", "My own figure", "1 rows with a and b"),
