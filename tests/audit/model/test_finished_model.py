@@ -316,6 +316,7 @@ def test_choices_that_do_not_fit_together():
         with pytest.raises(StudyError, match=said):
             ModelChoice(path="x", **values)
     assert ModelChoice(path="x", mean=0, std=1).mean == (0,)
+    assert [ModelChoice(path="x", channels=each).channels for each in ("1", 3, "auto")] == [1, 3, "auto"]
 
 
 def test_log_odds_of_probabilities_by_hand(tmp_path):
