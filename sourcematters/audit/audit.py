@@ -39,6 +39,7 @@ from sourcematters.study.study import Study
 from sourcematters.training import image_bank
 
 NO_MODEL = "No model is given: set model to {path: FILE, architecture: NAME}, or scores to tables made elsewhere."
+EXPLORER = "audit_explorer"  # the page beside the results
 SHOWN = 6  # images whose decision turns
 USUAL = "tag"  # what sources are compared on where nothing else was asked for or found
 
@@ -67,11 +68,15 @@ class Audit:
     def of(cls, names: Mapping[str, Any]) -> "Audit":
         """The audit that a notebook's names describe: `Audit.of(globals())`, right after the parameters cell.
 
-        Raises StudyError, too, for a confounder asked for by name that the model cannot see.
+        What an earlier audit left in the results is deleted: it may be of another model, or of none. Raises StudyError,
+        too, for a confounder asked for by name that the model cannot see.
         """
         audit = cls(Study.of(names))
         with stoppable():
             _ = audit.measured.visible if audit.asked.model and audit.asked.audited else None
+        for kept in ("tables/audit_*", "figures/audit_*", f"{EXPLORER}.*"):
+            for path in audit.study.results.glob(kept):
+                path.unlink(missing_ok=True)
         return audit
 
     def _repr_html_(self) -> str:
@@ -237,7 +242,7 @@ class Audit:
         if self.asked.model:
             networks[measured.model.name] = Network(measured.model.logits, measured.threshold)
         tried = [one.confounder for one in measured.visible]
-        return self.study.explored("audit_explorer", measured.images, tried, measured.how, networks)
+        return self.study.explored(EXPLORER, measured.images, tried, measured.how, networks)
 
     # Sources
 

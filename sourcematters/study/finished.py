@@ -43,6 +43,13 @@ def save_figure(workspace: Workspace, name: str, figure: Figure, table: pd.DataF
     return Image(png, width=width, alt=captions.caption(name, rows).alt)
 
 
+def discard_figure(workspace: Workspace, name: str) -> None:
+    """Delete what `save_figure` kept: an earlier figure tells nothing of what was asked now, and is not drawn."""
+    path = workspace.own(f"figures/{name}")
+    for each in (checksums.seal_of(f"{path}.png"), *(Path(f"{path}.{kind}") for kind in figures.KINDS)):
+        each.unlink(missing_ok=True)
+
+
 @dataclass(frozen=True)
 class FinishedRuns:
     """Runs that are done: `table` has one row a run and test set (`grids.collect`); `name` names what is kept.
@@ -98,6 +105,7 @@ class FinishedRuns:
         """Keep what `draw` makes of those of `confounders` that were run, and return it; nothing if none was."""
         part = self.summary[self.summary["confounder"].isin(confounders)]
         if part.empty:
+            discard_figure(self.workspace, name)
             return None
         names = [name for name in confounders if name in set(part["confounder"])]
         levels, tasks = self.settings.state_of_the_art, sorted(set(self.summary["task"]))
@@ -187,6 +195,7 @@ class FinishedRuns:
         """The primary analysis in one figure, a panel a pair of sources; nothing where no pair was run."""
         table = self._compared
         if table.empty:
+            discard_figure(self.workspace, "forest")
             return None
         figure = forest.forest(data=table, caution=figures.caption(self.table["caution"]))
         return save_figure(self.workspace, "forest", figure, table)
@@ -224,6 +233,7 @@ class FinishedRuns:
         verdict = published.verdict(self.comparison)
         if not published.readable(self.comparison):
             print(f"{verdict} No panel has the paper's data and task, so none is drawn.")
+            discard_figure(self.workspace, "against_the_paper")
             return None
         print(verdict)
         figure = figures.against(data=self.comparison, note=verdict)

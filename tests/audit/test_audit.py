@@ -91,6 +91,21 @@ def test_from_the_data_to_the_answer(ask, folder, capsys, monkeypatch):
     assert audit.page().data
 
 
+def test_what_an_earlier_audit_left_is_not_taken_for_this_ones(folder, tmp_path):
+    left, ours = ["figures/audit_leaning.svg", "tables/audit_answer.csv", "audit_explorer.html"], "tables/tag.csv"
+    for name in (*left, ours):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("of another model")
+    wrong = {"profile": str(folder / "none.yaml"), "results": str(tmp_path)}
+    with pytest.raises(StudyError):
+        Audit.of(wrong)
+    assert all((tmp_path / name).exists() for name in left), "nothing was asked, so nothing is other than it was"
+    profile = tiny_audit.settings(tmp_path, folder / "images" / "cohort.csv")
+    audit = Audit.of({"profile": str(profile), "results": str(tmp_path)})
+    assert not any((tmp_path / name).exists() for name in left) and (tmp_path / ours).exists()
+    assert audit.answer() is None and not (tmp_path / left[1]).exists()
+
+
 def test_the_explorers_scores_are_the_models_on_the_studys_image(ask, folder):
     audit = ask(model=tiny_audit.asked(folder / "leaner.onnx"), audited=["tag"], scored_images=20)
     shown = audit.explore()

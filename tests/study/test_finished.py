@@ -36,6 +36,15 @@ def test_a_figure_says_what_it_shows_to_those_who_do_not_see_it(tmp_path):
     assert "from strength 0 to 1" in alt and "tag: random 0.50 to 0.00" in alt
 
 
+def test_a_figure_that_is_not_drawn_leaves_none_of_before(tmp_path):
+    runs = of(tmp_path, "tag")
+    assert runs.fig3() is not None and runs.forest() is None
+    kept = {path.name for path in tmp_path.glob("made/figures/fig3.*")}
+    assert kept == {f"fig3.{kind}" for kind in ("png", "pdf", "svg", "csv", "sha256")}
+    assert of(tmp_path, "noise").fig3() is None
+    assert not list(tmp_path.glob("made/figures/fig3.*"))
+
+
 def test_a_published_level_must_be_of_a_task_that_was_run(tmp_path):
     with pytest.raises(StudyError, match="state_of_the_art: unknown task `mas`. Did you mean mass?"):
         of(tmp_path, "tag", state_of_the_art={"mas": 0.9}).fig3()

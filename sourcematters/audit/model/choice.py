@@ -51,6 +51,11 @@ class ModelChoice(Checked):
     def _one_number_is_a_list(cls, value: Any) -> Any:
         return value if value is None or isinstance(value, (list, tuple)) else (value,)
 
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _channels_are_counted(cls, value: Any) -> Any:
+        return int(value) if value in ("1", "3") else value  # settings come as text
+
     @field_validator("mean", "std")
     @classmethod
     def _one_or_three(cls, value: Numbers | None) -> Numbers | None:
