@@ -20,6 +20,7 @@ from sourcematters.training.image_bank import altered_grey
 from sourcematters.training.recipe import Preprocessing
 
 EACH = 8  # images of a class to choose from
+KNOWN = 64  # scores that are remembered
 
 
 class Case(NamedTuple):
@@ -53,6 +54,7 @@ class Subject:
     seed: int
     networks: Mapping[str, Network] = field(default_factory=dict)
     caution: str = ""
+    _known: dict[tuple[str, bytes], float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def frame(self, case: Case, confounder: Confounder) -> Arrays:
         """`frames.frame` of an image under a confounder of any parameters. Raises StudyError as that does."""
@@ -61,8 +63,20 @@ class Subject:
 
     def scores(self, arrays: Arrays) -> list[str]:
         """What each network says of a frame's image without the confounder and with it, in words."""
-        both = np.stack([arrays["input_without"], arrays["input"]])
-        return [_in_words(name, network, network.logits(both)) for name, network in self.networks.items()]
+        both = (arrays["input_without"], arrays["input"])
+        return [
+            _in_words(name, network, np.array([self._logit(name, image) for image in both]))
+            for name, network in self.networks.items()
+        ]
+
+    def _logit(self, name: str, image: NDArray[np.uint8]) -> float:
+        """A network's log-odds of an image. What a slider does not change is not asked again: half of a move."""
+        key = name, image.tobytes()
+        if key not in self._known:
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            self._known[key] = float(self.networks[name].logits(image[None])[0])
+        return self._known[key]
 
 
 def cases(table: pd.DataFrame, *, seed: int, each: int = EACH) -> list[Case]:

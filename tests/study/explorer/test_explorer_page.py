@@ -5,6 +5,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from itertools import chain, repeat
 
 import numpy as np
 import pandas as pd
@@ -78,7 +79,8 @@ def test_it_asks_nobody_and_is_for_keyboards_and_screen_readers(table, tmp_path)
 
 
 def test_scores_and_cautions_stand_on_it_and_names_are_no_html(table, tmp_path):  # noqa: F811
-    network = Network(lambda images: np.array([-2.0, 2.0]), 0.0)
+    answers = chain([-2.0], repeat(2.0))  # of the image without it, which is asked first, and of all others
+    network = Network(lambda images: np.array([next(answers)]), 0.0)
     subject = subject_of(table, "gamma", networks={"<b>&": network}, caution="</script><u>drawn")
     text, found = frames_of(write(tmp_path / PAGE, subject, ["gamma"]))
     assert found["confounders"][0]["rungs"][0]["scores"] == [

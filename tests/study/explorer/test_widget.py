@@ -115,11 +115,11 @@ def test_scores_are_those_of_the_network_on_what_it_sees(table):
         return (images.reshape(len(images), -1) == 255).sum(1) / 4 - 2.0
 
     hand = Hand(subject_of(table, "tag", networks={"white": Network(logits, 0.0)}))
-    (both,) = asked
-    assert both.shape == (2, 32, 32) and both.dtype == np.uint8
+    assert [(one.shape, one.dtype) for one in asked] == [((1, 32, 32), np.uint8)] * 2
     assert "white scores 0.12 without it" in hand.text, "1 / (1 + e^2)"
     hand["height"].value = max(value for _, value in hand["height"].options if value < 500)
     assert "it turns to positive" in hand.text and "(positive from 0.50 on)" in hand.text
+    assert len(asked) == 3, "the image without it is still the same"
 
 
 def test_only_what_can_be_drawn_on_the_image_is_offered(table):
