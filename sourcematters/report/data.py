@@ -114,7 +114,9 @@ def _learned(folder: Path, name: str, task: str) -> list[str]:
     if not mine:
         return []
     each = listed(f"{source} {number(low)} to {number(high)}" for _, _, source, low, high in mine)
-    return [f"Trained with it, networks rank a test that is like the training better: {each} (positive control)"]
+    better = sum(high > low for *_, low, high in mine)
+    who = f"the networks of {better} of {len(mine)} sources"
+    return [f"Trained with it, {who} rank a test that is like the training better: {each} (positive control)"]
 
 
 def learned(folder: Path) -> list[tuple[str, str, str, float, float]]:

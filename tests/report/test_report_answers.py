@@ -44,6 +44,7 @@ def test_the_three_questions_are_answered_above_the_first_figure(folder):
     assert seen["short"] == "Yes."
     assert seen["why"].startswith("Tag changes 0.41 % of the pixels at the networks' input, by up to 214 of 255")
     assert "a linear probe" in seen["why"].lower() and "radiology 0.82 to 1.00" in seen["why"]
+    assert "the networks of 2 of 2 sources rank a test that is like the training better" in seen["why"]
     places = [page.index(it["question"]) for it in (leans, data, seen)]
     assert places == sorted(places) and places[-1] < page.index("<figure")
 
