@@ -27,6 +27,7 @@ from sourcematters.results.verdicts import LEANS, NO_SIGN, NOT_VISIBLE, TOO_LITT
 PDF = "report.pdf"
 FIRST = ("forest", "overview", "fig3")  # the one figure beside the answer of a study, the first that is there
 ON_PLACES = ("_share", "_maps", "_frequencies")  # figures of where networks look
+AS_IT_IS = ("file", "name", "provenance")  # of what stands on the page: names of files, folders and versions
 EXPLORERS = ("explorer.html", "audit_explorer.html")  # of the study, and of the audit
 OF_AUDIT = ("audit_leaning", "audit_sources")
 SIGNS = {LEANS: ("leans", "\N{BLACK CIRCLE}"), NO_SIGN: ("none", "\N{WHITE CIRCLE}")}
@@ -156,11 +157,11 @@ def _scale(found: list[findings.Answer]) -> tuple[float, float]:
 
 
 def _in_words(value: Any, sources: set[str], tasks: set[str]) -> Any:
-    """With sources and tasks by what figures call them; files, and what is in report.json, have the settings' names."""
+    """With sources and tasks by what figures call them; `AS_IT_IS` and report.json have the settings' names."""
     if isinstance(value, str):
         return style.named(value, sources, tasks)
     if isinstance(value, dict):
-        return {key: each if key == "file" else _in_words(each, sources, tasks) for key, each in value.items()}
+        return {key: each if key in AS_IT_IS else _in_words(each, sources, tasks) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_in_words(each, sources, tasks) for each in value)
     return value

@@ -116,7 +116,8 @@ def test_the_page_and_its_numbers_hold_what_the_folder_holds(folder):
     assert all(sentence in found.text for sentence in told["answer"] + told["limits"] + told["controls"])
 
 
-def test_the_page_calls_sources_as_figures_do_and_machines_get_their_names_in_the_settings(folder):
+def test_the_page_calls_sources_as_figures_do_and_machines_get_their_names_in_the_settings(tmp_path):
+    folder = tmp_path / "imagenet"
     text = "radiology-standin leans on tag (lung-mass-ct)."
     row = ("radiology-standin", 0.5, 0.3, 0.7, "leans on it", text)
     small_results.answers(folder, "tag", row, task="lung-mass-ct")
@@ -127,6 +128,7 @@ def test_the_page_calls_sources_as_figures_do_and_machines_get_their_names_in_th
         "Radiology stand-in leans on tag (lung mass, CT)." in found.text
         and "ImageNet less radiology stand-in" in found.text
     )
+    assert "Source Matters: imagenet" in found.text, "the folder's name stays"
     assert "standin" not in found.text and "mass-ct" not in found.text
     told = json.loads((folder / "report.json").read_text())
     assert told["findings"][0]["who"] == "radiology-standin" and told["differences"][0]["a"] == "imagenet"
