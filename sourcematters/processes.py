@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -147,15 +148,24 @@ def _spread(function: Callable[[Task], Result], tasks: Iterable[Task], workers: 
                 yield futures[future], future.result()
         finished = True
     except BrokenProcessPool as error:
-        executor.shutdown()  # it ends the others by SIGTERM, and waits for all
+        _shut_down(executor)  # it ends the others by SIGTERM, and waits for all
         codes = {child.exitcode for child in started if child.exitcode}
         code = min(codes - {-signal.SIGTERM} or codes, default=None)
         raise StudyError(f"a worker process {ended_by(code, workers)}") from error
     finally:
         board.close()
-        executor.shutdown(wait=finished, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - others:
-            child.kill()
+        if not finished:
+            for child in set(multiprocessing.active_children()) - others:
+                child.kill()
+        _shut_down(executor)
+
+
+def _shut_down(executor: ProcessPoolExecutor) -> None:
+    """End a pool and its thread, which, left to close a pipe while Python exits, makes that fail now and then."""
+    queue = getattr(executor, "_call_queue", None)
+    if sys.version_info < (3, 11, 5) and queue is not None:  # as later ones do: github.com/python/cpython/issues/94777
+        queue._reader.close()
+    executor.shutdown(cancel_futures=True)
 
 
 def ended_by(exit_code: int | None, workers: int = 0) -> str:

@@ -69,12 +69,20 @@ def test_a_worker_that_dies_beside_one_that_works_is_the_one_that_is_told_of():
         list(over_processes(die_or_work, [-signal.SIGSEGV, 0], 2))
 
 
-def test_workers_do_not_hear_the_interrupt_that_their_parent_hears(tmp_path):
+@pytest.mark.parametrize("late", [0, 0.3])
+def test_workers_do_not_hear_the_interrupt_that_their_parent_hears(tmp_path, late):
+    """However late the pool's thread is woken: a pool that closes its pipe meanwhile fails as Python exits."""
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\nsys.path.insert(0, sys.argv[1])\n"
         "import test_processes as t\n"
+        "from multiprocessing.connection import Connection\n"
         "if __name__ == '__main__':\n"
+        "    send = Connection._send_bytes\n"
+        "    def send_late(self, buf):\n"
+        f"        t.time.sleep({late} if not len(buf) else 0)\n"
+        "        send(self, buf)\n"
+        "    Connection._send_bytes = send_late\n"
         "    for task, pid in t.over_processes(t.slow, [0, 1, 2], 2):\n"
         "        print('ready', flush=True)\n"
     )
@@ -83,6 +91,7 @@ def test_workers_do_not_hear_the_interrupt_that_their_parent_hears(tmp_path):
         [sys.executable, script, here],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env={**os.environ, "PYTHONPATH": os.path.dirname(here)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored in the background
     )  # fmt: skip
     assert process.stdout.readline() == "ready\n"
     os.killpg(process.pid, signal.SIGINT)
@@ -104,9 +113,14 @@ def test_work_apart_is_done_in_another_process():
         apart(square, "a")
 
 
-def test_workers_end_with_the_loop():
+def slow_if_it_is_given_much(task):
+    return slow(len(task))
+
+
+@pytest.mark.parametrize("size", [1, 1_000_000], ids=["little", "more than a pipe holds"])
+def test_workers_end_with_the_loop(size):
     start = time.time()
-    results = over_processes(slow, [0, 1, 2], 2)
+    results = over_processes(slow_if_it_is_given_much, [b"", *[b"x" * size] * 4], 2)
     _, pid = next(results)
     results.close()
     assert time.time() - start < 30
