@@ -338,6 +338,7 @@ def test_a_clone_by_git_for_windows_runs(project, tmp_path):
     assert code == 0 and f"ran by {clone}/.venv/bin/python" in said
 
 
+UNREACHED = "error sending request for url"  # what uv says when the network, and not the index, is at fault
 PYTHONS = ("3.11.0", "3.12.0", "3.13.0", "3.14.0")
 GPU = ("nvidia", "cuda", "triton")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -395,20 +396,21 @@ def resolve():
     """Resolves requirements by uv, from wheels alone; skips where no package index answers."""
     uv = pytest.importorskip("uv").find_uv_bin()
 
-    def call(*arguments, stdin=""):
-        return subprocess.run(
+    def call(*arguments, stdin="", retries=5):
+        answer = subprocess.run(
             [uv, "pip", "compile", "--only-binary", ":all:", "--no-annotate", "--no-header", *arguments],
             env=os.environ
-            | {"UV_PYTHON_DOWNLOADS": "never", "UV_HTTP_RETRIES": "0", "MACOSX_DEPLOYMENT_TARGET": "14.0"},
+            | {"UV_PYTHON_DOWNLOADS": "never", "UV_HTTP_RETRIES": str(retries), "MACOSX_DEPLOYMENT_TARGET": "14.0"},
             input=stdin,
             capture_output=True,
             text=True,
             cwd=ROOT,
         )
+        if answer.returncode and (retries == 0 or UNREACHED in answer.stderr):
+            pytest.skip(f"no package index answers uv: {answer.stderr.splitlines()[-1]}")
+        return answer
 
-    trial = call("-", stdin="six")
-    if trial.returncode:
-        pytest.skip(f"no package index answers uv: {trial.stderr.splitlines()[-1]}")
+    call("-", stdin="six", retries=0)
     return call
 
 
