@@ -16,7 +16,7 @@ from test_keras_weights import write
 from sourcematters.cohorts import nih_cxr14
 from sourcematters.study import execute, notebooks
 
-A_GROUP = 14
+A_GROUP = 8
 METADATA = "Data_Entry_2017_v2020.csv.gz"
 SCALE = {
     "task": "Pneumonia",
@@ -26,7 +26,7 @@ SCALE = {
     "p_art": "[0, 1]",
     "epochs": "2",
     "size": "32",
-    "batch_size": "16",
+    "batch_size": "32",
     "plugins": "[sourcematters.demo]",
     "ct.data": "ct-phantoms",
     "ct.patients": "12",
@@ -36,7 +36,7 @@ SCALE = {
     "ct.p_art": "[0, 1]",
     "gender.task": "Pneumonia",
     "gender.size": "32",
-    "gender.batch_size": "16",
+    "gender.batch_size": "32",
 }
 
 
