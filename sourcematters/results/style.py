@@ -4,6 +4,7 @@ Okabe and Ito's colours (https://jfly.uni-koeln.de/color/) for the colour-blind,
 Figures are as wide as a journal prints them, and their text has the size that it is printed in.
 """
 
+import itertools
 import re
 import string
 import textwrap
@@ -13,6 +14,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation
 from numpy.typing import NDArray
 
 from sourcematters import confounders
@@ -47,6 +50,7 @@ SOFT = "#606060"  # of words beside the data, dark enough to be read on white
 
 ONE, HALF, FULL = 89, 120, 183  # mm: a journal's column, one and a half, and two
 TEXT, FINE = 7, 6  # points: all text, and what must stand on each panel without being in the way
+NUMBER, ASIDE = 0.26, 0.17  # of strength, in a narrow panel: the width of a number beyond the frame, and its middle
 LETTER, FINE_LETTER = 1.5, 1.2  # mm, of a line of either
 
 RAISED = str.maketrans("0123456789", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
@@ -177,9 +181,21 @@ def beyond(
             where = (place, edge) if along == "y" else (edge, place)
             axes.plot(*where, marker=marker, color=color, markersize=3.5, linestyle="", clip_on=False, zorder=4)
             inner = 1 if place < 0.8 else -1
-            beside = (3 * inner, -4 * out) if along == "y" else (-2 * out, 5)
+            beside = (3 * inner, _free(axes, edge, place, inner, -4 * out)) if along == "y" else (-2 * out, 5)
             text = f"{end:.2f}".replace("-", "\N{MINUS SIGN}")
             axes.annotate(
                 text, where, xytext=beside, textcoords="offset points", fontsize=FINE, color=color,
-                ha="left" if (inner > 0 if along == "y" else out < 0) else "right", va="center",
+                ha="left" if (inner > 0 if along == "y" else out < 0) else "right", va="center", zorder=6,
+                path_effects=[withStroke(linewidth=1.5, foreground="white")],
             )  # fmt: skip
+
+
+def _free(axes: Axes, edge: float, place: float, inner: int, first: float) -> float:
+    """How many points from the edge a number hides none of those there: one below the other, inwards."""
+    middle, taken = place + inner * ASIDE, set[float]()
+    for text in axes.texts:
+        if isinstance(text, Annotation) and text.xy[1] == edge:
+            across, inwards = np.ravel(text.xyann)
+            if abs(text.xy[0] + np.sign(across) * ASIDE - middle) < NUMBER:
+                taken.add(inwards)
+    return next(away for k in itertools.count() if (away := first * (1 + 1.75 * k)) not in taken)

@@ -107,6 +107,18 @@ def test_an_interval_that_leaves_the_frame_ends_in_an_arrow_and_its_number():
     assert not [line for axes in whole for line in axes.lines if line.get_markersize() == 3.5]
 
 
+def test_numbers_beyond_the_frame_hide_none_of_another():
+    data = summary(["tag", "noise", "denoising", "gender", "contrast"], folds=3, ci_low=-0.45, ci_high=1.5)
+    apart = data["p_art"].isin([0, 0.5, 0.8])  # three sources at three strengths, two of which are near
+    figure = figures.robustness(data=data[apart])
+    FigureCanvasAgg(figure).draw()
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.texts if text.get_text() in ("\N{MINUS SIGN}0.45", "1.50")]
+        assert len(boxes) == 2 * 9
+        for k, box in enumerate(boxes):
+            assert not any(box.overlaps(other) for other in boxes[k + 1 :])
+
+
 def test_a_panel_without_a_test_set_says_so():
     data = summary()
     data = data[(data["confounder"] != "noise") | (data["test_set"] == "ood")]
