@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from sourcematters.report.tables import STRENGTHS
-from sourcematters.report.words import Row, interval, listed, named, number, percent, sentence, value, whole
+from sourcematters.report.words import Row, interval, listed, named, number, percent, sentence, value, whole, whose
 from sourcematters.results import style
 
 SHOWN = 8  # things that an alternative text lists
@@ -219,8 +219,7 @@ def _share(name: str, table: Sequence[Row]) -> Told:
         f"Share of the attribution that lies on {_names(table, 4)}, which covers {percent(value(table[0], 'area'))} of "
         f"the image, from the weakest to the strongest correlation in training. {'; '.join(said[:SHOWN])}."
     )
-    whose = "networks'" if any(row["p_art"] for row in table) else "model's"
-    return f"How much of the {whose} attention lies on {_names(table, 4)}", alt, WHERE
+    return f"How much of the {whose(table)} attention lies on {_names(table, 4)}", alt, WHERE
 
 
 def _maps(name: str, table: Sequence[Row]) -> Told:

@@ -18,6 +18,7 @@ from sourcematters.report.words import (
     sentence,
     value,
     whole,
+    whose,
 )
 from sourcematters.results import statistics, verdicts
 from sourcematters.results.figures import caption, cautions
@@ -144,8 +145,11 @@ def _where(path: Path) -> Table | None:
         beside = [(percent(each), each) if math.isfinite(each) else "" for each in (area, shuffled)]
         cells.append([named(row["confounder"]), row["source"], given, row["method"], (known, share), *beside])
     head = ("Confounder", "Source", "Strength", "Method", "Attribution on it", "Its area", "With shuffled weights")
-    whose = "networks'" if any(row["p_art"] for row in found) else "model's"
-    return table(f"The {whose} attribution on the confounder, in numbers", head, cells, path.name) if cells else None
+    return (
+        table(f"The {whose(found)} attribution on the confounder, in numbers", head, cells, path.name)
+        if cells
+        else None
+    )
 
 
 def _who(row: Row) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """How the report writes numbers, names and times."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from sourcematters.results.style import title_of
 from sourcematters.results.verdicts import rounded
@@ -70,6 +70,15 @@ def sentence(text: str) -> str:
 def named(confounder: str) -> str:
     """What people call a confounder."""
     return title_of(confounder)
+
+
+def whose(rows: Sequence[Row]) -> str:
+    """Whose attention a table tells of: that of networks trained at strengths, or of the one model of an audit.
+
+    >>> whose([{"p_art": "0"}]), whose([{"p_art": ""}])
+    ("networks'", "model's")
+    """
+    return "networks'" if any(row["p_art"] for row in rows) else "model's"
 
 
 def lasting(seconds: float) -> str:
